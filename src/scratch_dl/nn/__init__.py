@@ -1,0 +1,24 @@
+"""The hand-written network: modules with a forward and a backward each, no autograd."""
+
+from scratch_dl.nn.activation import ReLU, Sigmoid
+from scratch_dl.nn.container import Sequential, Skip
+from scratch_dl.nn.conv import Conv2d, ConvTranspose2d
+from scratch_dl.nn.init import INITIALISERS
+from scratch_dl.nn.loss import MSELoss
+from scratch_dl.nn.module import Module, Parameter
+from scratch_dl.nn.upsampling import Upsampling, UpsamplingNearest2d
+
+__all__ = [
+    "INITIALISERS",
+    "Conv2d",
+    "ConvTranspose2d",
+    "MSELoss",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Skip",
+    "Upsampling",
+    "UpsamplingNearest2d",
+]

@@ -1,0 +1,116 @@
+"""Modules made of modules: one after another, and around one another."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scratch_dl.checks import Pair, choice
+from scratch_dl.nn.module import Module, check_grad_output
+
+
+class Sequential(Module):
+    """One module after another; of none, the identity.
+
+    Args:
+        modules: the modules in order, named "0", "1", ...; or one dict of names and modules. A module is then an
+            attribute of that name, and assigning another one to the attribute replaces it in its place.
+
+    Raises:
+        TypeError: if one of them has no forward or no backward.
+        ValueError: if a name is taken or has a dot, or one module stands at two places (it has one cache only).
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            named: dict[str, Any] = dict(modules[0])
+        else:
+            named = {str(position): module for position, module in enumerate(modules)}
+        for name, module in named.items():
+            if not isinstance(module, Module):
+                raise TypeError(f"modules[{name!r}] must be a scratch_dl.nn.Module, but got {type(module).__name__}")
+            if not isinstance(name, str) or not name or "." in name or hasattr(self, name):
+                raise ValueError(f"a module's name must be new, not empty and without dots, but got {name!r}")
+            setattr(self, name, module)
+        every = [id(module) for _, module in self.named_modules()]
+        if len(set(every)) != len(every):
+            raise ValueError("modules must be distinct objects, but one of them stands at two places")
+
+    def output_size(self, size: Pair) -> Pair:
+        """(height, width) through all the modules."""
+        for _, module in self.children():
+            size = module.output_size(size)
+        return size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Through the modules, first to last."""
+        for _, module in self.children():
+            input = module(input)
+        return input
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        """Through the modules, last to first."""
+        for _, module in reversed(list(self.children())):
+            grad_output = module.backward(grad_output)
+        return grad_output
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __getitem__(self, position: int) -> Module:
+        return list(self.children())[position][1]
+
+
+class Skip(Module):
+    """Carry the input past a module and join it with the output (a skip connection).
+
+    join "concatenate" (U-Net): Z = [X, f(X)] along the channels; dL/dX = G_X + f'(G_f), with G = [G_X, G_f].
+    join "add" (ResNet):        Z = X + f(X);                     dL/dX = G + f'(G).
+
+    Args:
+        inner: f, a module that keeps the size, and for "add" the shape.
+        join: "concatenate" or "add".
+
+    Raises:
+        ValueError: if `join` is neither.
+    """
+
+    def __init__(self, inner: Module, join: str = "concatenate") -> None:
+        self.join = choice("join", join, ("concatenate", "add"))
+        self.inner = inner
+
+    def output_size(self, size: Pair) -> Pair:
+        """The input's.
+
+        Raises:
+            ValueError: if the inner module does not keep the size.
+        """
+        if (inner := self.inner.output_size(size)) != size:
+            raise ValueError(f"inner must keep the size {size[0]}x{size[1]}, but makes it {inner[0]}x{inner[1]}")
+        return size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, H, W) -> (n, c + o, H, W) for "concatenate", (n, c, H, W) for "add".
+
+        Raises:
+            ValueError: if the shapes cannot be joined.
+        """
+        output = self.inner(input)
+        add = self.join == "add"
+        if output.shape[2:] != input.shape[2:] or (add and output.shape != input.shape):
+            raise ValueError(f"{self.join} needs matching shapes, but got {tuple(input.shape)}, {tuple(output.shape)}")
+        joined = input + output if add else torch.cat([input, output], dim=1)
+        self._keep(input.shape[1], tuple(joined.shape), input.new_empty(0))
+        return joined
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        """The output's shape -> the input's."""
+        channels, shape, like = self._take()
+        check_grad_output(grad_output, shape, like)
+        if self.join == "add":
+            return grad_output + self.inner.backward(grad_output)
+        return grad_output[:, :channels] + self.inner.backward(grad_output[:, channels:])
+
+    def _describe(self) -> str:
+        return f"join={self.join!r}"

@@ -1,0 +1,50 @@
+"""Losses: what a network is trained to make small."""
+
+from torch import Tensor
+
+from scratch_dl.checks import choice
+from scratch_dl.nn.module import Module, check_floats
+
+
+class MSELoss(Module):
+    """The squared error over N numbers: L = sum (Y - T)^2 / N for "mean", without the division for "sum".
+
+    Its gradient is dL/dY = 2 (Y - T) / N, or 2 (Y - T).
+
+    Args:
+        reduction: "mean" or "sum".
+
+    Raises:
+        ValueError: if the reduction is neither.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = choice("reduction", reduction, ("mean", "sum"))
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Two tensors of one shape -> the loss, a tensor of shape ().
+
+        Raises:
+            ValueError: if the shapes differ.
+            TypeError: if the dtypes differ, or are not float32 or float64.
+        """
+        check_floats("input", input)
+        if check_floats("target", target).shape != input.shape:
+            raise ValueError(f"target must have the input's shape {tuple(input.shape)}, but got {tuple(target.shape)}")
+        if target.dtype != input.dtype:
+            raise TypeError(f"target must be {input.dtype} as the input is, but got {target.dtype}")
+        error = input - target
+        self._keep(error)
+        squares = error.square()
+        return squares.mean() if self.reduction == "mean" else squares.sum()
+
+    def backward(self) -> Tensor:
+        """The gradient of the loss with respect to the input, in the input's shape."""
+        error: Tensor
+        (error,) = self._take()
+        scale = 2 / max(1, error.numel()) if self.reduction == "mean" else 2.0
+        grad: Tensor = error * scale
+        return grad
+
+    def _describe(self) -> str:
+        return f"reduction={self.reduction!r}"

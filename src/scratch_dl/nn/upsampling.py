@@ -1,0 +1,174 @@
+"""Enlarging by a whole factor: by repetition, and the paper's block with a kernel that learns.
+
+Axis letters: n sample, c input channel, o output channel, H W input pixel, s0 s1 the factors.
+"""
+
+import torch
+from torch import Generator, Tensor
+
+from scratch_dl import kernels
+from scratch_dl.checks import Pair, boolean, choice, integer, pair
+from scratch_dl.kernels.reference import Geometry
+from scratch_dl.nn.conv import Spatial, fitting
+from scratch_dl.nn.init import initialise
+from scratch_dl.nn.module import Module, Parameter, check_floats, check_grad_output, check_input
+
+
+class UpsamplingNearest2d(Module):
+    """Repeat each pixel: Z[n,c,p,q] = X[n, c, p // s0, q // s1]; dL/dX sums the gradients of the copies.
+
+    Args:
+        scale_factor: an int or an (h, w) pair.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if it is below 1.
+    """
+
+    def __init__(self, scale_factor: Spatial) -> None:
+        self.scale_factor = pair("scale_factor", scale_factor, minimum=1)
+
+    def output_size(self, size: Pair) -> Pair:
+        """(H, W) -> (s0 H, s1 W)."""
+        return size[0] * self.scale_factor[0], size[1] * self.scale_factor[1]
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, H, W) -> (n, c, s0 H, s1 W)."""
+        if check_floats("input", input).ndim != 4:
+            raise ValueError(f"input must have shape (n, c, h, w), but got {tuple(input.shape)}")
+        output = kernels.upsample_nearest(input, self.scale_factor)
+        self._keep(tuple(output.shape), input.new_empty(0))
+        return output
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        """(n, c, s0 H, s1 W) -> (n, c, H, W)."""
+        shape, like = self._take()
+        check_grad_output(grad_output, shape, like)
+        return kernels.upsample_nearest_grad_input(grad_output, self.scale_factor)
+
+    def _describe(self) -> str:
+        return f"scale_factor={self.scale_factor}"
+
+
+class Upsampling(Module):
+    """The paper's learnable block: enlarge by a factor s and filter with k x k kernels.
+
+    mode "nearest" repeats each pixel s times and convolves with stride 1; weight (o, c, i, j).
+    mode "transposed" is a transposed convolution of stride s; weight (c, o, i, j).
+    padding "same" multiplies the size by s exactly for every k:
+        nearest: padded by k - 1 in all, floor((k - 1) / 2) before and the rest after;
+        transposed: padding max(0, ceil((k - s) / 2)), output padding 2 padding - (k - s).
+    An int or (h, w) pair is handed to the convolution as it is (output padding 0).
+
+    Args:
+        in_channels: c.
+        out_channels: o.
+        kernel_size: k, an int or an (h, w) pair.
+        scale_factor: s, an int or an (h, w) pair.
+        padding: "same", an int or an (h, w) pair.
+        mode: "nearest" or "transposed".
+        bias: whether a bias is added (`bias` is None otherwise).
+        generator: draws the initial weights, PyTorch's default; torch's global one if None.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if a size is below 1, a padding below 0, or the mode unknown.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Spatial,
+        scale_factor: Spatial = 2,
+        padding: Spatial | str = "same",
+        mode: str = "nearest",
+        bias: bool = True,
+        generator: Generator | None = None,
+    ) -> None:
+        self.in_channels = integer("in_channels", in_channels, minimum=1)
+        self.out_channels = integer("out_channels", out_channels, minimum=1)
+        self.kernel_size = pair("kernel_size", kernel_size, minimum=1)
+        self.scale_factor = pair("scale_factor", scale_factor, minimum=1)
+        self.mode = choice("mode", mode, ("nearest", "transposed"))
+        if isinstance(padding, str):
+            choice("padding", padding, ("same",))
+        self.padding = padding if isinstance(padding, str) else pair("padding", padding, minimum=0)
+        channels = (out_channels, in_channels) if mode == "nearest" else (in_channels, out_channels)
+        self.weight = Parameter(torch.zeros(*channels, *self.kernel_size))
+        self.bias = Parameter(torch.zeros(self.out_channels)) if boolean("bias", bias) else None
+        self.reset_parameters("pytorch", generator)
+
+    def reset_parameters(self, scheme: str, generator: Generator | None = None) -> None:
+        """Draw weight and bias anew by a scheme of `scratch_dl.nn.init`; fans as in PyTorch's two convolutions."""
+        area = self.kernel_size[0] * self.kernel_size[1]
+        fans = (self.weight.shape[1] * area, self.weight.shape[0] * area)
+        initialise(self.weight, self.bias, scheme, fans, generator)
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the kernel lies: over the enlarged input (nearest), or over the output (transposed)."""
+        nearest = self.mode == "nearest"
+        sides = []
+        for axis, (k, s) in enumerate(zip(self.kernel_size, self.scale_factor, strict=True)):
+            if not isinstance(self.padding, str):
+                before = after = self.padding[axis]
+            elif nearest:
+                before, after = (k - 1) // 2, k // 2
+            else:
+                before = max(0, (k - s + 1) // 2)
+                after = k - s - before  # `before` again, less the output padding
+            sides.append((before, after))
+        return Geometry(self.kernel_size, (1, 1) if nearest else self.scale_factor, (sides[0], sides[1]), (1, 1))
+
+    def output_size(self, size: Pair) -> Pair:
+        """(H, W) -> (s0 H, s1 W) under "same"; else what the convolution makes of it.
+
+        Raises:
+            ValueError: if nothing is left of it.
+        """
+        geometry = self.geometry
+        enlarged = size[0] * self.scale_factor[0], size[1] * self.scale_factor[1]
+        if self.mode == "nearest":
+            return fitting(geometry, enlarged)
+        height, width = (
+            enlarged[axis] - self.scale_factor[axis] + self.kernel_size[axis] - sum(geometry.padding[axis])
+            for axis in (0, 1)
+        )
+        if min(height, width, *size) < 1:
+            raise ValueError(f"padding={self.padding} leaves nothing of an input of {size[0]}x{size[1]} pixels")
+        return height, width
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, H, W) -> (n, o, s0 H, s1 W) under "same"."""
+        check_input(input, self.in_channels, self.weight.value)
+        size = self.output_size((input.shape[2], input.shape[3]))
+        weight, bias = self.weight.value, None if self.bias is None else self.bias.value
+        if self.mode == "nearest":
+            enlarged = kernels.upsample_nearest(input, self.scale_factor)
+            self._keep(enlarged, size)
+            return kernels.convolution(enlarged, weight, bias, self.geometry)
+        self._keep(input, size)
+        output = kernels.convolution_grad_input(input, weight, size, self.geometry)
+        return output if bias is None else output.add_(bias[:, None, None])
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        """The output's shape -> the input's; adds to `weight.grad` and `bias.grad`."""
+        kept, size = self._take()
+        check_grad_output(grad_output, (len(kept), self.out_channels, *size), kept)
+        weight, geometry = self.weight.value, self.geometry
+        if self.bias is not None:
+            self.bias.grad += kernels.convolution_grad_bias(grad_output)
+        if self.mode == "nearest":
+            self.weight.grad += kernels.convolution_grad_weight(kept, grad_output, geometry)
+            grad = kernels.convolution_grad_input(grad_output, weight, (kept.shape[2], kept.shape[3]), geometry)
+            return kernels.upsample_nearest_grad_input(grad, self.scale_factor)
+        self.weight.grad += kernels.convolution_grad_weight(grad_output, kept, geometry)
+        return kernels.convolution(grad_output, weight, None, geometry)
+
+    def _describe(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"scale_factor={self.scale_factor}, padding={self.padding!r}, mode={self.mode!r}, "
+            f"bias={self.bias is not None}"
+        )
