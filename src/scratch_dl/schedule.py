@@ -1,8 +1,19 @@
 """Learning-rate schedules: the factor on the optimizer's rate, from the share of the training that is behind."""
 
 import math
+from typing import Protocol
 
 from scratch_dl.checks import real
+
+
+class Schedule(Protocol):
+    """What the trainer asks of a schedule."""
+
+    depends_on_length: bool
+
+    def factor(self, progress: float) -> float:
+        """The factor on the optimizer's rate at `progress`, the steps done over all steps, in [0, 1)."""
+        ...
 
 
 class Constant:

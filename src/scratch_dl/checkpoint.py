@@ -1,0 +1,139 @@
+"""Checkpoints: written whole or not at all, checked by a digest when read, never running code from the file."""
+
+import hashlib
+import io
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from scratch_dl.models import Denoiser
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read or written, in one line with its path."""
+
+
+def digest(content: Any) -> str:
+    """sha256 over tensors (dtype, shape, bytes) and plain values, in whatever nesting of dicts and lists."""
+    sha = hashlib.sha256()
+
+    def update(item: Any) -> None:
+        if isinstance(item, Tensor):
+            sha.update(f"{item.dtype}{tuple(item.shape)}".encode())
+            sha.update(item.detach().cpu().contiguous().numpy().tobytes())
+        elif isinstance(item, Mapping):
+            for key in sorted(item):
+                sha.update(f"{{{key!r}".encode())
+                update(item[key])
+        elif isinstance(item, list | tuple):
+            sha.update(f"[{len(item)}".encode())
+            for inner in item:
+                update(inner)
+        else:
+            sha.update(repr(item).encode())
+
+    update(content)
+    return sha.hexdigest()
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` (tensors and plain values) under `path`: a temporary file, synced, then renamed over it.
+
+    Raises:
+        CheckpointError: if it cannot be written; what was there before is still there.
+    """
+    buffer = io.BytesIO()
+    torch.save({"digest": digest(content), "content": dict(content)}, buffer)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stray in path.parent.glob(f"{path.name}.*.tmp"):  # left by a process that was killed here
+            stray.unlink()
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"the checkpoint {path} cannot be written: {error.strerror or error}") from error
+
+
+def save_last(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the last checkpoint and keep the one before it, in case the new one is damaged later.
+
+    Raises:
+        CheckpointError: if it cannot be written; the old one can still be read.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    if last.exists():
+        link = previous.with_name(f"{PREVIOUS}.{os.getpid()}.tmp")
+        link.unlink(missing_ok=True)
+        os.link(last, link)
+        link.replace(previous)
+    save(last, content)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, or no checkpoint; nothing in it was run.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        content, expected = stored["content"], stored["digest"]
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {path}") from error
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        why = " ".join(str(error).split())[:80] or type(error).__name__
+        raise CheckpointError(f"the checkpoint {path} is damaged, or no checkpoint of scratch_dl ({why})") from error
+    if digest(content) != expected:
+        raise CheckpointError(f"the checkpoint {path} is damaged: its content does not match its digest")
+    return dict(content)
+
+
+def load_last(folder: Path) -> dict[str, Any]:
+    """The last checkpoint of a folder; if it is missing or damaged, the one before it, with a warning.
+
+    Raises:
+        CheckpointError: if neither can be read.
+    """
+    try:
+        return load(folder / LAST)
+    except CheckpointError as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        content = load(folder / PREVIOUS)
+        log.warning("%s; going on from the previous one, %s", error, folder / PREVIOUS)
+        return content
+
+
+def load_network(path: Path | str) -> "Denoiser":
+    """The network of a checkpoint, built from the configuration in it, with its weights; on the CPU.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    from scratch_dl.config import build_network
+
+    content = load(Path(path))
+    height, width = content["crop_size"]
+    network = build_network({**content["config"], "device": "cpu"}, (height, width))
+    network.load_state_dict(content["network"])
+    return network

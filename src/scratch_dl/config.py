@@ -1,0 +1,275 @@
+"""From a composed Hydra configuration to objects, every value checked on the way, before any data is read.
+
+A group with a `_target_` (model, optimizer, schedule, data, noise) names a callable and its arguments; the callable
+checks them. A group without one (trainer, tracking) and the top level are the dataclasses here.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from scratch_dl.checks import boolean, choice, integer, nearest, real, text
+
+if TYPE_CHECKING:
+    from scratch_dl.data import DataSet
+    from scratch_dl.models import Denoiser
+    from scratch_dl.optim import Optimizer
+    from scratch_dl.schedule import Schedule
+
+CONF = str(Path(__file__).parent / "conf")
+T = TypeVar("T")
+GROUPS = ("model", "optimizer", "schedule", "data", "noise")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used, in one line: its key, the rule and the value got."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long and how to train; `conf/trainer/default.yaml` says what each setting means."""
+
+    epochs: int
+    batch_size: int
+    clip_norm: float | None
+    max_minutes: float | None
+    patience: int | None
+    repeat_first_batch: bool
+    pictures: int
+    test: bool
+
+    def __post_init__(self) -> None:
+        integer("epochs", self.epochs, minimum=1)
+        integer("batch_size", self.batch_size, minimum=1)
+        integer("pictures", self.pictures, minimum=1)
+        boolean("repeat_first_batch", self.repeat_first_batch)
+        boolean("test", self.test)
+        if self.clip_norm is not None:
+            real("clip_norm", self.clip_norm, above=0)
+        if self.max_minutes is not None:
+            real("max_minutes", self.max_minutes, above=0)
+        if self.patience is not None:
+            integer("patience", self.patience, minimum=1)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where a run is recorded; `conf/tracking/default.yaml` says what each setting means."""
+
+    dir: str
+    uri: str | None
+    experiment: str
+    run_name: str | None
+    tags: Mapping[str, str]
+    detail: str
+
+    def __post_init__(self) -> None:
+        text("dir", self.dir)
+        text("experiment", self.experiment)
+        choice("detail", self.detail, ("full", "trial"))
+        for name in ("uri", "run_name"):
+            if getattr(self, name) is not None:
+                text(name, getattr(self, name))
+        if not isinstance(self.tags, Mapping):
+            raise TypeError(f"tags must be a mapping of names and texts, but got {self.tags!r}")
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Which run to go on with, and which of its settings may differ from what it recorded."""
+
+    run: str | None = None
+    allow: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Setup:
+    """Everything a training needs, built from one configuration."""
+
+    config: dict[str, Any]
+    seed: int
+    device: str
+    dtype: str
+    threads: int | None
+    data: "DataSet"
+    network: "Denoiser"
+    optimizer: "Optimizer"
+    schedule: "Schedule"
+    trainer: Trainer
+    tracking: Tracking
+
+
+def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out.
+
+    Raises:
+        ConfigError: if a value is missing.
+    """
+    if isinstance(config, DictConfig):
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"{missing[0]} must be given, for example {missing[0]}=..., but it is missing")
+        config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return {str(key): value for key, value in config.items() if key != "hydra"}
+
+
+def build(config: DictConfig | Mapping[str, Any]) -> Setup:
+    """Check every setting and build the objects; reads no data and touches no global random state.
+
+    Raises:
+        ConfigError: if a setting cannot be used.
+    """
+    config = plain(config)
+    check_keys("", config, [*GROUPS, "trainer", "tracking", "resume", "seed", "device", "dtype", "threads",
+                            "allowed_targets", "experiment", "debug"])  # fmt: skip
+    check_targets(config)
+    with naming("", config):
+        seed = integer("seed", config["seed"], minimum=0)
+        dtype = choice("dtype", config["dtype"], ("float32", "float64"))
+        threads = config["threads"] if config["threads"] is None else integer("threads", config["threads"], minimum=1)
+        device = _device(config["device"])
+    trainer = _settings("trainer", Trainer, config["trainer"])
+    tracking = _settings("tracking", Tracking, config["tracking"])
+    schedule = make("schedule", config)
+    data = make("data", config, noise=make("noise", config))
+    network = build_network(config, data.crop_size)
+    optimizer = make("optimizer", config, parameters=network.parameters())
+    return Setup(
+        config, seed, device, dtype, threads, data, network, optimizer, schedule, trainer, tracking
+    )  # fmt: skip
+
+
+def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser":
+    """The network of the `model` group, its weights drawn from the seed, on the device and of the dtype asked for."""
+    import torch
+
+    from scratch_dl.models import check_size
+
+    generator = torch.Generator().manual_seed(config["seed"])
+    network: Denoiser = make("model", config, size=size, generator=generator)
+    with naming("model", config["model"]):
+        check_size(network, size)
+    return network.to(dtype=getattr(torch, config["dtype"]), device=_device(config["device"]))
+
+
+def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
+    """Call a group's `_target_` with its arguments; of `extra`, what it takes.
+
+    Raises:
+        ConfigError: if an argument is unknown, missing or refused; the message names its key.
+    """
+    arguments = {key: value for key, value in config[group].items() if key != "_target_"}
+    target = _find(f"{group}._target_", config[group]["_target_"])
+    known = inspect.signature(target).parameters
+    check_keys(group, arguments, [name for name in known if name not in extra])
+    given = {**arguments, **{name: value for name, value in extra.items() if name in known}}
+    for name, parameter in known.items():
+        if (
+            parameter.default is parameter.empty
+            and name not in given
+            and parameter.kind.name == "POSITIONAL_OR_KEYWORD"
+        ):
+            raise ConfigError(f"{group}.{name} must be given, for example +{group}.{name}=..., but it is missing")
+    with naming(group, arguments):
+        return target(**given)
+
+
+def check_targets(config: Mapping[str, Any]) -> None:
+    """Refuse every `_target_`, wherever it stands, that is outside this package and `allowed_targets`.
+
+    Raises:
+        ConfigError: if there is one; nothing has been imported or called then.
+    """
+    allowed = config.get("allowed_targets")
+    if not isinstance(allowed, list) or not all(isinstance(prefix, str) and prefix for prefix in allowed):
+        raise ConfigError(f"allowed_targets must be a list of prefixes such as [my_layers.], but got {allowed!r}")
+    prefixes = ("scratch_dl.", *allowed)
+
+    def visit(key: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                visit(f"{key}.{name}" if key else str(name), inner)
+        elif isinstance(value, list):
+            for position, inner in enumerate(value):
+                visit(f"{key}[{position}]", inner)
+        elif key.rpartition(".")[2] == "_target_" and not str(value).startswith(prefixes):
+            raise ConfigError(
+                f"{key} must begin with one of {', '.join(prefixes)}, but got {value!r}; "
+                "allowed_targets=[...] adds a prefix"
+            )
+
+    visit("", config)
+
+
+def check_keys(group: str, given: Mapping[str, Any], known: list[str]) -> None:
+    """Refuse a key that is not known, naming the nearest one that is.
+
+    Raises:
+        ConfigError: if there is one.
+    """
+    for key in given:
+        if key not in known:
+            name = f"{group}.{key}" if group else key
+            raise ConfigError(
+                f"{name} is not a setting{nearest(str(key), known) or '; there are: ' + ', '.join(known)}"
+            )
+
+
+@contextmanager
+def naming(group: str, given: Mapping[str, Any]) -> Iterator[None]:
+    """Name the key in what a callable says of its arguments.
+
+    Raises:
+        ConfigError: in place of a TypeError or ValueError.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        words = str(error)
+        first = re.split(r"[\s\[:]", words, maxsplit=1)[0]
+        joint = "" if not group else "." if first in given else ": "
+        raise ConfigError(f"{group}{joint}{words}") from error
+
+
+def _settings(group: str, kind: type[T], given: Mapping[str, Any]) -> T:
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    check_keys(group, given, names)
+    for name in names:
+        if name not in given:
+            raise ConfigError(f"{group}.{name} must be given, but it is missing")
+    with naming(group, given):
+        return kind(**given)
+
+
+def _find(key: str, target: str) -> Any:
+    """Import a target; it must be defined where its name says, so that no module's imports are reached through it."""
+    from hydra.utils import get_object
+
+    try:
+        found = get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{key} must name a callable, but {target!r} cannot be imported ({error})") from error
+    top = target.partition(".")[0]
+    if not callable(found) or getattr(found, "__module__", "").partition(".")[0] != top:
+        raise ConfigError(f"{key} must name a callable of the package {top}, but got {target!r}")
+    return found
+
+
+def _device(device: Any) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device must be cpu, cuda, cuda:N or auto, but got {device!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device must be cpu here, where torch finds no CUDA GPU, but got {device!r}")
+    return device

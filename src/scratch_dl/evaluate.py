@@ -1,0 +1,76 @@
+"""`python -m scratch_dl.evaluate run=<id or folder> [noise=...]`: score a trained network on whole photographs.
+
+The scores stand beside the baselines on the same pixels, and become an MLflow run tagged with the run they evaluate.
+"""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from scratch_dl import frontdoor
+from scratch_dl.config import CONF, ConfigError
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
+def command(config: DictConfig) -> None:
+    """Evaluate one run, print a table, and record it."""
+    try:
+        _evaluate(config, Path(HydraConfig.get().runtime.output_dir))
+    except Exception as error:
+        frontdoor.exit_with(error, "evaluate")
+
+
+def _evaluate(config: DictConfig, folder: Path) -> None:
+    from scratch_dl import checkpoint, console, evaluation, pictures, tracking
+    from scratch_dl.config import check_keys, make, plain
+    from scratch_dl.resume import find_folder, recorded_config
+    from scratch_dl.summary import METHODS
+
+    settings = plain(config)
+    check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking"])
+    if settings["checkpoint"] not in ("best", "last"):
+        raise ConfigError(f"checkpoint must be best or last, but got {settings['checkpoint']!r}")
+    splits = settings["splits"]
+    if not isinstance(splits, list) or not splits or not set(splits) <= set(evaluation.PREFIXES):
+        raise ConfigError(f"splits must be some of {', '.join(evaluation.PREFIXES)}, but got {splits!r}")
+    trained = find_folder(str(settings["run"]), settings["tracking"])
+    recorded = recorded_config(trained)
+    noise = settings.get("noise") or recorded["noise"]
+    data = make("data", recorded, noise=make("noise", {"noise": noise}))
+    network = checkpoint.load_network(trained / "checkpoints" / f"{settings['checkpoint']}.pt")
+    store = tracking.open_store(settings["tracking"]["dir"], settings["tracking"]["uri"])
+    experiment = recorded["tracking"]["experiment"]
+    name = settings["tracking"]["run_name"] or f"evaluation-{trained.name}-{noise['_target_'].rpartition('.')[2]}"
+    run = tracking.Run.create(store, folder, experiment, name, {"evaluates": str(settings["run"])})
+    status = "FAILED"
+    try:
+        run.params({f"noise.{key}": value for key, value in noise.items()} | {"checkpoint": settings["checkpoint"]})
+        rows: dict[str, dict[str, float]] = {}
+        for split in splits:
+            scores, shown = evaluation.evaluate_photographs(data, network, split, Path(store.directory) / "cache")
+            prefix = evaluation.PREFIXES[split]
+            run.metrics(scores, 0)
+            for photograph, output in shown:
+                picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
+                run.image(f"{prefix}_{photograph.name}", picture, 0)
+            rows[f"{split} photographs"] = {
+                **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
+                "network": scores[f"{prefix}/psnr_db"],
+            }
+        status = "FINISHED"
+    finally:
+        run.finish(status)
+    table = console.score_table(rows, (*METHODS, "network"))
+    lines = [f"of        {trained}", f"noise     {noise}", f"recorded  {run.run_id}"]
+    console.Console(highlight=False).print(console.panel("evaluation", table, lines))
+
+
+def main() -> None:
+    """Entry point of the command."""
+    frontdoor.run_command(command, "evaluate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What every command shares: its configuration, refused before anything is written if bad, and one-line errors."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from scratch_dl.checks import nearest
+from scratch_dl.config import CONF, ConfigError, build
+
+USAGE, FAILURE = 2, 1
+TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # what the user wants, before `run_command` sets it for Hydra
+
+
+def register_resolvers() -> None:
+    """Make `${process_id:}` known: two runs that start in one second still get a folder each."""
+    OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration `name` of conf/ with `overrides`, Hydra's own part included, for use outside a command."""
+    register_resolvers()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=CONF, version_base="1.3"):
+            return compose(name, overrides=list(overrides), return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+class FrontDoor(Callback):
+    """Refuses a configuration before its folder is made, and ends a grid with its mean and spread."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Build everything once, and throw it away; Hydra only warns of an exception here, so this exits."""
+        if config.get("resume") is None or config.resume.run is None:  # a resumed run's settings are the recorded ones
+            _exit_on_error(lambda: build(config))
+
+    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
+        """Do so for every point of a grid, before the first of them is trained."""
+        _exit_on_error(lambda: [build(point) for point in _grid(config, config_name or "train")])
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print the runs of a grid, and the mean and spread of their scores."""
+        from scratch_dl.grid import summarise
+
+        summarise(Path(config.hydra.sweep.dir))
+
+
+def run_command(command: Callable[[], Any], name: str = "train") -> None:
+    """Run a Hydra command; an error is one line on stderr and an exit status of 2 (usage) or 1.
+
+    HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
+    register_resolvers()
+    try:
+        command()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        exit_with(error, name)
+
+
+def exit_with(error: BaseException, name: str = "train") -> NoReturn:
+    """Print the error in one line and leave with its status; raise it as it is if a traceback is wanted."""
+    if TRACEBACK:
+        raise error
+    print(f"error: {in_one_line(error, name)}", file=sys.stderr)
+    raise SystemExit(USAGE if is_usage(error) else FAILURE) from None
+
+
+def is_usage(error: BaseException) -> bool:
+    """Whether an error is one of the command line or the configuration."""
+    return isinstance(error, ConfigError | OmegaConfBaseException) or type(error).__module__.startswith("hydra.")
+
+
+def in_one_line(error: BaseException, name: str = "train") -> str:
+    """An error in the user's words; Hydra's own are rephrased."""
+    words = str(error)
+    if match := re.search(r"Could not (?:override|delete from config|append to config)\S* '?([^\s']+)'?", words):
+        key = match[1].removesuffix(".")
+        return f"{key} is not a setting{nearest(key, _known_keys(name)) or '; --help lists them'}"
+    if match := re.search(r"Could not find '([^']+)'.*?Available options in '[^']+':\n(.*?)\n(?:Config search|\s*$)",
+                          words, re.DOTALL):  # fmt: skip
+        group, _, chosen = match[1].rpartition("/")
+        options = match[2].split()
+        return f"{group} must be one of {', '.join(options)}, but got {chosen!r}{nearest(chosen, options)}"
+    first = " ".join(words.splitlines()[:1]) or type(error).__name__
+    if is_usage(error):
+        return f"{first} (in the command line or conf/)" if type(error).__module__.startswith("hydra.") else first
+    known = type(error).__module__.startswith("scratch_dl.") or isinstance(error, OSError)
+    return first if known else f"{type(error).__name__}: {first} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _exit_on_error(check: Callable[[], Any]) -> None:
+    try:
+        check()
+    except Exception as error:
+        if not is_usage(error):
+            raise
+        exit_with(error)
+
+
+def _grid(config: DictConfig, name: str) -> list[DictConfig]:
+    """The configuration of every point of a plain grid (other sweepers check their own)."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if "BasicSweeper" not in str(config.hydra.sweeper._target_):
+        return []
+    given = list(config.hydra.overrides.task)
+    points = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(given), None)[0]
+    return [compose(name, overrides=list(point)) for point in points]
+
+
+def _known_keys(name: str) -> list[str]:
+    """Every key of the default configuration, dotted."""
+    keys: list[str] = []
+
+    def visit(prefix: str, node: Any) -> None:
+        for key in node:
+            dotted = f"{prefix}{key}"
+            keys.append(dotted)
+            value = node._get_node(key)
+            if isinstance(value, DictConfig) and not value._is_missing() and not value._is_none():
+                visit(f"{dotted}.", value)
+
+    config = compose_config(name, [])
+    with open_dict(config):
+        config.pop("hydra", None)
+    visit("", config)
+    return keys

@@ -1,0 +1,36 @@
+"""The end of a grid of runs: a line a run, and the mean and spread of their scores."""
+
+import json
+import statistics
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = {"best val": "val/best_psnr_db", "val whole": "val_whole/psnr_db", "test": "test/psnr_db"}
+
+
+def summarise(folder: Path) -> None:
+    """Print a table of the runs whose summaries lie in the numbered subfolders of `folder`; PSNR in dB."""
+    paths = sorted(folder.glob("*/summary.json"), key=lambda path: int(path.parent.name))
+    summaries = [json.loads(path.read_text()) for path in paths]
+    if not summaries:
+        return
+    table = Table(title=f"{len(summaries)} runs in {folder}: PSNR, dB", box=None, title_justify="left")
+    for name in ("run", "overrides", "status"):
+        table.add_column(name, overflow="fold")
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    scores: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    for path, summary in zip(paths, summaries, strict=True):
+        cells = []
+        for name, key in COLUMNS.items():
+            value = summary["scores"].get(key)
+            cells.append("" if value is None else f"{value:.2f}")
+            if value is not None:
+                scores[name].append(value)
+        table.add_row(path.parent.name, " ".join(summary["overrides"]), summary["status"], *cells)
+    for label, measure in (("mean", statistics.mean), ("std", statistics.stdev)):
+        cells = [f"{measure(values):.2f}" if len(values) > 1 else "" for values in scores.values()]
+        table.add_row(label, "", "", *cells)
+    Console(highlight=False, width=None).print(table)

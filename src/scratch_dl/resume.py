@@ -1,0 +1,137 @@
+"""Going on with a run: find its folder, compare the settings with the recorded ones, restore its checkpoint."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from scratch_dl import checkpoint, console, tracking
+from scratch_dl.config import ConfigError, build, plain
+from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
+from scratch_dl.training import Progress
+
+# What may differ without a word: where and how long the run goes on, not what it computes.
+FREE = ("resume", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """`resume=X` -> the overrides by which Hydra makes no new folder and writes nothing of its own."""
+    expanded: list[str] = []
+    for argument in arguments:
+        if argument.startswith("resume=") and argument != "resume=null":
+            where = argument.removeprefix("resume=")
+            quoted = where if where[:1] in "'\"" else f"'{where}'"
+            expanded += [f"resume.run={quoted}", "hydra.run.dir=${tracking.dir}", "hydra.output_subdir=null"]
+        else:
+            expanded.append(argument)
+    return expanded
+
+
+def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
+    """Go on with the run `config.resume.run` (an id or a folder) under the settings it recorded.
+
+    A finished run is left as it is; only what MLflow has not got yet is sent.
+
+    Raises:
+        ConfigError: if there is no such run, or a setting differs that may not.
+        CheckpointError: if it has no readable checkpoint.
+    """
+    command = plain(config)
+    folder = find_folder(str(command["resume"]["run"]), command["tracking"])
+    recorded = recorded_config(folder)
+    given = [override for override in overrides if not override.startswith(("resume", "hydra."))]
+    changes = _changes(recorded, command, given)
+    merged = _merged(recorded, changes)
+    setup = build(merged)
+    content = checkpoint.load_last(folder / "checkpoints")
+    total = setup.data.steps_per_epoch(setup.trainer.batch_size) * setup.trainer.epochs
+    summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).exists() else {}
+    progress = Progress(**content["progress"])
+    if summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped) and not changes:
+        tracked = tracking.replay(folder)
+        print(f"the run in {folder} is finished (step {progress.step}): nothing to do")
+        setup.network.load_state_dict(content["network"])
+        return Result(
+            summary["run_id"], folder, "FINISHED", summary["scores"], progress, setup.network, tracked, 0, given
+        )
+    allowed = command["resume"]["allow"]
+    for key, (old, new) in changes.items():
+        if not _free(key, allowed, setup.schedule.depends_on_length):
+            why = " (the schedule depends on the length)" if key == "trainer.epochs" else ""
+            raise ConfigError(
+                f"{key} of the run in {folder} is {old!r} and cannot become {new!r}{why}; leave it out, "
+                f"or permit it by resume.allow=[{key}]"
+            )
+    if setup.threads is None and content["threads"] != torch.get_num_threads():
+        torch.set_num_threads(content["threads"])  # bits depend on it
+    console.Console(highlight=False).print(f"going on with the run in {folder}", soft_wrap=True)
+    return train_run(setup, folder, given, restored=content)
+
+
+def find_folder(run: str, settings: Mapping[str, Any]) -> Path:
+    """The folder of a run given by its folder or its id.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(run)
+    if (path / CONFIG).is_file():
+        return path.absolute()
+    if path.exists() or "/" in run:
+        raise ConfigError(f"resume must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
+    return tracking.find_folder(tracking.open_store(settings["dir"], settings["uri"]), run)
+
+
+def recorded_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a run recorded.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        return plain(OmegaConf.create((folder / CONFIG).read_text()))  # type: ignore[arg-type]
+    except Exception as error:
+        raise ConfigError(f"{folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _changes(
+    recorded: Mapping[str, Any], command: Mapping[str, Any], given: Sequence[str]
+) -> dict[str, tuple[Any, Any]]:
+    """Key -> (recorded value, new value) of what the command line says otherwise, group choices leaf by leaf."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    for override in given:
+        key = override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
+        old, new = OmegaConf.select(OmegaConf.create(dict(recorded)), key), OmegaConf.select(
+            OmegaConf.create(dict(command)), key
+        )  # fmt: skip
+        leaves = sorted({*_leaves(key, old), *_leaves(key, new)})
+        for leaf in leaves:
+            before, after = _leaves(key, old).get(leaf), _leaves(key, new).get(leaf)
+            if before != after:
+                changes[leaf] = (before, after)
+    return changes
+
+
+def _leaves(key: str, node: Any) -> dict[str, Any]:
+    if not OmegaConf.is_dict(node):
+        return {key: OmegaConf.to_container(node) if OmegaConf.is_list(node) else node}
+    leaves: dict[str, Any] = {}
+    for name in node:
+        leaves |= _leaves(f"{key}.{name}", node[name])
+    return leaves
+
+
+def _merged(recorded: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+    merged = OmegaConf.create(dict(recorded))
+    for key, (_, new) in changes.items():
+        OmegaConf.update(merged, key, new, force_add=True)
+    return plain(merged)
+
+
+def _free(key: str, allowed: Sequence[str], depends_on_length: bool) -> bool:
+    if key == "trainer.epochs" and not depends_on_length:
+        return True
+    return any(key == free or key.startswith(f"{free}.") for free in (*FREE, *allowed))

@@ -1,0 +1,259 @@
+"""One run from its start to its end: what is recorded before, during and after the training."""
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from scratch_dl import __version__, baselines, checkpoint, console, evaluation, pictures, provenance, tracking
+from scratch_dl.config import Setup, plain
+from scratch_dl.models import Denoiser, count_parameters
+from scratch_dl.training import Interrupted, Progress, Training
+
+CONFIG, SUMMARY = "config.yaml", "summary.json"
+log = logging.getLogger(__name__)
+
+
+class BusyError(RuntimeError):
+    """Another process works in the run's folder."""
+
+
+@dataclass
+class Result:
+    """What a training has come to.
+
+    Attributes:
+        run_id: in MLflow.
+        folder: of the run's local files.
+        status: FINISHED, or KILLED after a signal.
+        scores: PSNR (dB) and SSIM by metric name, the baselines included.
+        progress: how far it came, and its first, best and last validation PSNR.
+        network: with the best weights.
+        tracked: whether MLflow has everything; if not, `resume=<folder>` sends the rest.
+        exit_status: of a command that ends so.
+        overrides: what the command line said.
+    """
+
+    run_id: str
+    folder: Path
+    status: str
+    scores: dict[str, float]
+    progress: Progress
+    network: Denoiser
+    tracked: bool = True
+    exit_status: int = 0
+    overrides: list[str] = field(default_factory=list)
+
+
+def train_run(
+    setup: Setup, folder: Path, overrides: Sequence[str], restored: Mapping[str, Any] | None = None
+) -> Result:
+    """Train in `folder`, or go on there from the checkpoint content `restored`, and record everything in MLflow.
+
+    Raises:
+        Diverged: if the loss becomes no number.
+        BusyError: if another process works in the folder.
+        TrackingError: if the store cannot be used.
+        CheckpointError: if a checkpoint cannot be written.
+    """
+    if setup.threads is not None:
+        torch.set_num_threads(setup.threads)
+    with _locked(folder):
+        store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
+        if restored is None:
+            tracking.close_orphans(store, setup.tracking.experiment)
+            name = setup.tracking.run_name or f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
+            run = tracking.Run.create(store, folder, setup.tracking.experiment, name, dict(setup.tracking.tags))
+        else:
+            run = tracking.Run.reopen(store, folder, restored["progress"]["step"])
+        return _Session(setup, folder, list(overrides), run).execute(restored)
+
+
+class _Session:
+    def __init__(self, setup: Setup, folder: Path, overrides: list[str], run: tracking.Run) -> None:
+        self.setup = setup
+        self.folder = folder
+        self.overrides = overrides
+        self.run = run
+        self.full = setup.tracking.detail == "full"
+        self.cache = Path(setup.tracking.dir) / "cache"
+        self.scores: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    def execute(self, restored: Mapping[str, Any] | None) -> Result:
+        """Describe, train, conclude; whatever happens, the run gets its status and the reason of it."""
+        status, reason, exit_status = "FAILED", None, 0
+        training: Training | None = None
+        try:
+            (self.folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(self.setup.config)))
+            if restored is None:
+                self._describe()
+            crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
+            self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})
+            trainer = self.setup.trainer
+            steps = self.setup.data.steps_per_epoch(trainer.batch_size) * trainer.epochs
+            start = restored["progress"]["step"] if restored else 0
+            with console.Reporter(steps, trainer.epochs, start) as reporter:
+                reporter.say(self._headline(start, steps))
+                training = Training(self.setup, self.folder, self.run, reporter, crops["noisy"], self._on_validation)
+                if restored is not None:
+                    training.restore(restored)
+                else:
+                    self.run.metrics(self.scores, 0)
+                progress = training.fit()
+                reporter.say("evaluating the best checkpoint on whole photographs")
+                network = self._conclude(progress)
+            status = "FINISHED"
+        except Interrupted as interrupted:
+            assert training is not None
+            status, reason, exit_status = "KILLED", str(interrupted), interrupted.exit_status
+            progress, network = training.progress, self.setup.network
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._summary(status, training.progress if training else Progress(), reason)
+            raise
+        finally:
+            tracked = self.run.finish(status, reason)
+        self._summary(status, progress, reason)
+        return Result(
+            self.run.run_id, self.folder, status, self.scores, progress, network, tracked, exit_status, self.overrides
+        )
+
+    def _headline(self, start: int, steps: int) -> str:
+        setup = self.setup
+        where = f"going on from epoch {start * setup.trainer.epochs // steps}, step {start}" if start else "from step 0"
+        return (
+            f"{_short(setup, 'model')} ({count_parameters(setup.network):,} parameters) on {setup.data.name}, "
+            f"{steps:,} steps of {setup.trainer.batch_size} crops, {where}"
+        )
+
+    def _describe(self) -> None:
+        """Everything that is known before the first step."""
+        run, setup = self.run, self.setup
+        run.params(_flat(setup.config))
+        run.text((self.folder / CONFIG).read_text(), CONFIG)
+        run.params({"parameters": count_parameters(setup.network)})
+        run.text(repr(setup.network) + "\n", "network.txt")
+        for context in ("training", "validation", *(["test"] if setup.trainer.test else [])):
+            run.dataset(setup.data.describe(), context)
+        git = provenance.git_state(Path(__file__).parent)
+        tags = {"version": __version__, "command": provenance.command_line(), "overrides": " ".join(self.overrides)}
+        if git is not None:
+            tags |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
+            if git.dirty:
+                run.text(git.diff, "git.diff")
+        run.tags(tags)
+        if self.full:
+            run.text(json.dumps(provenance.environment(), indent=2), "environment.json")
+
+    def _on_validation(self, step: int, output: Tensor) -> None:
+        if self.full:
+            self._picture(step, output)
+
+    def _picture(self, step: int, output: Tensor) -> None:
+        noisy, clean = self.setup.data.validation
+        some = slice(self.setup.trainer.pictures)
+        self.run.image("samples", pictures.composite(noisy[some], output[some], clean[some], scale=4), step)
+
+    def _conclude(self, progress: Progress) -> Denoiser:
+        """Score the best checkpoint on whole photographs, and hand everything over to MLflow."""
+        run, setup = self.run, self.setup
+        network = setup.network
+        best = self.folder / "checkpoints" / checkpoint.BEST
+        network.load_state_dict(checkpoint.load(best)["network"])
+        self.scores |= {
+            "val/first_psnr_db": progress.first_psnr_db,
+            "val/best_psnr_db": progress.best_psnr_db,
+            "val/last_psnr_db": progress.last_psnr_db,
+        }
+        final: dict[str, float] = {}
+        for split in ("validation", *(["test"] if setup.trainer.test else [])):
+            scores, shown = evaluation.evaluate_photographs(setup.data, network, split, self.cache)
+            final |= scores
+            for photograph, output in shown[: setup.trainer.pictures] if self.full else []:
+                picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
+                run.image(f"{evaluation.PREFIXES[split]}_{photograph.name}", picture, progress.step)
+        self.scores |= final
+        run.metrics(final, progress.step)
+        run.metrics({"val/best_psnr_db": progress.best_psnr_db, "val/best_step": progress.best_step}, progress.step)
+        run.metric("training_s", progress.training_s, progress.step)
+        if not self.full:
+            self._picture(progress.step, evaluation.denoise(network, setup.data.validation[0]))
+            return network
+        self._figures()
+        for name in (checkpoint.BEST, checkpoint.LAST):
+            run.file(best.with_name(name), "checkpoints")
+        requirements = [f"scratch_dl=={__version__}", f"torch=={torch.__version__.partition('+')[0]}"]
+        run.model(best, Path(__file__).with_name("pyfunc_model.py"), requirements, step=progress.best_step)
+        return network
+
+    def _figures(self) -> None:
+        levels = {
+            name: self.scores[f"baseline/{name}_psnr_db"] for name in ("noisy", "blur", "tv", "nlm")
+        }  # fmt: skip
+        history = self.run.history(["train/loss", "val/loss", "val/psnr_db"])
+        loss = {"training": history["train/loss"], "validation": history["val/loss"]}
+        self.run.figure(pictures.curves(loss, "mean squared error", log_scale=True), "figures/loss.png")
+        psnr = {"network": history["val/psnr_db"]}
+        self.run.figure(pictures.curves(psnr, "PSNR on the validation crops, dB", levels), "figures/psnr.png")
+
+    def _summary(self, status: str, progress: Progress, reason: str | None) -> None:
+        summary = {
+            "run_id": self.run.run_id,
+            "status": status,
+            "reason": reason,
+            "overrides": self.overrides,
+            "scores": self.scores,
+            "progress": asdict(progress),
+            "elapsed_s": round(time.monotonic() - self.started, 1),
+        }
+        (self.folder / SUMMARY).write_text(json.dumps(summary, indent=2))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; the lock of a process that has died does not.
+
+    Raises:
+        BusyError: naming the process and its machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "owner.json"
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = json.loads(owner.read_text()) if owner.exists() else {"pid": "?", "host": "?"}
+        raise BusyError(f"process {who['pid']} on {who['host']} works in {folder}; wait for it, or end it") from None
+    try:
+        owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        yield
+    finally:
+        lock.release()
+
+
+def _short(setup: Setup, group: str) -> str:
+    return str(setup.config[group]["_target_"]).rpartition(".")[2]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and their values, for MLflow's parameters."""
+    flat: dict[str, Any] = {}
+    for key, value in plain(config).items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{name}.")
+        elif name != "resume.run":
+            flat[name] = value
+    return flat

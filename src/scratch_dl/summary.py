@@ -1,0 +1,53 @@
+"""The end panel of a run: its scores beside the baselines, where things are, and what to type next."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from scratch_dl import console
+from scratch_dl.evaluation import PREFIXES
+from scratch_dl.session import Result
+
+METHODS = ("noisy", "blur", "tv", "nlm")
+
+
+def show(result: Result, config: DictConfig) -> None:
+    """Print the panel: at most 15 lines of 80 columns."""
+    folder = _short(result.folder)
+    progress = result.progress
+    directory = str(config.tracking.dir)
+    where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
+    lines = [f"run       {result.run_id}", f"folder    {folder}"]
+    lines.append(f"look      python -m scratch_dl.ui{where}")
+    if result.status == "FINISHED":
+        again = " ".join(shlex.quote(override) for override in result.overrides)
+        lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}")
+        lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
+    lines.append(f"resume    python -m scratch_dl.train resume={folder}")
+    title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
+    console.Console(highlight=False).print(
+        console.panel(title, console.score_table(_rows(result), (*METHODS, "first", "best", "last")), lines)
+    )
+
+
+def _rows(result: Result) -> dict[str, dict[str, float]]:
+    scores, progress = result.scores, result.progress
+    crops = _baselines(scores, "baseline/")
+    crops |= {"first": progress.first_psnr_db, "best": progress.best_psnr_db, "last": progress.last_psnr_db}
+    rows = {"validation crops": crops}
+    for split, prefix in PREFIXES.items():
+        if f"{prefix}/psnr_db" in scores:
+            rows[f"{split} photographs"] = {**_baselines(scores, f"{prefix}/"), "best": scores[f"{prefix}/psnr_db"]}
+    return rows
+
+
+def _baselines(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
+    return {name: scores[f"{prefix}{name}_psnr_db"] for name in METHODS if f"{prefix}{name}_psnr_db" in scores}
+
+
+def _short(folder: Path) -> str:
+    """The folder from here, if it lies below."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

@@ -1,0 +1,34 @@
+"""Which process writes a run, and whether it still lives."""
+
+import os
+import socket
+from pathlib import Path
+
+import psutil
+
+# A start time is computed from the machine's boot time, which the kernel corrects a little now and then.
+_TOLERANCE_S = 2.0
+
+
+def this_process() -> dict[str, str]:
+    """Return host, pid and start time (seconds since 1970) of this process."""
+    return {
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+        "pid_started": f"{psutil.Process().create_time():.2f}",
+    }
+
+
+def process_tags(folder: Path) -> dict[str, str]:
+    """Return the tags by which a run left over, and a run's folder, are found again."""
+    tags = {f"scratch_dl.{key}": value for key, value in this_process().items()}
+    return {**tags, "scratch_dl.folder": str(folder)}
+
+
+def is_alive(pid: str, started: str) -> bool:
+    """Whether the process of this number, on this host, is the one that started then; a zombie is dead."""
+    try:
+        process = psutil.Process(int(pid))
+        return abs(process.create_time() - float(started)) < _TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, ValueError):
+        return False

@@ -1,0 +1,452 @@
+"""What a training calls: everything is written to the run's record first, and sent to MLflow by `sync`."""
+
+import contextlib
+import getpass
+import logging
+import math
+import operator
+import re
+import shlex
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratch_dl import checks
+from scratch_dl.tracking.lookup import experiment_id
+from scratch_dl.tracking.process import is_alive, process_tags, this_process
+from scratch_dl.tracking.record import Entry, Record
+from scratch_dl.tracking.send import Sender
+from scratch_dl.tracking.store import (
+    PROBE_TIMEOUT_S,
+    Store,
+    TrackingError,
+    UnavailableError,
+    client,
+    conversation,
+    open_store,
+    silence,
+)
+
+LOG = logging.getLogger("scratch_dl.tracking")
+STATUSES = ("FINISHED", "FAILED", "KILLED")
+ARTIFACTS = "artifacts"
+_NAME = re.compile(r"[/\w.\- :]+")
+_NAME_LENGTH = 250
+_RETRY_TIMEOUT_S = 2.0
+# A server that hangs costs each attempt its full time-out; this bounds the loss to a tenth of a training's time.
+_PATIENCE = 10.0
+_THUMBNAIL_PX = 256
+
+
+class Run:
+    """One MLflow run and its folder.
+
+    Each (metric, step), and each picture's (key, step), stands once: the first value said stands, later ones are
+    ignored, so that a training resumed from an earlier step may say them again.
+
+    Attributes:
+        folder: the run's folder, absolute.
+        run_id: MLflow's name of the run.
+        experiment_id: MLflow's name of its experiment.
+    """
+
+    def __init__(self, store: Store, record: Record, *, certain: bool) -> None:
+        self.folder = record.folder
+        self.run_id = str(record.header["run_id"])
+        self.experiment_id = str(record.header["experiment_id"])
+        self._store = store
+        self._record = record
+        self._sender = Sender(store, record, certain=certain)
+        self._steps: dict[str, set[int]] = {}
+        self._pictures: set[tuple[str, int]] = set()
+        self._params: dict[str, str] = {}
+        self._nonfinite: set[str] = set()
+        self._warned = False
+        self._ask_again_at = 0.0
+        for entry in record.entries():
+            self._remember(entry)
+
+    @classmethod
+    def create(cls, store: Store, folder: Path, experiment: str, name: str | None = None,
+               tags: Mapping[str, str] | None = None) -> "Run":  # fmt: skip
+        """Begin a run, and its record in `folder`.
+
+        Raises:
+            TrackingError: if the experiment is deleted or has no name, the folder holds a run, or the store fails.
+        """
+        folder = Path(folder).absolute()
+        every_tag = {**_origin(), **{key: str(value) for key, value in (tags or {}).items()}, **process_tags(folder)}
+        for key in every_tag:
+            _check_name("tag", key)
+        try:
+            with conversation():
+                info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=every_tag).info
+        except UnavailableError as error:
+            raise TrackingError(f"tracking.uri={store.uri} began no run: {error}") from None
+        header = {"run_id": info.run_id, "experiment_id": info.experiment_id, "uri": store.uri,
+                  "directory": str(store.directory), **this_process()}  # fmt: skip
+        try:
+            record = Record.create(folder, header)
+        except (OSError, TrackingError):
+            with conversation():
+                client(store).set_terminated(info.run_id, "FAILED")
+            raise
+        return cls(store, record, certain=True)
+
+    @classmethod
+    def reopen(cls, store: Store, folder: Path, step: int) -> "Run":
+        """Go on in the run of `folder` from `step`; what it said of later steps and has not sent is dropped.
+
+        Raises:
+            TrackingError: if the folder holds no run, or the store does not know it.
+        """
+        folder = Path(folder).absolute()
+        record = Record(folder)
+        run_id = record.header["run_id"]
+        try:
+            with conversation():
+                stage = client(store).get_run(run_id).info.lifecycle_stage
+                if stage != "active":
+                    raise TrackingError(
+                        f"the run {run_id} is {stage}; restore it: mlflow runs restore --run-id {run_id}"
+                    )
+                client(store).update_run(run_id, status="RUNNING")
+                for key, value in process_tags(folder).items():
+                    client(store).set_tag(run_id, key, value)
+        except UnavailableError as error:
+            raise TrackingError(f"tracking.uri={store.uri} cannot go on with the run of {folder}: {error}") from None
+        later = record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step)
+        for entry in later:
+            for file in entry.get("files", ()):
+                (folder / file).unlink(missing_ok=True)
+        record.append({"kind": "process", "reopened_at": step, **this_process()})
+        return cls(store, record, certain=False)
+
+    @property
+    def url(self) -> str:
+        """Where to look at the run: a server's page, or the command that shows it."""
+        if self._store.is_server:
+            return f"{self._store.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"python -m scratch_dl.ui {shlex.quote(f'tracking.dir={self._store.directory}')}"
+
+    def metric(self, key: str, value: float, step: int) -> None:
+        """Note one value of a metric at the optimizer's step."""
+        self.metrics({key: value}, step)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Note values at the optimizer's step; of a metric that is not finite MLflow gets a tag with its first step.
+
+        Raises:
+            ValueError: if MLflow would refuse a name, or `step` is negative.
+        """
+        step = checks.integer("step", operator.index(step), minimum=0)
+        fresh: dict[str, float | str] = {}
+        for key, value in values.items():
+            _check_name("metric", key)
+            if step not in self._steps.get(key, ()):
+                fresh[key] = float(value) if math.isfinite(value) else str(float(value))
+        if fresh:
+            self._say({"kind": "metrics", "step": step, "values": fresh, "time": _now_ms()})
+        for key, number in fresh.items():
+            if isinstance(number, str) and key not in self._nonfinite:
+                self._say({"kind": "tags", "step": step, "values": {f"nonfinite/{key}": str(step)}})
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Note parameters; MLflow gets 6000 characters of each.
+
+        A parameter said before keeps its value, as MLflow lets none change; a tag `changed/<name>` holds the new one.
+
+        Raises:
+            ValueError: if MLflow would refuse a name.
+        """
+        fresh: dict[str, str] = {}
+        changed: dict[str, str] = {}
+        for key, value in values.items():
+            _check_name("parameter", key)
+            text = str(value)
+            if key not in self._params:
+                fresh[key] = text
+            elif self._params[key] != text:
+                changed[f"changed/{key}"] = text
+        for some in _chunks(fresh):
+            self._say({"kind": "params", "values": some})
+        self.tags(changed)
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags; MLflow gets 8000 characters of each.
+
+        Raises:
+            ValueError: if MLflow would refuse a name.
+        """
+        for key in values:
+            _check_name("tag", key)
+        for some in _chunks({key: str(value) for key, value in values.items()}):
+            self._say({"kind": "tags", "values": some})
+
+    def text(self, text: str, path: str) -> None:
+        """Keep a text as the artifact `path`."""
+        file = self._artifact_file(path)
+        with _named(file):
+            file.write_text(text, encoding="utf-8")
+        self._say_artifact(file, str(PurePosixPath(path).parent))
+
+    def figure(self, figure: Any, path: str) -> None:
+        """Keep a matplotlib figure as the artifact `path`, whose suffix says the format."""
+        file = self._artifact_file(path)
+        with _named(file):
+            figure.savefig(file)
+        self._say_artifact(file, str(PurePosixPath(path).parent))
+
+    def file(self, local_path: Path | str, artifact_dir: str = "") -> None:
+        """Keep a file as an artifact; one outside the run's folder is copied into it.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+        """
+        source = Path(local_path).absolute()
+        if not source.is_file():
+            raise FileNotFoundError(f"{source} is no file, so it cannot be kept as an artifact")
+        if not source.is_relative_to(self.folder):
+            copy = self._artifact_file(f"{artifact_dir}/{source.name}".lstrip("/"))
+            with _named(copy):
+                shutil.copyfile(source, copy)
+            source = copy
+        self._say_artifact(source, artifact_dir)
+
+    def image(self, array: NDArray[np.uint8], key: str, step: int) -> None:
+        """Keep a picture of shape (height, width, 3), 0 to 255, in the grid `key` at the optimizer's step.
+
+        Raises:
+            ValueError: if it is no such picture, or the key has a slash (MLflow's grid cannot show it).
+        """
+        step = checks.integer("step", operator.index(step), minimum=0)
+        if not re.fullmatch(r"[\w\-. ]+", key, re.ASCII):
+            raise ValueError(f"an image's key must be letters, digits, '_', '-', '.' or spaces, but got {key!r}")
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+            raise ValueError(f"an image must be uint8 of shape (height, width, 3), but got {array.dtype} {array.shape}")
+        if (key, step) in self._pictures:
+            return
+        from PIL import Image
+
+        # MLflow's names: its grid reads key, step and time out of them, and shows the small picture first.
+        stem = f"{key}+step+{step}+timestamp+{_now_ms()}+{uuid.uuid4()}"
+        large, small = (self._artifact_file(f"images/{stem}{suffix}") for suffix in (".png", "+compressed.webp"))
+        picture = Image.fromarray(np.ascontiguousarray(array))
+        with _named(large):
+            picture.save(large)
+        picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+        with _named(small):
+            picture.save(small)
+        files = [self._relative(file) for file in (large, small)]
+        self._say({"kind": "image", "key": key, "step": step, "files": files})
+
+    def dataset(self, description: Mapping[str, Any], context: str) -> None:
+        """Note a data set as the run's input.
+
+        Args:
+            description: `name`, `digest` (36 characters of it go to MLflow), and what else is to be shown.
+            context: what it is used for, as "train".
+        """
+        for key in ("name", "digest"):
+            checks.text(f"description[{key!r}]", description.get(key))
+        self._say({"kind": "dataset", "description": dict(description), "context": context})
+
+    def model(self, weights_path: Path | str, code_path: Path | str, requirements: Iterable[str],
+              shape: tuple[int, ...] = (-1, 3, -1, -1), step: int = 0,
+              code_paths: Iterable[Path | str] = ()) -> None:  # fmt: skip
+        """Keep the trained network as the pyfunc model `runs:/<run_id>/model`.
+
+        Args:
+            weights_path: becomes the model's artifact "weights".
+            code_path: a file that calls `mlflow.models.set_model`.
+            requirements: pip requirements, taken as they are.
+            shape: of the float32 array that it takes and returns; -1 is any size.
+            step: the optimizer's step of the weights.
+            code_paths: files and folders to travel with the model, importable when it is loaded.
+        """
+        for path in (weights_path, code_path, *code_paths):
+            if not Path(path).exists():
+                raise FileNotFoundError(f"{path} does not exist, so the model cannot be kept")
+        self._say({
+            "kind": "model", "weights": self._relative(Path(weights_path).absolute()),
+            "code": str(Path(code_path).absolute()), "requirements": list(requirements), "shape": list(shape),
+            "step": step, "code_paths": [str(Path(path).absolute()) for path in code_paths],
+        })  # fmt: skip
+
+    def sync(self) -> bool:
+        """Send what has not been sent; call it when the checkpoint up to here is safe on the disk.
+
+        Returns:
+            Whether all is sent. If not, one line was logged when the trouble began, and a later call sends the rest.
+
+        Raises:
+            OSError: with the path, if a file cannot be read or written.
+        """
+        return self._sync(PROBE_TIMEOUT_S if not self._warned else _RETRY_TIMEOUT_S)
+
+    def finish(self, status: str, reason: str | None = None) -> bool:
+        """End the run, send the rest, and say whether all of it was sent (if not, `replay` does it later).
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            reason: becomes the tag `reason`.
+        """
+        checks.choice("status", status, STATUSES)
+        end_ms = _now_ms()
+        done = False
+        try:
+            if reason is not None:
+                self.tags({"reason": reason})
+            self._record.append({"kind": "finish", "status": status, "time": end_ms})
+            self._ask_again_at = 0.0
+            done = self.sync()
+        except OSError as error:
+            # A full disk is often why the run ends: its status must get out all the same.
+            LOG.warning("not all of the run could be kept: %s", error)
+        if not done and silence(self._store, _RETRY_TIMEOUT_S) is None:
+            try:
+                self._sender.terminate(status, end_ms)
+            except TrackingError as error:
+                LOG.warning("the run's status %s did not reach tracking.uri=%s: %s", status, self._store.uri, error)
+        return done
+
+    def _sync(self, timeout_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._ask_again_at:
+            return False
+        self._record.flush()
+        reason = silence(self._store, timeout_s)
+        if reason is None:
+            try:
+                self._sender.send()
+            except UnavailableError as error:
+                reason = str(error)
+        if reason is None:
+            if self._warned:
+                LOG.info("tracking.uri=%s answers again; all is sent", self._store.uri)
+            self._warned = False
+            return True
+        if not self._warned:
+            LOG.warning("tracking.uri=%s does not answer; metrics are kept in %s and sent later (%s)",
+                        self._store.uri, self._record.path, reason)  # fmt: skip
+            self._warned = True
+        else:
+            self._ask_again_at = time.monotonic() + _PATIENCE * min(time.monotonic() - now, _RETRY_TIMEOUT_S)
+        return False
+
+    def _say(self, entry: Entry) -> None:
+        self._record.append(entry)
+        self._remember(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        kind = entry["kind"]
+        if kind == "metrics":
+            for key in entry["values"]:
+                self._steps.setdefault(key, set()).add(entry["step"])
+        elif kind == "params":
+            self._params.update(entry["values"])
+        elif kind == "image":
+            self._pictures.add((entry["key"], entry["step"]))
+        elif kind == "tags":
+            self._nonfinite.update(key.removeprefix("nonfinite/") for key in entry["values"] if "nonfinite/" in key)
+
+    def _artifact_file(self, path: str) -> Path:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or not pure.name or not re.fullmatch(r"[\w.\-+ /]+", path):
+            raise ValueError(f"an artifact's path must be relative, without '..' or odd characters, but got {path!r}")
+        file = self.folder / ARTIFACTS / pure
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def _say_artifact(self, file: Path, into: str) -> None:
+        self._say({"kind": "artifact", "file": self._relative(file), "into": "" if into == "." else into})
+
+    def _relative(self, file: Path) -> str:
+        return str(file.relative_to(self.folder)) if file.is_relative_to(self.folder) else str(file)
+
+
+def replay(folder: Path | str, store: Store | None = None) -> bool:
+    """Send what a run could not send before it ended, its final status included.
+
+    Args:
+        folder: the run's folder.
+        store: where to; None is the store the run was made in.
+
+    Returns:
+        Whether all is sent now.
+
+    Raises:
+        TrackingError: if the folder holds no run, its process still lives, or the store does not answer.
+    """
+    record = Record(Path(folder).absolute())
+    writer = last = record.header
+    for last in record.entries():
+        writer = last if last["kind"] == "process" else writer
+    mine = this_process()
+    elsewhere = writer["host"] == mine["host"] and writer["pid"] != mine["pid"]
+    if last["kind"] != "finish" and elsewhere and is_alive(writer["pid"], writer["pid_started"]):
+        raise TrackingError(f"the run of {folder} still goes on, as process {writer['pid']}; wait for its end")
+    if next(record.unsent(), None) is None:
+        return True
+    store = store or _store_of(record.header)
+    try:
+        Sender(store, record, certain=False).send()
+    except UnavailableError as error:
+        LOG.warning(
+            "tracking.uri=%s stopped answering; what is left is sent by another replay (%s)", store.uri, error
+        )
+        return False
+    return True
+
+
+def _store_of(header: Entry) -> Store:
+    uri, directory = header["uri"], header["directory"]
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).exists():
+        # Opening it would make an empty one, which knows no such run.
+        raise TrackingError(f"tracking.uri={uri}, where the run was made, has gone; name another store")
+    return open_store(directory, uri)
+
+
+def _origin() -> dict[str, str]:
+    """Return the tags that fill the columns User and Source of MLflow's table."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+
+
+def _check_name(what: str, name: str) -> None:
+    pure = PurePosixPath(name)
+    if not _NAME.fullmatch(name) or str(pure) != name or pure.is_absolute() or ".." in pure.parts or name == ".":
+        raise ValueError(
+            f"the name of a {what} must be letters, digits, '_', '-', '.', ':', spaces and single slashes inside, "
+            f"but got {name!r}"
+        )
+    if len(name) > _NAME_LENGTH:
+        raise ValueError(f"the name of a {what} must have at most {_NAME_LENGTH} characters, but got {len(name)}")
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Put the path into an OSError that lacks it, as one of a full disk does."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(file)) from None
+
+
+def _chunks(values: Mapping[str, str], size: int = 100) -> Iterator[dict[str, str]]:
+    items = list(values.items())
+    return (dict(items[start : start + size]) for start in range(0, len(items), size))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

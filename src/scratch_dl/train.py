@@ -1,0 +1,92 @@
+"""`python -m scratch_dl.train [overrides]`, and `from scratch_dl import train; train([...overrides])`.
+
+Compose the configuration, build everything from it, train, and say what came of it.
+"""
+
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from scratch_dl import frontdoor
+from scratch_dl.config import CONF, build
+
+if TYPE_CHECKING:
+    from scratch_dl.session import Result
+
+UNTRACKED = 3
+
+
+def train(overrides: Sequence[str] = ()) -> "Result":
+    """Train from a program or a notebook: the overrides are those of the command line.
+
+    Returns:
+        What came of it, the network with its best weights included.
+
+    Raises:
+        ConfigError: if a setting cannot be used; others as in `scratch_dl.session.train_run`.
+    """
+    from scratch_dl.resume import expand
+
+    given = list(overrides)
+    config = frontdoor.compose_config("train", expand(given))
+    return _train(config, Path(config.hydra.run.dir).absolute(), given)
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="train")
+def command(config: DictConfig) -> None:
+    """One job: of a single run, or of a grid."""
+    job = HydraConfig.get()
+    try:
+        result = _train(config, Path(job.runtime.output_dir), list(job.overrides.task))
+    except Exception:
+        if job.mode == RunMode.MULTIRUN:
+            raise
+        # Hydra would print two lines of its own before ours; this goes past it.
+        frontdoor.exit_with(sys.exc_info()[1])
+    if result.exit_status:
+        raise SystemExit(result.exit_status)
+    if not result.tracked:
+        print(f"error: MLflow has not got everything; later: python -m scratch_dl.train resume={result.folder}",
+              file=sys.stderr)  # fmt: skip
+        raise SystemExit(UNTRACKED)
+
+
+def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":
+    from scratch_dl.resume import resume_run
+    from scratch_dl.session import train_run
+    from scratch_dl.summary import show
+
+    if config.resume.run is not None:
+        result = resume_run(config, overrides)
+    else:
+        result = train_run(build(config), folder, overrides)
+    show(result, config)
+    return result
+
+
+def main() -> None:
+    """Entry point of the command."""
+    from scratch_dl.resume import expand
+
+    sys.argv[1:] = expand(sys.argv[1:])
+    frontdoor.run_command(command)
+
+
+class _Callable(types.ModuleType):
+    """`from scratch_dl import train` finds this module, whoever imports it first; so the module itself is called."""
+
+    def __call__(self, overrides: Sequence[str] = ()) -> "Result":
+        return train(overrides)
+
+
+if __name__ == "__main__":
+    main()
+else:
+    sys.modules[__name__].__class__ = _Callable

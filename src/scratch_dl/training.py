@@ -1,0 +1,237 @@
+"""The loop: steps, a validation and a checkpoint an epoch, and an orderly stop at any batch.
+
+Every batch is a function of the seed and the step alone, and so is the learning rate; a checkpoint therefore needs
+the network, the optimizer and the step, and a run that goes on from it repeats the undisturbed one bit for bit.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from scratch_dl import checkpoint, evaluation
+from scratch_dl.config import Setup
+from scratch_dl.nn import MSELoss
+from scratch_dl.optim import clip_grad_norm
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more."""
+
+
+class Interrupted(Exception):
+    """A signal asked for a stop; the checkpoint is written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_status = 128 + number
+
+
+class Observer(Protocol):
+    """Who is told what happens: the terminal."""
+
+    def step(self, step: int, loss: float) -> None:
+        """A step is done."""
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """A validation is done."""
+
+
+class Record(Protocol):
+    """Where metrics go: see `scratch_dl.tracking.Run`."""
+
+    def metric(self, key: str, value: float, step: int) -> None:
+        """One number at a step of the optimizer."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Several of them."""
+
+    def sync(self) -> bool:
+        """Everything up to here is safe in a checkpoint."""
+
+
+@dataclass
+class Progress:
+    """How far a run is; all of it is in the checkpoint."""
+
+    step: int = 0
+    first_psnr_db: float = -math.inf
+    last_psnr_db: float = -math.inf
+    best_psnr_db: float = -math.inf
+    best_step: int = 0
+    epochs_since_best: int = 0
+    training_s: float = 0.0
+    stopped: str = ""
+
+
+class Training:
+    """A training of `setup` in `folder`.
+
+    Args:
+        setup: network, data and settings.
+        folder: gets `checkpoints/`.
+        record: gets the metrics.
+        observer: is told of steps and epochs.
+        noisy_psnr_db: the validation crops' own, from which the gain counts.
+        on_validation: is given the step and the outputs.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        folder: Path,
+        record: Record,
+        observer: Observer,
+        noisy_psnr_db: float,
+        on_validation: Callable[[int, Tensor], None],
+    ) -> None:
+        self.setup = setup
+        self.checkpoints = folder / "checkpoints"
+        self.record = record
+        self.observer = observer
+        self.noisy_psnr_db = noisy_psnr_db
+        self.on_validation = on_validation
+        self.progress = Progress()
+        self.loss = MSELoss()
+        self.base_lr = setup.optimizer.lr
+        self.steps_per_epoch = setup.data.steps_per_epoch(setup.trainer.batch_size)
+        self.total_steps = self.steps_per_epoch * setup.trainer.epochs
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint of this run holds."""
+        self.setup.network.load_state_dict(content["network"])
+        self.setup.optimizer.load_state_dict(content["optimizer"])
+        self.progress = Progress(**content["progress"])
+
+    def fit(self) -> Progress:
+        """Train to the end, or to a reason to stop early.
+
+        Raises:
+            Diverged: if the loss is not finite; the best checkpoint is from before.
+            Interrupted: at SIGINT or SIGTERM, after the step in hand and a checkpoint.
+        """
+        progress = self.progress
+        progress.stopped = ""
+        with torch.no_grad(), _signals() as caught:
+            if progress.step == 0 and progress.first_psnr_db == -math.inf:
+                self._validate()
+            while progress.step < self.total_steps and not progress.stopped:
+                self._epoch(caught)
+                if caught:
+                    self._save()
+                    raise Interrupted(caught[0])
+                self._validate()
+        return progress
+
+    def _epoch(self, caught: list[int]) -> None:
+        """Steps up to the next multiple of the epoch's length, or to a signal."""
+        progress, start, first = self.progress, time.perf_counter(), self.progress.step
+        end = min((first // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps)
+        limit = self.setup.trainer.max_minutes
+        while progress.step < end and not caught:
+            self._step()
+            if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
+                progress.stopped = f"trainer.max_minutes={limit:g} reached"
+                break
+        seconds = time.perf_counter() - start
+        progress.training_s += seconds
+        if not caught:
+            images = (progress.step - first) * self.setup.trainer.batch_size
+            self.record.metric("images_per_s", images / seconds, progress.step)
+
+    def _step(self) -> None:
+        setup, step = self.setup, self.progress.step
+        network, optimizer, trainer = setup.network, setup.optimizer, setup.trainer
+        batch = setup.data.batch(0 if trainer.repeat_first_batch else step, trainer.batch_size, setup.seed)
+        like = network.parameters()[0].value
+        input, target = (tensor.to(like) for tensor in batch)
+        optimizer.lr = self.base_lr * setup.schedule.factor(step / self.total_steps)
+        optimizer.zero_grad()
+        loss = float(self.loss(network(input), target))
+        self.progress.step += 1
+        self.record.metric("train/loss", loss, self.progress.step)
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"train/loss became {loss} at step {self.progress.step}; a smaller optimizer.lr (it is "
+                f"{self.base_lr:g}) or trainer.clip_norm (it is {trainer.clip_norm}) may cure it"
+            )
+        network.backward(self.loss.backward())
+        if trainer.clip_norm is not None:
+            self.record.metric(
+                "train/grad_norm", clip_grad_norm(optimizer.parameters, trainer.clip_norm), self.progress.step
+            )
+        optimizer.step()
+        self.observer.step(self.progress.step, loss)
+
+    def _validate(self) -> None:
+        """Score the fixed crops, keep the best, write the checkpoint, and only then let the record go out."""
+        progress, setup = self.progress, self.setup
+        noisy, clean = setup.data.validation
+        output = evaluation.denoise(setup.network, noisy)
+        scores = evaluation.score(output, clean)
+        if progress.first_psnr_db == -math.inf:
+            progress.first_psnr_db = scores.psnr_db
+        progress.last_psnr_db = scores.psnr_db
+        better = scores.psnr_db > progress.best_psnr_db
+        if better:
+            progress.best_psnr_db, progress.best_step, progress.epochs_since_best = scores.psnr_db, progress.step, 0
+        elif progress.step:
+            progress.epochs_since_best += 1
+        patience = setup.trainer.patience
+        if patience and progress.epochs_since_best >= patience and not progress.stopped:
+            progress.stopped = f"no better val/psnr_db for trainer.patience={patience} epochs"
+        values = {
+            "val/loss": scores.mse,
+            "val/psnr_db": scores.psnr_db,
+            "val/psnr_pooled_db": scores.psnr_pooled_db,
+            "val/ssim": scores.ssim,
+            "val/gain_db": scores.psnr_db - self.noisy_psnr_db,
+        }
+        self.record.metrics({**values, "train/lr": setup.optimizer.lr}, progress.step)
+        self.on_validation(progress.step, output)
+        self._save(best=better)
+        self.observer.epoch(-(-progress.step // self.steps_per_epoch), values)
+        self.record.sync()
+
+    def _save(self, best: bool = False) -> None:
+        content = {
+            "network": self.setup.network.state_dict(),
+            "optimizer": self.setup.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "config": self.setup.config,
+            "crop_size": list(self.setup.data.crop_size),
+            "threads": torch.get_num_threads(),
+        }
+        if best:
+            checkpoint.save(self.checkpoints / checkpoint.BEST, content)
+        checkpoint.save_last(self.checkpoints, content)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The numbers of the SIGINT and SIGTERM that came; a second one of a kind acts as it would have without this."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def catch(number: int, _: Any) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
