@@ -49,7 +49,10 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    for name, write in {"torch": torch.save, "pickle": lambda item, path: path.write_bytes(pickle.dumps(item, protocol=2))}.items():
+    for name, write in {
+        "torch": torch.save,
+        "pickle": lambda item, path: path.write_bytes(pickle.dumps(item, protocol=2)),
+    }.items():
         path = tmp_path / name
         write({"digest": "", "content": Evil()}, path)
         with pytest.raises(CheckpointError, match="damaged, or no checkpoint"):

@@ -76,7 +76,9 @@ def test_an_even_kernel_in_the_unet_is_refused():
         unet(**{**UNET, "kernel_size": 4})
 
 
-@pytest.mark.parametrize("build", [lambda **more: paper(**PAPER, **more), lambda **more: unet(**UNET, **more)], ids=["paper", "unet"])
+@pytest.mark.parametrize(
+    "build", [lambda **more: paper(**PAPER, **more), lambda **more: unet(**UNET, **more)], ids=["paper", "unet"]
+)
 def test_every_gradient_of_the_network_matches_central_differences(build, generator):
     network = build(generator=generator).to(dtype=torch.float64)
     images = torch.rand(2, 3, 8, 12, dtype=torch.float64, generator=generator)

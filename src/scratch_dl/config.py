@@ -112,11 +112,12 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: if a value is missing.
     """
     if isinstance(config, DictConfig):
+        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"{missing[0]} must be given, for example {missing[0]}=..., but it is missing")
         config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    return {str(key): value for key, value in config.items() if key != "hydra"}
+    return {str(key): value for key, value in config.items()}
 
 
 def build(config: DictConfig | Mapping[str, Any]) -> Setup:

@@ -54,7 +54,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
             run.metrics(scores, 0)
             for photograph, output in shown:
                 picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(f"{prefix}_{photograph.name}", picture, 0)
+                run.image(picture, f"{prefix}_{photograph.name}", 0)
             rows[f"{split} photographs"] = {
                 **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
                 "network": scores[f"{prefix}/psnr_db"],

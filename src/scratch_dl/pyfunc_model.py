@@ -5,7 +5,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from scratch_dl.checkpoint import load_network
 from scratch_dl.evaluation import denoise
@@ -18,11 +17,10 @@ class DenoiserModel(mlflow.pyfunc.PythonModel):
         """Build the network from the checkpoint that travels with the model."""
         self.network = load_network(context.artifacts["weights"])
 
-    def predict(self, context: Any, model_input: NDArray[np.float32], params: Any = None) -> NDArray[np.float32]:  # noqa: ARG002
+    # A plain np.ndarray: MLflow reads the hint, and warns of one that is missing or finer.
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:  # type: ignore[type-arg]  # noqa: ARG002
         """(n, 3, h, w) -> the same."""
-        noisy = torch.from_numpy(np.array(model_input, dtype=np.float32))
-        output: NDArray[np.float32] = denoise(self.network, noisy).numpy()
-        return output
+        return denoise(self.network, torch.from_numpy(np.array(model_input, dtype=np.float32))).numpy()
 
 
 mlflow.models.set_model(DenoiserModel())

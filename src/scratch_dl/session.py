@@ -164,7 +164,7 @@ class _Session:
     def _picture(self, step: int, output: Tensor) -> None:
         noisy, clean = self.setup.data.validation
         some = slice(self.setup.trainer.pictures)
-        self.run.image("samples", pictures.composite(noisy[some], output[some], clean[some], scale=4), step)
+        self.run.image(pictures.composite(noisy[some], output[some], clean[some], scale=4), "samples", step)
 
     def _conclude(self, progress: Progress) -> Denoiser:
         """Score the best checkpoint on whole photographs, and hand everything over to MLflow."""
@@ -183,7 +183,7 @@ class _Session:
             final |= scores
             for photograph, output in shown[: setup.trainer.pictures] if self.full else []:
                 picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(f"{evaluation.PREFIXES[split]}_{photograph.name}", picture, progress.step)
+                run.image(picture, f"{evaluation.PREFIXES[split]}_{photograph.name}", progress.step)
         self.scores |= final
         run.metrics(final, progress.step)
         run.metrics({"val/best_psnr_db": progress.best_psnr_db, "val/best_step": progress.best_step}, progress.step)

@@ -25,7 +25,7 @@ def show(result: Result, config: DictConfig) -> None:
         again = " ".join(shlex.quote(override) for override in result.overrides)
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
-    lines.append(f"resume    python -m scratch_dl.train resume={folder}")
+    lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
     console.Console(highlight=False).print(
         console.panel(title, console.score_table(_rows(result), (*METHODS, "first", "best", "last")), lines)

@@ -134,7 +134,7 @@ def show(store: Store, port: int) -> int:
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             _wait_until_it_answers(process, url, store, log)
-            print(f"open {url}   (Ctrl-C ends it)", flush=True)
+            print(f"open {url} and choose 'Model training' at the top left; Ctrl-C ends it", flush=True)
             status = process.wait()
             raise TrackingError(f"MLflow's pages ended by themselves, status {status}: {_last_line(log)}")
         except KeyboardInterrupt:

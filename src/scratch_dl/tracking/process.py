@@ -29,6 +29,7 @@ def is_alive(pid: str, started: str) -> bool:
     """Whether the process of this number, on this host, is the one that started then; a zombie is dead."""
     try:
         process = psutil.Process(int(pid))
-        return abs(process.create_time() - float(started)) < _TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(process.create_time() - float(started)) < _TOLERANCE_S
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, ValueError):
         return False

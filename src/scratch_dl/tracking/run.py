@@ -1,6 +1,5 @@
 """What a training calls: everything is written to the run's record first, and sent to MLflow by `sync`."""
 
-import contextlib
 import getpass
 import logging
 import math
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 
 from scratch_dl import checks
 from scratch_dl.tracking.lookup import experiment_id
-from scratch_dl.tracking.process import is_alive, process_tags, this_process
+from scratch_dl.tracking.names import check_artifact_path, check_name, naming
+from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.send import Sender
 from scratch_dl.tracking.store import (
@@ -30,15 +30,12 @@ from scratch_dl.tracking.store import (
     UnavailableError,
     client,
     conversation,
-    open_store,
     silence,
 )
 
 LOG = logging.getLogger("scratch_dl.tracking")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 ARTIFACTS = "artifacts"
-_NAME = re.compile(r"[/\w.\- :]+")
-_NAME_LENGTH = 250
 _RETRY_TIMEOUT_S = 2.0
 # A server that hangs costs each attempt its full time-out; this bounds the loss to a tenth of a training's time.
 _PATIENCE = 10.0
@@ -84,7 +81,7 @@ class Run:
         folder = Path(folder).absolute()
         every_tag = {**_origin(), **{key: str(value) for key, value in (tags or {}).items()}, **process_tags(folder)}
         for key in every_tag:
-            _check_name("tag", key)
+            check_name("tag", key)
         try:
             with conversation():
                 info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=every_tag).info
@@ -149,7 +146,7 @@ class Run:
         step = checks.integer("step", operator.index(step), minimum=0)
         fresh: dict[str, float | str] = {}
         for key, value in values.items():
-            _check_name("metric", key)
+            check_name("metric", key)
             if step not in self._steps.get(key, ()):
                 fresh[key] = float(value) if math.isfinite(value) else str(float(value))
         if fresh:
@@ -169,7 +166,7 @@ class Run:
         fresh: dict[str, str] = {}
         changed: dict[str, str] = {}
         for key, value in values.items():
-            _check_name("parameter", key)
+            check_name("parameter", key)
             text = str(value)
             if key not in self._params:
                 fresh[key] = text
@@ -186,21 +183,21 @@ class Run:
             ValueError: if MLflow would refuse a name.
         """
         for key in values:
-            _check_name("tag", key)
+            check_name("tag", key)
         for some in _chunks({key: str(value) for key, value in values.items()}):
             self._say({"kind": "tags", "values": some})
 
     def text(self, text: str, path: str) -> None:
         """Keep a text as the artifact `path`."""
         file = self._artifact_file(path)
-        with _named(file):
+        with naming(file):
             file.write_text(text, encoding="utf-8")
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
     def figure(self, figure: Any, path: str) -> None:
         """Keep a matplotlib figure as the artifact `path`, whose suffix says the format."""
         file = self._artifact_file(path)
-        with _named(file):
+        with naming(file):
             figure.savefig(file)
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
@@ -215,7 +212,7 @@ class Run:
             raise FileNotFoundError(f"{source} is no file, so it cannot be kept as an artifact")
         if not source.is_relative_to(self.folder):
             copy = self._artifact_file(f"{artifact_dir}/{source.name}".lstrip("/"))
-            with _named(copy):
+            with naming(copy):
                 shutil.copyfile(source, copy)
             source = copy
         self._say_artifact(source, artifact_dir)
@@ -239,10 +236,10 @@ class Run:
         stem = f"{key}+step+{step}+timestamp+{_now_ms()}+{uuid.uuid4()}"
         large, small = (self._artifact_file(f"images/{stem}{suffix}") for suffix in (".png", "+compressed.webp"))
         picture = Image.fromarray(np.ascontiguousarray(array))
-        with _named(large):
+        with naming(large):
             picture.save(large)
         picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-        with _named(small):
+        with naming(small):
             picture.save(small)
         files = [self._relative(file) for file in (large, small)]
         self._say({"kind": "image", "key": key, "step": step, "files": files})
@@ -279,6 +276,15 @@ class Run:
             "code": str(Path(code_path).absolute()), "requirements": list(requirements), "shape": list(shape),
             "step": step, "code_paths": [str(Path(path).absolute()) for path in code_paths],
         })  # fmt: skip
+
+    def history(self, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+        """Return (step, value) of each metric, in the order of their steps; values that are not finite are left out."""
+        found: dict[str, list[tuple[int, float]]] = {key: [] for key in keys}
+        for entry in self._record.entries():
+            for key, value in entry["values"].items() if entry["kind"] == "metrics" else ():
+                if key in found and not isinstance(value, str):
+                    found[key].append((entry["step"], value))
+        return {key: sorted(points) for key, points in found.items()}
 
     def sync(self) -> bool:
         """Send what has not been sent; call it when the checkpoint up to here is safe on the disk.
@@ -358,10 +364,7 @@ class Run:
             self._nonfinite.update(key.removeprefix("nonfinite/") for key in entry["values"] if "nonfinite/" in key)
 
     def _artifact_file(self, path: str) -> Path:
-        pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts or not pure.name or not re.fullmatch(r"[\w.\-+ /]+", path):
-            raise ValueError(f"an artifact's path must be relative, without '..' or odd characters, but got {path!r}")
-        file = self.folder / ARTIFACTS / pure
+        file = self.folder / ARTIFACTS / check_artifact_path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
@@ -372,48 +375,6 @@ class Run:
         return str(file.relative_to(self.folder)) if file.is_relative_to(self.folder) else str(file)
 
 
-def replay(folder: Path | str, store: Store | None = None) -> bool:
-    """Send what a run could not send before it ended, its final status included.
-
-    Args:
-        folder: the run's folder.
-        store: where to; None is the store the run was made in.
-
-    Returns:
-        Whether all is sent now.
-
-    Raises:
-        TrackingError: if the folder holds no run, its process still lives, or the store does not answer.
-    """
-    record = Record(Path(folder).absolute())
-    writer = last = record.header
-    for last in record.entries():
-        writer = last if last["kind"] == "process" else writer
-    mine = this_process()
-    elsewhere = writer["host"] == mine["host"] and writer["pid"] != mine["pid"]
-    if last["kind"] != "finish" and elsewhere and is_alive(writer["pid"], writer["pid_started"]):
-        raise TrackingError(f"the run of {folder} still goes on, as process {writer['pid']}; wait for its end")
-    if next(record.unsent(), None) is None:
-        return True
-    store = store or _store_of(record.header)
-    try:
-        Sender(store, record, certain=False).send()
-    except UnavailableError as error:
-        LOG.warning(
-            "tracking.uri=%s stopped answering; what is left is sent by another replay (%s)", store.uri, error
-        )
-        return False
-    return True
-
-
-def _store_of(header: Entry) -> Store:
-    uri, directory = header["uri"], header["directory"]
-    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).exists():
-        # Opening it would make an empty one, which knows no such run.
-        raise TrackingError(f"tracking.uri={uri}, where the run was made, has gone; name another store")
-    return open_store(directory, uri)
-
-
 def _origin() -> dict[str, str]:
     """Return the tags that fill the columns User and Source of MLflow's table."""
     try:
@@ -421,26 +382,6 @@ def _origin() -> dict[str, str]:
     except (KeyError, OSError):  # a container's user may have no name
         user = "unknown"
     return {"mlflow.user": user, "mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
-
-
-def _check_name(what: str, name: str) -> None:
-    pure = PurePosixPath(name)
-    if not _NAME.fullmatch(name) or str(pure) != name or pure.is_absolute() or ".." in pure.parts or name == ".":
-        raise ValueError(
-            f"the name of a {what} must be letters, digits, '_', '-', '.', ':', spaces and single slashes inside, "
-            f"but got {name!r}"
-        )
-    if len(name) > _NAME_LENGTH:
-        raise ValueError(f"the name of a {what} must have at most {_NAME_LENGTH} characters, but got {len(name)}")
-
-
-@contextlib.contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """Put the path into an OSError that lacks it, as one of a full disk does."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), error.filename or str(file)) from None
 
 
 def _chunks(values: Mapping[str, str], size: int = 100) -> Iterator[dict[str, str]]:

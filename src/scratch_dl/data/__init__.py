@@ -1,0 +1,22 @@
+"""Noisy and clean images: where they come from, and how they are made noisy."""
+
+from scratch_dl.data.course import Course
+from scratch_dl.data.dataset import DataError, DataSet, Photograph
+from scratch_dl.data.folder import Folder
+from scratch_dl.data.noise import Gaussian, Noise, Pixelation, Poisson, Recorded, SaltPepper
+from scratch_dl.data.photos import Photos
+
+__all__ = [
+    "Course",
+    "DataError",
+    "DataSet",
+    "Folder",
+    "Gaussian",
+    "Noise",
+    "Photograph",
+    "Photos",
+    "Pixelation",
+    "Poisson",
+    "Recorded",
+    "SaltPepper",
+]

@@ -1,0 +1,213 @@
+"""The data of the course that the paper was written in: `train_data.pkl` and `val_data.pkl`, with noise of their own."""
+
+import hashlib
+import io
+import pickle
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scratch_dl.checks import boolean, choice, integer, text
+from scratch_dl.data.dataset import DataError, Photograph, generator_of
+from scratch_dl.data.noise import Noise, Recorded
+
+TRAIN, VALIDATION = "train_data.pkl", "val_data.pkl"
+
+
+class Course:
+    """Pairs of uint8 images (n, 3, h, w): two noisy ones for the training, noisy and clean for validation and test.
+
+    The first half of `val_data.pkl` is the validation, the second half the test. Files of `torch.save` and plain
+    pickles are read, and no code in them is ever run.
+
+    Args:
+        noise: noise=recorded.
+        path: the folder of the two files.
+        target: "noise2noise"; the course's training pairs have no clean images.
+        crop_size: the images' size.
+        validation_crops: how many of the validation images each validation scores.
+        seed: accepted for the sake of a common command line; the images are fixed.
+        augment: flip and transpose training pairs, and exchange the two, at random.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if one is out of range.
+    """
+
+    name = "course"
+
+    def __init__(
+        self,
+        noise: Noise,
+        path: str,
+        target: str,
+        crop_size: int,
+        validation_crops: int,
+        seed: int,
+        augment: bool,
+    ) -> None:
+        if not isinstance(noise, Recorded):
+            raise ValueError(f"the course's data bring their own noise: add noise=recorded (it is noise={noise.name})")
+        self.noise = noise
+        self.path = Path(text("path", path)).expanduser()
+        if choice("target", target, ("noise2noise", "clean")) == "clean":
+            raise ValueError("target must be noise2noise for data=course, whose training pairs have no clean images")
+        side = integer("crop_size", crop_size, minimum=1)
+        self.crop_size = (side, side)
+        self.validation_crops = integer("validation_crops", validation_crops, minimum=1)
+        integer("seed", seed, minimum=0)
+        self.augment = boolean("augment", augment)
+        self._order: tuple[tuple[int, int], Tensor] | None = None
+
+    @property
+    def licence(self) -> str:
+        """Not known of files that the user brings."""
+        return "the course's own"
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits over both files."""
+        sha = hashlib.sha256()
+        for name in (TRAIN, VALIDATION):
+            sha.update(_bytes(self.path / name))
+        return sha.hexdigest()[:16]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of images."""
+        half = len(self._pairs[0]) // 2
+        return {"train": len(self._train[0]), "validation": half, "test": len(self._pairs[0]) - half}
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's record says of the data."""
+        return {"name": self.name, "digest": self.digest, "licence": self.licence, "sizes": self.sizes,
+                "noise": repr(self.noise), "target": "noise2noise", "crop_size": list(self.crop_size),
+                "sources": str(self.path.absolute())}  # fmt: skip
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Whole batches in an epoch.
+
+        Raises:
+            DataError: if not even one fits.
+        """
+        count = len(self._train[0])
+        if batch_size > count:
+            raise DataError(f"trainer.batch_size must be <= {count}, the images of {TRAIN}, but got {batch_size}")
+        return count // batch_size
+
+    def batch(self, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
+        """(input, target), each (n, 3, h, w), of a step; an epoch takes each pair once, in an order of its own."""
+        per_epoch = self.steps_per_epoch(batch_size)
+        epoch, position = divmod(step, per_epoch)
+        if self._order is None or self._order[0] != (seed, epoch):
+            order = torch.randperm(len(self._train[0]), generator=generator_of("order", seed, epoch))
+            self._order = (seed, epoch), order
+        chosen = self._order[1][position * batch_size : (position + 1) * batch_size]
+        input, target = (_unit(images[chosen]) for images in self._train)
+        if not self.augment:
+            return input, target
+        flags = torch.randint(
+            2, (4, batch_size, 1, 1, 1), generator=generator_of("batch", seed, step), dtype=torch.bool
+        )
+        for flag, move in ((flags[0], lambda x: x.flip(2)), (flags[1], lambda x: x.flip(3)),
+                           (flags[2], lambda x: x.transpose(2, 3))):  # fmt: skip
+            input, target = (torch.where(flag, move(images), images) for images in (input, target))
+        return torch.where(flags[3], target, input), torch.where(flags[3], input, target)
+
+    @cached_property
+    def validation(self) -> tuple[Tensor, Tensor]:
+        """(noisy, clean), each (n, 3, h, w)."""
+        half = len(self._pairs[0]) // 2
+        noisy, clean = (_unit(images[: min(half, self.validation_crops)]) for images in self._pairs)
+        return noisy, clean
+
+    def photographs(self, split: str) -> list[Photograph]:
+        """The images of "validation" or "test", one by one."""
+        choice("split", split, ("validation", "test"))
+        half = len(self._pairs[0]) // 2
+        part = range(half) if split == "validation" else range(half, len(self._pairs[0]))
+        noisy, clean = self._pairs
+        return [Photograph(f"{split}_{i}", _unit(noisy[i]), _unit(clean[i])) for i in part]
+
+    @cached_property
+    def _train(self) -> tuple[Tensor, Tensor]:
+        return self._load(TRAIN, at_least=1)
+
+    @cached_property
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        return self._load(VALIDATION, at_least=2)
+
+    def _load(self, name: str, at_least: int) -> tuple[Tensor, Tensor]:
+        path = self.path / name
+        content = load_pair(path)
+        shape = (3, *self.crop_size)
+        for position, images in enumerate(content):
+            what = f"{path}: tensor {position}"
+            if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+                got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+                raise DataError(f"{what} must be a uint8 tensor with numbers from 0 to 255, but is {got}")
+            if images.ndim != 4 or tuple(images.shape[1:]) != shape:
+                raise DataError(
+                    f"{what} must have shape (n, {', '.join(map(str, shape))}), but has {tuple(images.shape)}"
+                )
+            if len(images) < at_least:
+                raise DataError(f"{what} must have at least {at_least} images, but has {len(images)}")
+        if len(content[0]) != len(content[1]):
+            raise DataError(f"{path}: both tensors must have as many images, but have {len(content[0])} and "
+                            f"{len(content[1])}")  # fmt: skip
+        return content
+
+
+def load_pair(path: Path) -> tuple[Any, Any]:
+    """The two objects of a file of `torch.save` (either format) or of a pickle; runs no code from it.
+
+    Raises:
+        DataError: if it cannot be read, has anything but tensors in it, or not two.
+    """
+    raw = _bytes(path)
+    try:
+        try:
+            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, UserWarning):
+            content = _TensorsOnly(io.BytesIO(raw)).load()
+    except Exception as error:
+        why = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(
+            f"{path} must be a pair of tensors saved by torch or pickle, but cannot be read: {why}"
+        ) from None
+    if not isinstance(content, tuple | list) or len(content) != 2:
+        raise DataError(f"{path} must be a pair of tensors, but is {type(content).__name__}")
+    return content[0], content[1]
+
+
+class _TensorsOnly(pickle.Unpickler):
+    """Reads pickles of tensors, and refuses every other name before it is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The few callables that a pickled tensor is made of."""
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            # torch's own unpickles whatever the bytes say.
+            return lambda content: torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return torch._utils._rebuild_tensor_v2
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a pair of tensors does not need")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if not raw:
+        raise DataError(f"{path} is empty")
+    return raw
+
+
+def _unit(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return images.to(torch.float32) / 255

@@ -1,0 +1,60 @@
+"""What the trainer and the evaluation ask of a data set."""
+
+import hashlib
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+
+class DataError(ValueError):
+    """Data that cannot be used, in one line: the file or tensor, what it is and what it should be."""
+
+
+class Photograph(NamedTuple):
+    """A whole picture, (3, H, W) float32: noisy as it comes, clean in [0, 1]."""
+
+    name: str
+    noisy: Tensor
+    clean: Tensor
+
+
+class DataSet(Protocol):
+    """Noisy and clean images. Making one reads nothing; every draw has a generator of its own."""
+
+    name: str
+    crop_size: tuple[int, int]
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits over the pixels and every setting that changes what evaluation sees."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of pictures and crops, by what they are for."""
+
+    @property
+    def licence(self) -> str:
+        """Under which licences the pictures are."""
+
+    @property
+    def validation(self) -> tuple[Tensor, Tensor]:
+        """(noisy, clean), each (n, 3, h, w): fixed crops with fixed noise."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's record says of the data."""
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """How many batches an epoch has."""
+
+    def batch(self, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
+        """(input, target) of a training step, each (n, 3, h, w): a function of step and seed alone."""
+
+    def photographs(self, split: str) -> list[Photograph]:
+        """Whole pictures with fixed noise; split "validation" or "test". Nothing else reads the test pictures."""
+
+
+def generator_of(*parts: object) -> Generator:
+    """A generator whose seed is made of the parts, the same on every machine."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=False) >> 1)

@@ -1,0 +1,46 @@
+"""Names that MLflow takes, and paths that stay in a run's folder."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_NAME = re.compile(r"[/\w.\- :]+")
+_NAME_LENGTH = 250
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that MLflow would refuse later.
+
+    Raises:
+        ValueError: naming `what` it is the name of.
+    """
+    pure = PurePosixPath(name)
+    if not _NAME.fullmatch(name) or str(pure) != name or pure.is_absolute() or ".." in pure.parts or name == ".":
+        raise ValueError(
+            f"the name of a {what} must be letters, digits, '_', '-', '.', ':', spaces and single slashes inside, "
+            f"but got {name!r}"
+        )
+    if len(name) > _NAME_LENGTH:
+        raise ValueError(f"the name of a {what} must have at most {_NAME_LENGTH} characters, but got {len(name)}")
+
+
+def check_artifact_path(path: str) -> PurePosixPath:
+    """Return an artifact's path if it stays in the folder of artifacts.
+
+    Raises:
+        ValueError: if it does not, or MLflow would refuse it.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.name or not re.fullmatch(r"[\w.\-+ /]+", path):
+        raise ValueError(f"an artifact's path must be relative, without '..' or odd characters, but got {path!r}")
+    return pure
+
+
+@contextlib.contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Put the path into an OSError that lacks it, as one of a full disk does."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(file)) from None
