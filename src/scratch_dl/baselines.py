@@ -5,6 +5,7 @@ Each is scored on exactly the pixels that the network is scored on, and its scor
 
 import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,9 +89,7 @@ def _blur(noisy: Tensor) -> Tensor:
 
 
 def _key(pairs: list[tuple[Tensor, Tensor]]) -> str:
-    import skimage
-
-    sha = hashlib.sha256(f"{_VERSION} {skimage.__version__} {TV_WEIGHT} {NLM_CUTOFF}".encode())
+    sha = hashlib.sha256(f"{_VERSION} {version('scikit-image')} {TV_WEIGHT} {NLM_CUTOFF}".encode())
     for noisy, clean in pairs:
         for picture in (noisy, clean):
             sha.update(str(tuple(picture.shape)).encode())

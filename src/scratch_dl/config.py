@@ -112,8 +112,8 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: if a value is missing.
     """
     if isinstance(config, DictConfig):
-        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-        missing = sorted(OmegaConf.missing_keys(config))
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        missing = sorted(map(str, OmegaConf.missing_keys(config)))
         if missing:
             raise ConfigError(f"{missing[0]} must be given, for example {missing[0]}=..., but it is missing")
         config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]

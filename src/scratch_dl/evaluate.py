@@ -23,6 +23,8 @@ def command(config: DictConfig) -> None:
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
+    from rich.console import Console
+
     from scratch_dl import checkpoint, console, evaluation, pictures, tracking
     from scratch_dl.config import check_keys, make, plain
     from scratch_dl.resume import find_folder, recorded_config
@@ -64,7 +66,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
         run.finish(status)
     table = console.score_table(rows, (*METHODS, "network"))
     lines = [f"of        {trained}", f"noise     {noise}", f"recorded  {run.run_id}"]
-    console.Console(highlight=False).print(console.panel("evaluation", table, lines))
+    Console(highlight=False).print(console.panel("evaluation", table, lines))
 
 
 def main() -> None:

@@ -31,7 +31,9 @@ def denoise(network: Denoiser, noisy: Tensor) -> Tensor:
     """(n, 3, h, w) of any float dtype on the CPU -> the network's output, float32 on the CPU; keeps no cache."""
     like = network.parameters()[0].value
     with torch.no_grad():
-        parts = [network.predict(part.to(like)).to("cpu", torch.float32) for part in noisy.split(_CROPS_AT_A_TIME)]
+        parts = [
+            network.predict(part.to(like)).to("cpu", torch.float32) for part in torch.split(noisy, _CROPS_AT_A_TIME)
+        ]
     return torch.cat(parts)
 
 

@@ -49,7 +49,7 @@ class Denoiser(Sequential):
 
 
 def paper(
-    channels: Sequence[int],
+    channels: Any,
     kernel_size: Any,
     padding: Any,
     upsampling: str,
@@ -75,7 +75,7 @@ def paper(
         TypeError: if an argument is not of its kind.
         ValueError: if one is out of range, or the output's size is not `size`.
     """
-    if isinstance(channels, str) or not isinstance(channels, Sequence) or len(channels) != 3:
+    if not isinstance(channels, list | tuple) or len(channels) != 3:
         raise ValueError(f"channels must be three integers (conv1, conv2, up1), but got {channels!r}")
     c1, c2, c3 = (integer(f"channels[{i}]", number, minimum=1) for i, number in enumerate(channels))
     k = [integer("kernel_size", number, minimum=1) for number in _each_layer("kernel_size", kernel_size)]

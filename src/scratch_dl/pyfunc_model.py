@@ -10,7 +10,7 @@ from scratch_dl.checkpoint import load_network
 from scratch_dl.evaluation import denoise
 
 
-class DenoiserModel(mlflow.pyfunc.PythonModel):
+class DenoiserModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Noisy images in, denoised images out: float32 of shape (n, 3, h, w), any h and w, values in [0, 1]."""
 
     def load_context(self, context: Any) -> None:
@@ -18,7 +18,7 @@ class DenoiserModel(mlflow.pyfunc.PythonModel):
         self.network = load_network(context.artifacts["weights"])
 
     # A plain np.ndarray: MLflow reads the hint, and warns of one that is missing or finer.
-    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:  # type: ignore[type-arg]  # noqa: ARG002
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:  # noqa: ARG002
         """(n, 3, h, w) -> the same."""
         return denoise(self.network, torch.from_numpy(np.array(model_input, dtype=np.float32))).numpy()
 

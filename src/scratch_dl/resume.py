@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl import checkpoint, console, tracking
+from scratch_dl import checkpoint, tracking
 from scratch_dl.config import ConfigError, build, plain
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.training import Progress
@@ -67,7 +67,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
             )
     if setup.threads is None and content["threads"] != torch.get_num_threads():
         torch.set_num_threads(content["threads"])  # bits depend on it
-    console.Console(highlight=False).print(f"going on with the run in {folder}", soft_wrap=True)
+    print(f"going on with the run in {folder}")
     return train_run(setup, folder, given, restored=content)
 
 

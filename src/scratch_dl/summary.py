@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from scratch_dl import console
 from scratch_dl.evaluation import PREFIXES
@@ -27,7 +28,7 @@ def show(result: Result, config: DictConfig) -> None:
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
-    console.Console(highlight=False).print(
+    Console(highlight=False).print(
         console.panel(title, console.score_table(_rows(result), (*METHODS, "first", "best", "last")), lines)
     )
 

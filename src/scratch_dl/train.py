@@ -45,11 +45,11 @@ def command(config: DictConfig) -> None:
     job = HydraConfig.get()
     try:
         result = _train(config, Path(job.runtime.output_dir), list(job.overrides.task))
-    except Exception:
+    except Exception as error:
         if job.mode == RunMode.MULTIRUN:
             raise
         # Hydra would print two lines of its own before ours; this goes past it.
-        frontdoor.exit_with(sys.exc_info()[1])
+        frontdoor.exit_with(error)
     if result.exit_status:
         raise SystemExit(result.exit_status)
     if not result.tracked:

@@ -8,10 +8,10 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 @pytest.fixture
 def draw(generator):
-    """draw(*shape, dtype=) -> normal numbers of the test's own generator."""
+    """A function of a shape (and a dtype) that draws normal numbers from the test's own generator."""
 
     def draw(*shape, dtype=torch.float64):
-        return torch.randn(*shape, generator=generator, dtype=dtype)
+        return torch.randn(shape, generator=generator, dtype=dtype)
 
     return draw
 

@@ -96,9 +96,7 @@ def test_the_gradient_of_sigmoid_scales_with_the_upstream_gradient():
     assert not module.backward(torch.zeros_like(x)).any()
     for scale in (1e-5, 1.0, -2.0):
         module(x)
-        torch.testing.assert_close(
-            module.backward(torch.full_like(x, scale)), scale * z * (1 - z), rtol=1e-14, atol=0
-        )
+        torch.testing.assert_close(module.backward(torch.full_like(x, scale)), scale * z * (1 - z), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("kind", [ReLU, Sigmoid])

@@ -12,7 +12,7 @@ DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32,
 
 @pytest.fixture
 def conv(generator):
-    """conv(c, o, **settings) -> a float64 convolution drawn by the test's generator."""
+    """A function that builds a float64 convolution, drawn by the test's generator."""
     return lambda c, o, k=3, **settings: Conv2d(c, o, k, generator=generator, **settings).to(torch.float64)
 
 
@@ -64,8 +64,18 @@ def test_positions_are_names_in_the_order_of_numbers():
 
 
 def test_names_inside_one_another_are_joined_by_dots(conv):
-    net = Sequential({"body": Sequential(conv(2, 2), ReLU()), "skip": Skip(Sequential({"deep": conv(2, 2, padding=1)}))})
-    assert [name for name, _ in net.named_modules()] == ["", "body", "body.0", "body.1", "skip", "skip.inner", "skip.inner.deep"]
+    net = Sequential(
+        {"body": Sequential(conv(2, 2), ReLU()), "skip": Skip(Sequential({"deep": conv(2, 2, padding=1)}))}
+    )
+    assert [name for name, _ in net.named_modules()] == [
+        "",
+        "body",
+        "body.0",
+        "body.1",
+        "skip",
+        "skip.inner",
+        "skip.inner.deep",
+    ]
     expected = ["body.0.weight", "body.0.bias", "skip.inner.deep.weight", "skip.inner.deep.bias"]
     assert [name for name, _ in net.named_parameters()] == expected
     assert [id(p) for p in net.parameters()] == [id(p) for _, p in net.named_parameters()]
@@ -109,7 +119,11 @@ def test_what_cannot_stand_in_a_sequence_is_refused(modules, error, message):
 def test_one_module_at_two_places_is_refused():
     """It has one cache: the second forward would overwrite the first's."""
     relu = ReLU()
-    for twice in (lambda: Sequential(relu, relu), lambda: Sequential(relu, Sequential(relu)), lambda: Sequential(Skip(relu), relu)):
+    for twice in (
+        lambda: Sequential(relu, relu),
+        lambda: Sequential(relu, Sequential(relu)),
+        lambda: Sequential(Skip(relu), relu),
+    ):
         with pytest.raises(ValueError, match=r"modules must be distinct"):
             twice()
 

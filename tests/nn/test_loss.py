@@ -99,7 +99,9 @@ def test_an_unknown_reduction_is_refused(reduction):
     ("target", "error", "message"),
     [
         pytest.param(torch.ones(3), ValueError, r"input's shape \(2, 3\), but got \(3,\)", id="would-broadcast"),
-        pytest.param(torch.ones(2, 1), ValueError, r"input's shape \(2, 3\), but got \(2, 1\)", id="would-broadcast-too"),
+        pytest.param(
+            torch.ones(2, 1), ValueError, r"input's shape \(2, 3\), but got \(2, 1\)", id="would-broadcast-too"
+        ),
         pytest.param(torch.ones(2, 3).double(), TypeError, r"target must be torch.float32", id="dtype"),
         pytest.param(torch.ones(2, 3).int(), TypeError, r"target must be a float32 or float64 tensor", id="integers"),
         pytest.param(1.0, TypeError, r"target must be a float32 or float64 tensor, but got float", id="number"),

@@ -1,8 +1,9 @@
-"""The data of the course that the paper was written in: `train_data.pkl` and `val_data.pkl`, with noise of their own."""
+"""The data of the paper's course: `train_data.pkl` and `val_data.pkl`, with noise of their own."""
 
 import hashlib
 import io
 import pickle
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from scratch_dl.checks import boolean, choice, integer, text
 from scratch_dl.data.dataset import DataError, Photograph, generator_of
 from scratch_dl.data.noise import Noise, Recorded
 
+_MOVES: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda images: images.flip(2),
+    lambda images: images.flip(3),
+    lambda images: images.transpose(2, 3),
+)
 TRAIN, VALIDATION = "train_data.pkl", "val_data.pkl"
 
 
@@ -112,8 +118,7 @@ class Course:
         flags = torch.randint(
             2, (4, batch_size, 1, 1, 1), generator=generator_of("batch", seed, step), dtype=torch.bool
         )
-        for flag, move in ((flags[0], lambda x: x.flip(2)), (flags[1], lambda x: x.flip(3)),
-                           (flags[2], lambda x: x.transpose(2, 3))):  # fmt: skip
+        for flag, move in zip(flags, _MOVES, strict=False):
             input, target = (torch.where(flag, move(images), images) for images in (input, target))
         return torch.where(flags[3], target, input), torch.where(flags[3], input, target)
 

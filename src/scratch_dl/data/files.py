@@ -50,5 +50,5 @@ def read(path: Path) -> NDArray[Any]:
             raise ValueError("floating-point images are not supported: save it with 8 or 16 bits")
         if "A" in image.getbands() or "transparency" in image.info:
             layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
         return np.asarray(image.convert("RGB"))

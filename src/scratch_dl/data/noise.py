@@ -115,6 +115,7 @@ class Recorded:
         Raises:
             ValueError: always.
         """
+        del clean, subpixels, generator
         raise ValueError("noise=recorded adds no noise; choose another one for data that are clean")
 
     def __repr__(self) -> str:

@@ -35,7 +35,8 @@ class Pictures(ABC):
 
     Args:
         noise: makes the noisy images.
-        target: of the training: "noise2noise", a second noisy draw (Lehtinen et al. 2018, arXiv 1803.04189), or "clean".
+        target: of the training: "noise2noise", a second noisy draw (Lehtinen et al. 2018, arXiv 1803.04189), or
+            "clean".
         crop_size: of training and validation crops, an int or (h, w).
         downsample: each pixel is the mean of a square of so many pixels a side; 1 leaves the pictures as they are.
         crops_per_epoch: how many crops the trainer calls an epoch.
