@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scratch_dl import config as configuration
-from scratch_dl.config import CONF, ConfigError, build
+from scratch_dl.config import CONF, ConfigError, build, plain
 from scratch_dl.frontdoor import compose_config
 
 CHOICES = [
@@ -111,7 +111,8 @@ def test_an_allowed_prefix_lets_a_model_of_ones_own_in(tmp_path, monkeypatch):
         "    return Denoiser({'first': first, 'last': last, 'sigmoid': Sigmoid()}, 1, size)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    setup = built("allowed_targets=[my_models.]", "model={_target_: my_models.tiny, width: 5}")
+    config = plain(compose_config("train", ["allowed_targets=[my_models.]"]))
+    setup = build({**config, "model": {"_target_": "my_models.tiny", "width": 5}})
     assert setup.network[0].weight.shape == (5, 3, 1, 1)
 
 
@@ -122,8 +123,9 @@ def test_a_model_whose_output_has_another_size_is_refused_whoever_built_it(tmp_p
         "    return Sequential({'conv': Conv2d(3, 3, 2, stride=2)})\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match="model: the output must have .*conv 16x16"):
-        built("allowed_targets=[my_small_models.]", "model={_target_: my_small_models.half}")
+    config = plain(compose_config("train", ["allowed_targets=[my_small_models.]"]))
+    with pytest.raises(ConfigError, match=r"model: the output must have .*conv 16x16"):
+        build({**config, "model": {"_target_": "my_small_models.half"}})
 
 
 def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch):

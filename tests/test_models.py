@@ -116,7 +116,7 @@ def test_prediction_at_a_multiple_is_the_forward_pass_and_keeps_no_cache():
     images = torch.rand(1, 3, 32, 32)
     assert torch.equal(network.predict(images), network(images))
     network.predict(images)
-    with pytest.raises(RuntimeError, match="needs a .*forward"):
+    with pytest.raises(RuntimeError, match=r"needs a .*forward"):
         network.backward(torch.ones(1, 3, 32, 32))
 
 

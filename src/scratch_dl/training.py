@@ -125,10 +125,13 @@ class Training:
                 self._validate()
             while progress.step < self.total_steps and not progress.stopped:
                 self._epoch(caught)
+                whole = progress.step % self.steps_per_epoch == 0 or bool(progress.stopped)
+                if whole:
+                    self._validate()
                 if caught:
-                    self._save()
+                    if not whole:
+                        self._save()
                     raise Interrupted(caught[0])
-                self._validate()
         return progress
 
     def _epoch(self, caught: list[int]) -> None:
@@ -143,7 +146,7 @@ class Training:
                 break
         seconds = time.perf_counter() - start
         progress.training_s += seconds
-        if not caught:
+        if progress.step == end or progress.stopped:
             images = (progress.step - first) * self.setup.trainer.batch_size
             self.record.metric("images_per_s", images / seconds, progress.step)
 
