@@ -77,10 +77,9 @@ SPOILT = [
     pytest.param('{"noisy": 2', id="cut"),
     pytest.param("[]", id="a-list"),
     pytest.param('{"noisy": 20.0}', id="a-baseline-missing"),
-    pytest.param("null", id="null", marks=pytest.mark.xfail(strict=True, reason="defect: TypeError")),
+    pytest.param("null", id="null"),
     pytest.param(
         json.dumps(dict.fromkeys(BASELINES)), id="no-numbers",
-        marks=pytest.mark.xfail(strict=True, reason="defect: taken as scores"),
     ),
 ]  # fmt: skip
 
@@ -94,7 +93,6 @@ def test_a_spoilt_cache_is_computed_again(data, tmp_path, content):
     assert json.loads(file.read_text()) == first
 
 
-@pytest.mark.xfail(strict=True, reason="defect: processes share one temporary name, and the second finds it gone")
 def test_two_processes_may_write_the_same_scores(data, tmp_path, monkeypatch):
     """The other process writes and renames all of its own between this one's writing and renaming."""
     write = baselines.Path.write_text
@@ -110,7 +108,6 @@ def test_two_processes_may_write_the_same_scores(data, tmp_path, monkeypatch):
     assert set(baseline_psnr(data, "crops", tmp_path)) == set(BASELINES)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: every unknown name is taken for nlm")
 def test_an_unknown_baseline_is_refused_with_the_choices(data):
     with pytest.raises(ValueError, match="noisy, blur, tv, nlm"):
         denoise("bm3d", data.validation[0][0])

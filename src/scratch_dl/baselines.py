@@ -5,6 +5,7 @@ Each is scored on exactly the pixels that the network is scored on, and its scor
 
 import hashlib
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scratch_dl.checks import choice, real
 from scratch_dl.metrics import psnr_per_image
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def denoise(name: str, noisy: Tensor) -> Tensor:
     "blur" is [1 2 1] x [1 2 1] / 16 with the border reflected (its pixels repeated); "tv" is Chambolle's (2004) and
     "nlm" Buades et al.'s (2005) method as in scikit-image, their strength by the noise estimated from the picture.
     """
+    choice("baseline", name, BASELINES)
     if name == "noisy":
         return noisy
     if name == "blur":
@@ -61,9 +64,9 @@ def baseline_psnr(data: "DataSet", split: str, cache: Path) -> dict[str, float]:
     path = cache / f"baselines-{_key(pairs)}.json"
     try:
         known: dict[str, float] = json.loads(path.read_text())
-        if set(known) == set(BASELINES):
-            return known
-    except (OSError, ValueError):
+        if isinstance(known, dict) and set(known) == set(BASELINES):
+            return {name: real(name, known[name]) for name in BASELINES}
+    except (OSError, ValueError, TypeError):
         pass
     scores = {}
     for name in BASELINES:
@@ -73,7 +76,8 @@ def baseline_psnr(data: "DataSet", split: str, cache: Path) -> dict[str, float]:
             each.append(psnr_per_image((output if name == "noisy" else output.clamp(0, 1))[None], clean[None]))
         scores[name] = float(torch.cat(each).mean())
     cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    # A name of this process's own: runs that start together write the same scores.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(scores))
     temporary.replace(path)
     return scores

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,11 +16,11 @@ def integer(name: str, value: Any, *, minimum: int) -> int:
         TypeError: if it is no integer (a bool is none).
         ValueError: if it is too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer >= {minimum}, but got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be >= {minimum}, but got {value}")
-    return value
+    return int(value)
 
 
 def real(name: str, value: Any, *, minimum: float | None = None, above: float | None = None,
@@ -33,7 +34,7 @@ def real(name: str, value: Any, *, minimum: float | None = None, above: float | 
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
               if bound is not None]  # fmt: skip
     rule = " ".join(["a finite number", " and ".join(bounds)]).strip()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {rule}, but got {value!r}")
     number = float(value)
     if (

@@ -5,7 +5,7 @@ w parameter, g gradient, lr learning rate, t the step's number from 1.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,8 +22,11 @@ class Optimizer(ABC):
     """
 
     _slots: tuple[str, ...] = ()
+    _always_kept = True
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float) -> None:
+        if not isinstance(parameters, Iterable):
+            raise TypeError(f"parameters must be Parameters, but got {type(parameters).__name__}")
         self.parameters = list(parameters)
         if not all(isinstance(parameter, Parameter) for parameter in self.parameters):
             raise TypeError(f"parameters must be Parameters, but got {[type(p).__name__ for p in self.parameters]}")
@@ -79,6 +82,8 @@ class Optimizer(ABC):
             for name, tensor in slots.items():
                 if name not in self._slots or tensor.shape != parameter.shape:
                     raise ValueError(f"state has {name!r} of shape {tuple(tensor.shape)}, which does not belong here")
+            if set(slots) != set(self._slots) and (slots or (state["steps"] and self._always_kept)):
+                raise ValueError(f"state must have {self._slots} of every parameter, but has {sorted(slots)} of one")
         self.lr, self.steps = state["lr"], int(state["steps"])
         self._state = [
             {name: tensor.to(parameter.value, copy=True) for name, tensor in slots.items()}
@@ -105,6 +110,7 @@ class SGD(Optimizer):
     """
 
     _slots = ("velocity",)
+    _always_kept = False  # without a momentum there is none
 
     def __init__(
         self,
@@ -160,7 +166,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        if isinstance(betas, str) or len(betas) != 2:
+        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
             raise ValueError(f"betas must be two numbers, but got {betas!r}")
         self.betas = tuple(real(f"betas[{i}]", beta, minimum=0, below=1) for i, beta in enumerate(betas))
         self.eps = real("eps", eps, minimum=0)
@@ -181,6 +187,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     Returns:
         The norm before.
     """
+    max_norm = real("max_norm", max_norm, minimum=0)
     parameters = list(parameters)
     norm = math.sqrt(sum(float(parameter.grad.square().sum()) for parameter in parameters))
     if norm > max_norm:

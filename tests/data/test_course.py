@@ -13,7 +13,6 @@ FORMATS = [
     pytest.param(lambda pair: pickle.dumps(pair), id="pickle"),
     pytest.param(
         lambda pair: pickle.dumps(pair, protocol=2),
-        marks=pytest.mark.xfail(strict=True, reason="defect: protocol 2 writes bytes by _codecs.encode, refused"),
         id="pickle-protocol-2",
     ),
     pytest.param(lambda pair: _saved(pair, True), id="torch-zip"),
@@ -114,7 +113,6 @@ def test_the_attacks_would_run_if_unpickled(tmp_path):
     assert (tmp_path / "ran").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the allowed function itself is handed out, and a pickle can change it")
 def test_a_file_cannot_change_torch(course):
     name = b"__defaults__"
     poison = (
@@ -172,7 +170,6 @@ def test_clean_targets_and_other_noises_are_refused_before_a_file_is_read(build,
         build("course", Gaussian(std=0.1), path=str(tmp_path))
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the digest ignores validation_crops, which evaluation sees")
 def test_the_digest_follows_the_number_of_validation_images(course):
     files = pickle.dumps((_images(), _images()))
     assert course(files, files, validation_crops=2).digest != course(files, files, validation_crops=3).digest

@@ -60,7 +60,6 @@ def test_the_digest_follows_the_pixels(build, folder):
     assert build("folder", path=str(folder)).digest != before
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a broken file that falls in the test split is found at the run's end")
 def test_every_bad_file_is_named_before_the_training(build, folder):
     bad = [f"bad{i}.png" for i in range(6)]
     for name in bad:
@@ -70,7 +69,6 @@ def test_every_bad_file_is_named_before_the_training(build, folder):
     assert all(name in str(refusal.value) for name in bad), str(refusal.value)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: hidden files and folders named like images are taken for images")
 def test_hidden_files_and_folders_are_no_images(build, folder):
     (folder / "._0.png").write_bytes(b"what macOS leaves beside a file")
     (folder / "album.png").mkdir()

@@ -563,3 +563,15 @@ def test_a_module_written_by_a_user_trains_among_the_others():
     assert net.scale.a.grad == 4
     SGD(net.parameters(), 0.1).step()
     assert net.state_dict()["scale.a"] == pytest.approx(1.6)
+
+
+def test_a_tensor_that_requires_a_gradient_is_taken_as_its_numbers(build, draw):
+    """No autograd graph gets in: neither into what is returned nor into the gradients."""
+    module, plain = build(), build()
+    input = draw(2, *SIZE)
+    output, expected = module(input.clone().requires_grad_()), plain(input)
+    upstream = torch.randn_like(expected)
+    grad_input = module.backward(upstream.clone().requires_grad_())
+    assert torch.equal(output, expected)
+    assert torch.equal(grad_input, plain.backward(upstream))
+    assert not any(t.requires_grad for t in [output, grad_input, *(p.grad for p in module.parameters())])

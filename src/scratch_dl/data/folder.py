@@ -61,7 +61,9 @@ class Folder(Pictures):
         if not self.path.is_dir():
             raise DataError(f"data.path must be a folder of images, but {str(self.path)!r} is none")
         names = sorted(
-            str(file.relative_to(self.path)) for file in self.path.rglob("*") if file.suffix.lower() in SUFFIXES
+            str(file.relative_to(self.path))
+            for file in self.path.rglob("*")
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
         )
         if len(names) < len(SPLITS):
             raise DataError(
@@ -80,12 +82,13 @@ class Folder(Pictures):
         return self._splits[split]
 
     def _load(self, split: str) -> dict[str, NDArray[Any]]:
-        # All at once but the test's, so that one message names every bad file that the training would meet.
         if split == "test":
             return read_all({name: self.path / name for name in self._names("test")})
-        both = read_all({name: self.path / name for part in SPLITS[:2] for name in self._names(part)})
+        # All at once, so that one message names every bad file. The test's are only seen to be whole, and dropped:
+        # a broken one would else end the run at its last step.
+        found = read_all({name: self.path / name for part in SPLITS for name in self._names(part)})
         for part in SPLITS[:2]:
-            self._read[part] = {name: both[name] for name in self._names(part)}
+            self._read[part] = {name: found[name] for name in self._names(part)}
         return self._read[split]
 
     def _sources(self) -> str:

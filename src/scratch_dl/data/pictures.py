@@ -228,7 +228,7 @@ class Pictures(ABC):
         left = (draws[1] * (width - wide + 1)).long()
         corner = pixels.offset[picture] + top * width + left
         index = (corner.view(n) + rows * width.view(n) + columns).flatten()
-        clean = pixels.clean[index].view(count, h, w, 3).permute(0, 3, 1, 2)
+        clean = pixels.clean.index_select(0, index).view(count, h, w, 3).permute(0, 3, 1, 2)
         if pixels.subpixels is None:
             return clean, None
-        return clean, pixels.subpixels[index].view(count, h, w, -1, 3).permute(0, 3, 4, 1, 2)
+        return clean, pixels.subpixels.index_select(0, index).view(count, h, w, -1, 3).permute(0, 3, 4, 1, 2)

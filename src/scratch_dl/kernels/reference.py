@@ -82,7 +82,9 @@ def upsample_nearest(input: Tensor, scale: Pair) -> Tensor:
     """(n, c, H, W) -> (n, c, s0 H, s1 W): each pixel repeated s0 times down and s1 times across."""
     n, c, h, w = input.shape
     repeated = input.permute(0, 2, 3, 1)[:, :, None, :, None].expand(n, h, scale[0], w, scale[1], c)
-    return repeated.reshape(n, h * scale[0], w * scale[1], c).permute(0, 3, 1, 2)
+    # reshape would give a view of the input at scale 1 or 1x1 pixels; what is returned has memory of its own.
+    own = repeated.clone(memory_format=torch.contiguous_format)
+    return own.view(n, h * scale[0], w * scale[1], c).permute(0, 3, 1, 2)
 
 
 def upsample_nearest_grad_input(grad_output: Tensor, scale: Pair) -> Tensor:

@@ -18,7 +18,7 @@ class ReLU(Module):
     def backward(self, grad_output: Tensor) -> Tensor:
         """The output's shape -> the same."""
         (output,) = self._take()
-        check_grad_output(grad_output, output.shape, output)
+        grad_output = check_grad_output(grad_output, output.shape, output)
         return torch.where(output <= 0, 0.0, grad_output)
 
 
@@ -30,7 +30,8 @@ class Sigmoid(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same."""
-        e = check_floats("input", input).abs().neg_().exp_()
+        input = check_floats("input", input)
+        e = input.abs().neg_().exp_()
         output = torch.where(input >= 0, 1.0, e).div_(e.add_(1.0))
         self._keep(output)
         return output
@@ -38,6 +39,6 @@ class Sigmoid(Module):
     def backward(self, grad_output: Tensor) -> Tensor:
         """The output's shape -> the same."""
         (output,) = self._take()
-        check_grad_output(grad_output, output.shape, output)
+        grad_output = check_grad_output(grad_output, output.shape, output)
         grad: Tensor = output * (1 - output)
         return grad.mul_(grad_output)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.checks import Pair, choice
-from scratch_dl.nn.module import Module, check_grad_output
+from scratch_dl.nn.module import Module, check_floats, check_grad_output
 
 
 class Sequential(Module):
@@ -33,7 +33,7 @@ class Sequential(Module):
             if not isinstance(name, str) or not name or "." in name or hasattr(self, name):
                 raise ValueError(f"a module's name must be new, not empty and without dots, but got {name!r}")
             setattr(self, name, module)
-        every = [id(module) for _, module in self.named_modules()]
+        every = [id(inner) for module in named.values() for _, inner in module.named_modules()]
         if len(set(every)) != len(every):
             raise ValueError("modules must be distinct objects, but one of them stands at two places")
 
@@ -77,6 +77,8 @@ class Skip(Module):
     """
 
     def __init__(self, inner: Module, join: str = "concatenate") -> None:
+        if not isinstance(inner, Module):
+            raise TypeError(f"inner must be a scratch_dl.nn.Module, but got {type(inner).__name__}")
         self.join = choice("join", join, ("concatenate", "add"))
         self.inner = inner
 
@@ -96,6 +98,7 @@ class Skip(Module):
         Raises:
             ValueError: if the shapes cannot be joined.
         """
+        input = check_floats("input", input)
         output = self.inner(input)
         add = self.join == "add"
         if output.shape[2:] != input.shape[2:] or (add and output.shape != input.shape):
@@ -107,7 +110,7 @@ class Skip(Module):
     def backward(self, grad_output: Tensor) -> Tensor:
         """The output's shape -> the input's."""
         channels, shape, like = self._take()
-        check_grad_output(grad_output, shape, like)
+        grad_output = check_grad_output(grad_output, shape, like)
         if self.join == "add":
             return grad_output + self.inner.backward(grad_output)
         return grad_output[:, :channels] + self.inner.backward(grad_output[:, channels:])

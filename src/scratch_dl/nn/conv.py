@@ -83,7 +83,7 @@ class Conv2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, H, W) -> (n, o, h, w), by (1)."""
-        check_input(input, self.in_channels, self.weight.value)
+        input = check_input(input, self.in_channels, self.weight.value)
         self.output_size((input.shape[2], input.shape[3]))
         self._keep(input)
         bias = None if self.bias is None else self.bias.value
@@ -93,7 +93,9 @@ class Conv2d(Module):
         """(n, o, h, w) -> (n, c, H, W), by (4); adds (3) to `weight.grad` and (2) to `bias.grad`."""
         (input,) = self._take()
         n, _, *size = input.shape
-        check_grad_output(grad_output, (n, self.out_channels, *self.output_size((size[0], size[1]))), input)
+        grad_output = check_grad_output(
+            grad_output, (n, self.out_channels, *self.output_size((size[0], size[1]))), input
+        )
         self.weight.grad += kernels.convolution_grad_weight(input, grad_output, self.geometry)
         if self.bias is not None:
             self.bias.grad += kernels.convolution_grad_bias(grad_output)
@@ -191,7 +193,7 @@ class ConvTranspose2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, H, W) -> (n, o, h, w), by (5)."""
-        check_input(input, self.in_channels, self.weight.value)
+        input = check_input(input, self.in_channels, self.weight.value)
         size = self.output_size((input.shape[2], input.shape[3]))
         self._keep(input)
         output = kernels.convolution_grad_input(input, self.weight.value, size, self.geometry)
@@ -201,7 +203,9 @@ class ConvTranspose2d(Module):
         """(n, o, h, w) -> (n, c, H, W), by (7); adds (6) to `weight.grad` and the sum of G to `bias.grad`."""
         (input,) = self._take()
         n, _, *size = input.shape
-        check_grad_output(grad_output, (n, self.out_channels, *self.output_size((size[0], size[1]))), input)
+        grad_output = check_grad_output(
+            grad_output, (n, self.out_channels, *self.output_size((size[0], size[1]))), input
+        )
         self.weight.grad += kernels.convolution_grad_weight(grad_output, input, self.geometry)
         if self.bias is not None:
             self.bias.grad += kernels.convolution_grad_bias(grad_output)

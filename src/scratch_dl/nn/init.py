@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from scratch_dl.checks import choice
 from scratch_dl.nn.module import Parameter
 
 Initialiser = Callable[[tuple[int, ...], tuple[int, int], Generator | None], tuple[Tensor, float]]
@@ -44,7 +45,7 @@ def initialise(
     weight: Parameter, bias: Parameter | None, scheme: str, fans: tuple[int, int], generator: Generator | None
 ) -> None:
     """Draw a weight and its bias anew by one of the INITIALISERS; dtype and device stay."""
-    value, bound = INITIALISERS[scheme](tuple(weight.shape), fans, generator)
+    value, bound = INITIALISERS[choice("scheme", scheme, INITIALISERS)](tuple(weight.shape), fans, generator)
     weight.value = value.to(weight.value)
     if bias is not None:
         value = _uniform(tuple(bias.shape), bound, generator) if bound else torch.zeros(bias.shape)

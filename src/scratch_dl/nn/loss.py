@@ -28,8 +28,8 @@ class MSELoss(Module):
             ValueError: if the shapes differ.
             TypeError: if the dtypes differ, or are not float32 or float64.
         """
-        check_floats("input", input)
-        if check_floats("target", target).shape != input.shape:
+        input, target = check_floats("input", input), check_floats("target", target)
+        if target.shape != input.shape:
             raise ValueError(f"target must have the input's shape {tuple(input.shape)}, but got {tuple(target.shape)}")
         if target.dtype != input.dtype:
             raise TypeError(f"target must be {input.dtype} as the input is, but got {target.dtype}")

@@ -102,9 +102,14 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """(dotted name, module) of this module ("") and of every one below, each once."""
-        yield prefix, self
-        for name, child in self.children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        yield from self._named_modules(prefix, set())
+
+    def _named_modules(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, "Module"]]:
+        if id(self) not in seen:
+            seen.add(id(self))
+            yield prefix, self
+            for name, child in self.children():
+                yield from child._named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted name, parameter), each parameter once."""
@@ -141,7 +146,7 @@ class Module:
         for name, parameter in own.items():
             if name not in state:
                 raise ValueError(f"state lacks the entry {name!r} of shape {tuple(parameter.shape)}")
-            if state[name].shape != parameter.shape:
+            if check_floats(f"state[{name!r}]", state[name]).shape != parameter.shape:
                 raise ValueError(
                     f"state[{name!r}] must have shape {tuple(parameter.shape)}, but got {tuple(state[name].shape)}"
                 )
@@ -190,6 +195,10 @@ class Module:
             raise RuntimeError(f"a tensor that {name}.forward kept for its backward was changed in place after it")
         return [item for item, _ in cache]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, by copy or pickle, has forgotten the forward."""
+        return {**self.__dict__, "_cache": None}
+
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         inner = "\n  ".join(["", *lines]) + "\n" if lines else self._describe()
@@ -201,7 +210,7 @@ class Module:
 
 
 def check_floats(name: str, tensor: Tensor) -> Tensor:
-    """Return `tensor` if it is one of float32 or float64.
+    """Return `tensor`, cut off from any autograd graph, if it is one of float32 or float64.
 
     Raises:
         TypeError: if it is not.
@@ -209,11 +218,11 @@ def check_floats(name: str, tensor: Tensor) -> Tensor:
     if not isinstance(tensor, Tensor) or tensor.dtype not in FLOATS:
         got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise TypeError(f"{name} must be a float32 or float64 tensor, but got {got}")
-    return tensor
+    return tensor.detach()
 
 
-def check_input(input: Tensor, channels: int, like: Tensor) -> None:
-    """Refuse what is not a batch of `channels`-channel images of the dtype and device of the weight `like`.
+def check_input(input: Tensor, channels: int, like: Tensor) -> Tensor:
+    """Return `input`, cut off from any autograd graph, if it is a batch of images that fits the weight `like`.
 
     Raises:
         TypeError: if it is no tensor, or of another dtype or device.
@@ -227,10 +236,11 @@ def check_input(input: Tensor, channels: int, like: Tensor) -> None:
         raise TypeError(
             f"input must be {like.dtype} on {like.device} as the weight is, but got {input.dtype} on {input.device}"
         )
+    return input.detach()
 
 
-def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-    """Refuse a gradient that is not of the output's shape and of the dtype of `like`.
+def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return a gradient, cut off from any autograd graph, if it has the output's shape and the dtype of `like`.
 
     Raises:
         TypeError: if it is no tensor or of another dtype.
@@ -242,6 +252,7 @@ def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor)
         raise ValueError(f"grad_output must have the output's shape {tuple(shape)}, but got {tuple(grad_output.shape)}")
     if grad_output.dtype != like.dtype:
         raise TypeError(f"grad_output must be {like.dtype} as the output is, but got {grad_output.dtype}")
+    return grad_output.detach()
 
 
 def _version(item: Any) -> int:

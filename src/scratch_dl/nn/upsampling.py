@@ -34,7 +34,8 @@ class UpsamplingNearest2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, H, W) -> (n, c, s0 H, s1 W)."""
-        if check_floats("input", input).ndim != 4:
+        input = check_floats("input", input)
+        if input.ndim != 4:
             raise ValueError(f"input must have shape (n, c, h, w), but got {tuple(input.shape)}")
         output = kernels.upsample_nearest(input, self.scale_factor)
         self._keep(tuple(output.shape), input.new_empty(0))
@@ -43,7 +44,7 @@ class UpsamplingNearest2d(Module):
     def backward(self, grad_output: Tensor) -> Tensor:
         """(n, c, s0 H, s1 W) -> (n, c, H, W)."""
         shape, like = self._take()
-        check_grad_output(grad_output, shape, like)
+        grad_output = check_grad_output(grad_output, shape, like)
         return kernels.upsample_nearest_grad_input(grad_output, self.scale_factor)
 
     def _describe(self) -> str:
@@ -141,7 +142,7 @@ class Upsampling(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, H, W) -> (n, o, s0 H, s1 W) under "same"."""
-        check_input(input, self.in_channels, self.weight.value)
+        input = check_input(input, self.in_channels, self.weight.value)
         size = self.output_size((input.shape[2], input.shape[3]))
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         if self.mode == "nearest":
@@ -155,7 +156,7 @@ class Upsampling(Module):
     def backward(self, grad_output: Tensor) -> Tensor:
         """The output's shape -> the input's; adds to `weight.grad` and `bias.grad`."""
         kept, size = self._take()
-        check_grad_output(grad_output, (len(kept), self.out_channels, *size), kept)
+        grad_output = check_grad_output(grad_output, (len(kept), self.out_channels, *size), kept)
         weight, geometry = self.weight.value, self.geometry
         if self.bias is not None:
             self.bias.grad += kernels.convolution_grad_bias(grad_output)
