@@ -9,7 +9,7 @@ from scratch_dl.resume import expand
 def test_resume_makes_hydra_write_nothing_of_its_own():
     assert expand(["resume=abc", "trainer.epochs=6"]) == [
         "resume.run='abc'",
-        "hydra.run.dir=${tracking.dir}",
+        "hydra.run.dir=.",
         "hydra.output_subdir=null",
         "trainer.epochs=6",
     ]

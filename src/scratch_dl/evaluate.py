@@ -3,6 +3,7 @@
 The scores stand beside the baselines on the same pixels, and become an MLflow run tagged with the run they evaluate.
 """
 
+import sys
 from pathlib import Path
 
 import hydra
@@ -71,6 +72,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
     frontdoor.run_command(command, "evaluate")
 
 

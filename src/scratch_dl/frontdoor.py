@@ -37,6 +37,11 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = before
 
 
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Put Hydra's flags before the overrides: it takes them in this order only."""
+    return sorted(arguments, key=lambda word: word[:1] != "-" and ("=" in word or word[:1] == "~"))
+
+
 class FrontDoor(Callback):
     """Refuses a configuration before its folder is made, and ends a grid with its mean and spread."""
 

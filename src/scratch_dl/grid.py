@@ -16,11 +16,12 @@ def summarise(folder: Path) -> None:
     summaries = [json.loads(path.read_text()) for path in paths]
     if not summaries:
         return
-    table = Table(title=f"{len(summaries)} runs in {folder}: PSNR, dB", box=None, title_justify="left")
+    table = Table(title=f"{len(summaries)} runs in {folder}: PSNR, dB", box=None, title_justify="left", pad_edge=False)
     for name in ("run", "overrides", "status"):
         table.add_column(name, overflow="fold")
     for name in COLUMNS:
         table.add_column(name, justify="right")
+    common = set.intersection(*(set(summary["overrides"]) for summary in summaries)) if len(summaries) > 1 else set()
     scores: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for path, summary in zip(paths, summaries, strict=True):
         cells = []
@@ -29,8 +30,9 @@ def summarise(folder: Path) -> None:
             cells.append("" if value is None else f"{value:.2f}")
             if value is not None:
                 scores[name].append(value)
-        table.add_row(path.parent.name, " ".join(summary["overrides"]), summary["status"], *cells)
+        own = " ".join(override for override in summary["overrides"] if override not in common)
+        table.add_row(path.parent.name, own, summary["status"], *cells)
     for label, measure in (("mean", statistics.mean), ("std", statistics.stdev)):
         cells = [f"{measure(values):.2f}" if len(values) > 1 else "" for values in scores.values()]
         table.add_row(label, "", "", *cells)
-    Console(highlight=False, width=None).print(table)
+    Console(highlight=False).print(table)

@@ -24,7 +24,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         if argument.startswith("resume=") and argument != "resume=null":
             where = argument.removeprefix("resume=")
             quoted = where if where[:1] in "'\"" else f"'{where}'"
-            expanded += [f"resume.run={quoted}", "hydra.run.dir=${tracking.dir}", "hydra.output_subdir=null"]
+            expanded += [f"resume.run={quoted}", "hydra.run.dir=.", "hydra.output_subdir=null"]
         else:
             expanded.append(argument)
     return expanded
@@ -82,6 +82,8 @@ def find_folder(run: str, settings: Mapping[str, Any]) -> Path:
         return path.absolute()
     if path.exists() or "/" in run:
         raise ConfigError(f"resume must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
+    if settings["uri"] is None and not (Path(settings["dir"]) / "mlflow.db").exists():
+        raise ConfigError(f"tracking.dir={settings['dir']} holds no runs, so there is no run {run!r}")
     return tracking.find_folder(tracking.open_store(settings["dir"], settings["uri"]), run)
 
 

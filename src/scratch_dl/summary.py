@@ -6,31 +6,36 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.text import Text
 
 from scratch_dl import console
 from scratch_dl.evaluation import PREFIXES
 from scratch_dl.session import Result
 
+LINES = 15
 METHODS = ("noisy", "blur", "tv", "nlm")
 
 
 def show(result: Result, config: DictConfig) -> None:
-    """Print the panel: at most 15 lines of 80 columns."""
+    """Print the panel: at most 15 lines of 80 columns, for which the last commands give way to very long paths."""
     folder = _short(result.folder)
     progress = result.progress
     directory = str(config.tracking.dir)
     where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
     lines = [f"run       {result.run_id}", f"folder    {folder}"]
     lines.append(f"look      python -m scratch_dl.ui{where}")
+    lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     if result.status == "FINISHED":
         again = " ".join(shlex.quote(override) for override in result.overrides)
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
-    lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
+    rows = _rows(result)
+    free = LINES - len(rows) - 3  # the table's head and the border
+    screen = Console(highlight=False)
+    while sum(len(Text(line, overflow="fold").wrap(screen, console.WIDTH - 4)) for line in lines) > free:
+        lines.pop()
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
-    Console(highlight=False).print(
-        console.panel(title, console.score_table(_rows(result), (*METHODS, "first", "best", "last")), lines)
-    )
+    screen.print(console.panel(title, console.score_table(rows, (*METHODS, "first", "best", "last")), lines))
 
 
 def _rows(result: Result) -> dict[str, dict[str, float]]:

@@ -75,7 +75,7 @@ def main() -> None:
     """Entry point of the command."""
     from scratch_dl.resume import expand
 
-    sys.argv[1:] = expand(sys.argv[1:])
+    sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
     frontdoor.run_command(command)
 
 

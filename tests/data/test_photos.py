@@ -54,8 +54,8 @@ def test_making_a_data_set_reads_nothing_and_only_the_test_split_reads_test(buil
     assert opened == []
     data.batch(0, 4, seed=0)
     data.validation, data.photographs("validation"), json.dumps(data.describe())
-    assert sorted(opened) == ["astronaut", "chelsea", "china", "coffee", "hubble_deep_field", "retina"]
-    assert [photograph.name for photograph in data.photographs("test")] == ["rocket", "flower"]
+    assert sorted(opened) == ["astronaut", "chelsea", "china", "flower"]
+    assert [photograph.name for photograph in data.photographs("test")] == ["coffee", "rocket"]
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=repr)
@@ -104,7 +104,7 @@ DIGESTS = [
 
 @pytest.mark.parametrize(("changes", "differs"), DIGESTS)
 def test_the_digest_follows_what_evaluation_sees(build, changes, differs):
-    few = {"train": ["coffee"], **SMALL}
+    few = {"train": ["flower"], **SMALL}
     assert (build("photos", **few).digest != build("photos", **{**few, **changes}).digest) is differs
 
 

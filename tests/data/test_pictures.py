@@ -1,5 +1,7 @@
 """Crops are real windows of the pictures: the gather's index arithmetic against slicing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -35,17 +37,24 @@ def test_validation_crops_are_windows_of_the_validation_pictures(build, folder, 
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_training_crops_are_windows_in_all_eight_positions(build, folder, size):
+def test_training_crops_are_windows_in_all_eight_positions_and_six_orders_of_the_channels(build, folder, size):
     data = build("folder", path=str(folder), crop_size=size, target="clean", **SHARES)
     h, w = data.crop_size
     everything = [data._shrink(pixels)[0].permute(2, 0, 1) for pixels in data._pictures("train").values()]
     seen = set()
-    views = [(flip, turn) for flip in ((), (1,), (2,), (1, 2)) for turn in (False, True)]
+    views = [
+        (flip, turn, order)
+        for flip in ((), (1,), (2,), (1, 2))
+        for turn in (False, True)
+        for order in itertools.permutations(range(3))
+    ]
     known = {
-        view: torch.cat([_windows((p.transpose(1, 2) if view[1] else p).flip(view[0]), h, w) for p in everything])
-        for view in views
+        (flip, turn, order): torch.cat(
+            [_windows((p.transpose(1, 2) if turn else p).flip(flip)[list(order)], h, w) for p in everything]
+        )
+        for flip, turn, order in views
     }
-    for crop in data.batch(0, 60, seed=0)[1]:
+    for crop in data.batch(0, 400, seed=0)[1]:
         found = {view for view, windows in known.items() if (windows == crop.flatten()).all(dim=1).any()}
         assert found, "the crop is no window of a training picture"
         seen |= found
@@ -76,9 +85,17 @@ def test_pixelation_takes_original_pixels_of_the_right_square(build, folder):
         near = [pixels[:, i::2, j::2][:, : noisy.shape[1], : noisy.shape[2]] for i in (0, 1) for j in (0, 1)]
         assert torch.stack([(noisy == square).all(dim=0) for square in near]).any(dim=0).all()
     input, target = data.batch(0, 16, seed=0)
-    originals = {tuple(pixel) for image in data._pictures("train").values() for pixel in image.reshape(-1, 3).tolist()}
-    drawn = (torch.cat([input, target]) * 255).round().long().permute(0, 2, 3, 1).reshape(-1, 3).tolist()
-    assert {tuple(pixel) for pixel in drawn} <= originals
+    originals = {
+        order: {
+            tuple(pixel)
+            for image in data._pictures("train").values()
+            for pixel in image[..., list(order)].reshape(-1, 3).tolist()
+        }
+        for order in itertools.permutations(range(3))
+    }
+    for pair in zip(input, target, strict=True):  # the two of a pair have their channels exchanged alike
+        drawn = (torch.stack(pair) * 255).round().long().permute(0, 2, 3, 1).reshape(-1, 3).tolist()
+        assert any({tuple(pixel) for pixel in drawn} <= known for known in originals.values())
 
 
 def test_a_picture_smaller_than_the_crop_is_named_with_both_sizes(build, folder):

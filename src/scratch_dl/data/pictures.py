@@ -42,7 +42,7 @@ class Pictures(ABC):
         crops_per_epoch: how many crops the trainer calls an epoch.
         validation_crops: how many fixed crops each validation scores.
         seed: of the fixed crops and noises of the evaluation, whatever the training's seed.
-        augment: flip and transpose training crops at random.
+        augment: flip and transpose training crops, and exchange their colour channels, at random.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -145,6 +145,12 @@ class Pictures(ABC):
         """(input, target), each (n, 3, h, w), of the training crops of a step."""
         generator = generator_of("batch", seed, step)
         clean, subpixels = self._crops(self._train, batch_size, generator, self.augment)
+        if self.augment:
+            # A few photographs hold few hues; exchanged channels keep the network from learning those by heart.
+            channels = torch.rand(batch_size, 3, generator=generator).argsort(dim=1)
+            sample = torch.arange(batch_size)[:, None]
+            clean = clean[sample, channels]
+            subpixels = None if subpixels is None else subpixels.transpose(1, 2)[sample, channels].transpose(1, 2)
         input = self.noise(clean, subpixels, generator)
         return input, clean if self.target == "clean" else self.noise(clean, subpixels, generator)
 

@@ -1,0 +1,317 @@
+"""The main job at a small size, in a temporary folder, read back through MLflow's own client."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scratch_dl import checkpoint, train
+from scratch_dl.config import ConfigError
+
+SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
+
+
+def command(*arguments, cwd, module="train", **more):
+    return subprocess.run(
+        [sys.executable, "-m", f"scratch_dl.{module}", *arguments],
+        cwd=cwd, text=True, capture_output=True, timeout=120, check=False, **more,
+    )  # fmt: skip
+
+
+def in_folder(folder, *overrides):
+    return train(
+        [*SMALL, f"tracking.dir={folder}", f"hydra.run.dir={folder}/hydra/a/{time.monotonic_ns()}", *overrides]
+    )
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A finished small run and its store; creating the tables once saves seconds a test."""
+    folder = tmp_path_factory.mktemp("store") / "mlruns"
+    return folder, in_folder(folder)
+
+
+@pytest.fixture
+def store(template, tmp_path):
+    """A store with tables and no folders of runs."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(template[0] / "mlflow.db", tmp_path / "mlruns")
+    shutil.copytree(template[0] / "cache", tmp_path / "mlruns" / "cache")
+    return tmp_path / "mlruns"
+
+
+@pytest.fixture(scope="module")
+def recorded(template):
+    """MLflow's client and its run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{template[0]}/mlflow.db")
+    return client, client.get_run(template[1].run_id)
+
+
+def digests(result):
+    content = checkpoint.load(Path(result.folder) / "checkpoints" / checkpoint.LAST)
+    return checkpoint.digest([content["network"], content["optimizer"]])
+
+
+def test_mlflow_has_every_metric_by_its_name(template, recorded):
+    client, run = recorded
+    assert run.info.status == "FINISHED"
+    names = {"train/loss", "val/loss", "val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "test/psnr_db",
+             "val_whole/psnr_db", "images_per_s"}  # fmt: skip
+    names |= {f"baseline/{name}_psnr_db" for name in ("noisy", "blur", "nlm", "tv")}
+    assert names <= set(run.data.metrics)
+    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in losses] == list(range(1, 21))
+    psnr = client.get_metric_history(run.info.run_id, "val/psnr_db")
+    assert [point.step for point in psnr] == [0, 10, 20]
+    gain = run.data.metrics["val/gain_db"]
+    assert gain == pytest.approx(psnr[-1].value - run.data.metrics["baseline/noisy_psnr_db"])
+    assert template[1].scores["test/psnr_db"] == pytest.approx(run.data.metrics["test/psnr_db"])
+
+
+def test_mlflow_has_parameters_data_sets_and_the_way_to_repeat_the_run(recorded):
+    _, run = recorded
+    assert run.data.params["optimizer.lr"] == "1.0"
+    assert run.data.params["model.channels"] == "[4, 5, 4]"
+    assert "git.commit" in run.data.tags
+    assert run.data.tags["overrides"].startswith("debug=fast")
+    assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"photos"}
+    assert len(run.inputs.dataset_inputs[0].dataset.digest) == 16
+
+
+def test_mlflow_has_the_artifacts(recorded):
+    client, run = recorded
+
+    def walk(path=None):
+        for item in client.list_artifacts(run.info.run_id, path):
+            yield from walk(item.path) if item.is_dir else [item.path]
+
+    paths = set(walk())
+    wanted = {"config.yaml", "environment.json", "network.txt", "figures/loss.png", "figures/psnr.png",
+              "checkpoints/best.pt", "checkpoints/last.pt"}  # fmt: skip
+    assert wanted <= paths
+    pictures = sorted(path for path in paths if path.startswith("images/samples") and path.endswith(".png"))
+    assert [f"+step+{step}+" in path for step, path in zip((0, 10, 20), pictures, strict=True)] == [True] * 3
+
+
+def test_the_model_loads_and_runs_in_a_fresh_process(template):
+    folder, result = template
+    code = (
+        "import mlflow, numpy as np\n"
+        f"mlflow.set_tracking_uri('sqlite:///{folder}/mlflow.db')\n"
+        f"model = mlflow.pyfunc.load_model('runs:/{result.run_id}/model')\n"
+        "assert model.metadata.signature is not None\n"
+        "np.save('output.npy', model.predict(np.load('input.npy')))\n"
+    )
+    images = np.random.default_rng(0).random((2, 3, 17, 30), dtype=np.float32)
+    np.save(folder / "input.npy", images)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = result.network.predict(torch.from_numpy(images))
+    assert np.allclose(np.load(folder / "output.npy"), expected.numpy(), atol=1e-6)
+
+
+def test_nothing_is_written_outside_the_tracking_folder(template):
+    folder, _ = template
+    known = {"mlflow.db", "artifacts", "hydra", "cache", ".mlflow.db.lock", "input.npy", "output.npy"}
+    assert {path.name for path in folder.iterdir()} <= known
+    assert [path.name for path in folder.parent.iterdir()] == ["mlruns"]
+
+
+def test_the_same_seed_twice_gives_bit_identical_weights(template, store):
+    assert digests(in_folder(store)) == digests(template[1])
+    assert digests(in_folder(store, "seed=1")) != digests(template[1])
+
+
+def test_a_trial_records_metrics_and_the_final_picture_only(store):
+    from mlflow import MlflowClient
+
+    result = in_folder(store, "tracking.detail=trial", "trainer.test=false")
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    assert "val/psnr_db" in client.get_run(result.run_id).data.metrics
+    assert not any(key.startswith("test/") for key in client.get_run(result.run_id).data.metrics)
+    names = {item.path for item in client.list_artifacts(result.run_id)}
+    assert names == {"config.yaml", "images", "network.txt"} | ({"git.diff"} & names)
+
+
+@pytest.mark.parametrize(
+    "what", ["model=unet", "optimizer=adam", "noise=pixelation", "dtype=float64", "schedule=cosine"]
+)
+def test_the_other_choices_train_too(store, what):
+    result = in_folder(store, what, "tracking.detail=trial", *(["model.channels=4"] if "unet" in what else []))
+    assert result.status == "FINISHED"
+
+
+def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store):
+    """SIGKILL in the second epoch; the other process then goes on from the first epoch's checkpoint."""
+    from mlflow import MlflowClient
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_IN_EPOCH_2, *SMALL, f"tracking.dir={store}"], cwd=store, stdout=subprocess.DEVNULL
+    )
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    (folder,) = store.glob("hydra/*/*")
+    run_id = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["run_id"]
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    assert client.get_run(run_id).info.status == "RUNNING"
+    done = command(f"resume={run_id}", f"tracking.dir={store}", cwd=store)
+    assert done.returncode == 0, done.stderr
+    assert "going on from epoch 1, step 10" in done.stdout
+    assert client.get_run(run_id).info.status == "FINISHED"
+    last = checkpoint.load(folder / "checkpoints" / checkpoint.LAST)
+    assert checkpoint.digest([last["network"], last["optimizer"]]) == digests(template[1])
+    steps = [point.step for point in client.get_metric_history(run_id, "train/loss")]
+    assert sorted(steps) == list(range(1, 21))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = command(f"resume={folder}", f"tracking.dir={store}", cwd=store)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+KILLED_IN_EPOCH_2 = """
+import os, signal, sys
+from scratch_dl import training
+step = training.Training._step
+def killing(self):
+    if self.progress.step == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self)
+training.Training._step = killing
+from scratch_dl import train
+sys.argv = ["train", *sys.argv[1:]]
+train.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, number, status):
+    from mlflow import MlflowClient
+
+    code = KILLED_IN_EPOCH_2.replace("signal.SIGKILL", f"{int(number)}")
+    process = subprocess.run(
+        [sys.executable, "-c", code, *SMALL, f"tracking.dir={store}"], cwd=store, check=False, capture_output=True
+    )
+    assert process.returncode == status, process.stderr
+    (folder,) = store.glob("hydra/*/*")
+    summary = json.loads((folder / "summary.json").read_text())
+    info = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(summary["run_id"]).info
+    assert info.status == "KILLED"
+    assert info.end_time
+    assert checkpoint.load(folder / "checkpoints" / checkpoint.LAST)["progress"]["step"] == 16
+
+
+def test_a_changed_setting_is_refused_on_resume_unless_permitted(store):
+    result = in_folder(store, "schedule=constant")
+    with pytest.raises(ConfigError, match=r"optimizer\.lr of the run in .* is 1\.0 and cannot become 0\.5; .*allow="):
+        train([f"resume={result.folder}", "optimizer.lr=0.5", f"tracking.dir={store}"])
+    with pytest.raises(ConfigError, match=r"model\.channels of the run"):
+        train([f"resume={result.folder}", "model.channels=[4,5,5]", f"tracking.dir={store}"])
+
+
+def test_under_a_constant_schedule_a_finished_run_is_prolonged_bit_for_bit(store):
+    whole = in_folder(store, "schedule=constant", "trainer.epochs=3")
+    part = in_folder(store, "schedule=constant", "trainer.epochs=1")
+    longer = train([f"resume={part.run_id}", "trainer.epochs=3", f"tracking.dir={store}"])
+    assert longer.run_id == part.run_id
+    assert digests(longer) == digests(whole)
+
+
+def test_a_length_that_the_schedule_depends_on_cannot_change(store):
+    result = in_folder(store)
+    with pytest.raises(ConfigError, match=r"trainer\.epochs .* cannot become 3 \(the schedule depends on the length\)"):
+        train([f"resume={result.folder}", "trainer.epochs=3", f"tracking.dir={store}"])
+
+
+def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store):
+    done = command(*SMALL, "optimizer.lr=1e30", f"tracking.dir={store}", cwd=store)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "train/loss became" in done.stderr
+    (folder,) = store.glob("hydra/*/*")
+    assert json.loads((folder / "summary.json").read_text())["status"] == "FAILED"
+    checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("optimizer.lr=abc", "error: optimizer.lr must be a finite number >= 0, but got 'abc'"),
+        ("optimizer.lrr=1", "error: optimizer.lrr is not a setting; did you mean 'optimizer.lr'?"),
+        ("modle=unet", "error: modle is not a setting; did you mean 'model'?"),
+        ("model=unett", "error: model must be one of paper, unet, but got 'unett'; did you mean 'unet'?"),
+        ("model.padding=0", "error: model: the output must have the input's size 32x32"),
+        ("model._target_=os.mkdir", "error: model._target_ must begin with one of scratch_dl."),
+        ("resume=nowhere/at/all", "error: resume must be a run's folder"),
+        ("optimizer.lr", "error: "),
+    ],
+)
+def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, argument, message):
+    done = command(argument, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_ends_with_mean_and_spread(store):
+    done = command(*SMALL, "-m", "seed=1,2,3", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("mean") for line in lines)
+    assert any(line.startswith("std") for line in lines)
+
+
+def test_a_grid_with_one_bad_point_trains_none(tmp_path):
+    done = command(*SMALL, "-m", "optimizer.lr=0.1,abc", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: optimizer.lr must be"), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_is_evaluated_under_another_noise(template):
+    folder, result = template
+    arguments = (f"run={result.run_id}", "noise=pixelation", f"tracking.dir={folder}")
+    done = command(*arguments, cwd=folder.parent, module="evaluate")
+    assert done.returncode == 0, done.stderr
+    assert "test photographs" in done.stdout
+
+
+def test_help_and_cfg_say_what_there_is(tmp_path):
+    assert "Settings (key=value)" in command("--help", cwd=tmp_path).stdout
+    shown = command("--cfg", "job", cwd=tmp_path).stdout
+    assert "kernel_size: 4" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
+    from scratch_dl.frontdoor import compose_config
+    from scratch_dl.summary import show
+
+    show(template[1], compose_config("train", SMALL))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 15
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_same_run_cannot_be_worked_on_twice_at_once(template):
+    from filelock import FileLock
+
+    from scratch_dl.session import BusyError, _locked
+
+    folder = Path(template[1].folder)
+    with (
+        FileLock(folder / "lock"),
+        pytest.raises(BusyError, match=rf"process {os.getpid()} on .* works in"),
+        _locked(folder),
+    ):
+        pass
