@@ -53,7 +53,7 @@ class Reporter:
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """A validation is done."""
-        loss = f"train loss {self._losses / self._steps:.5f}" if self._steps else "untrained         "
+        loss = f"loss {self._losses / self._steps:.5f}" if self._steps else "untrained   "
         line = (
             f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}  {loss}  val psnr {values['val/psnr_db']:.2f} dB  "
             f"gain {values['val/gain_db']:+.2f} dB  ssim {values['val/ssim']:.3f}"

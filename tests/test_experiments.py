@@ -1,0 +1,16 @@
+"""Every study runs at a small size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STUDIES = sorted(Path(__file__).parent.parent.glob("experiments/*/run.py"))
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.parent.name)
+def test_the_study_runs(study, tmp_path):
+    done = subprocess.run([sys.executable, study, "--smoke"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
