@@ -90,7 +90,7 @@ def test_it_learns_and_counts_its_steps(tmp_path):
     run = training(tmp_path, epochs=100, optimizer=lambda parameters: Adam(parameters, 0.01))
     progress = run.fit()
     assert progress.step == 300
-    assert progress.last_psnr_db > progress.first_psnr_db + 6
+    assert progress.last_psnr_db > progress.first_psnr_db + 3
     assert run.setup.optimizer.steps == 300
     assert run.observer.epochs == list(range(101))
     losses = [step for key, step, _ in run.record.points if key == "train/loss"]

@@ -19,7 +19,7 @@ from torch import Tensor
 from scratch_dl import __version__, baselines, checkpoint, console, evaluation, pictures, provenance, tracking
 from scratch_dl.config import Setup, plain
 from scratch_dl.models import Denoiser, count_parameters
-from scratch_dl.training import Interrupted, Progress, Training
+from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
 log = logging.getLogger(__name__)
@@ -77,7 +77,8 @@ def train_run(
             run = tracking.Run.create(store, folder, setup.tracking.experiment, name, dict(setup.tracking.tags))
         else:
             run = tracking.Run.reopen(store, folder, restored["progress"]["step"])
-        return _Session(setup, folder, list(overrides), run).execute(restored)
+        with handling(interrupt):
+            return _Session(setup, folder, list(overrides), run).execute(restored)
 
 
 class _Session:
@@ -116,9 +117,8 @@ class _Session:
                 network = self._conclude(progress)
             status = "FINISHED"
         except Interrupted as interrupted:
-            assert training is not None
             status, reason, exit_status = "KILLED", str(interrupted), interrupted.exit_status
-            progress, network = training.progress, self.setup.network
+            progress, network = training.progress if training else Progress(), self.setup.network
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             self._summary(status, training.progress if training else Progress(), reason)
@@ -145,8 +145,7 @@ class _Session:
         run.text((self.folder / CONFIG).read_text(), CONFIG)
         run.params({"parameters": count_parameters(setup.network)})
         run.text(repr(setup.network) + "\n", "network.txt")
-        for context in ("training", "validation", *(["test"] if setup.trainer.test else [])):
-            run.dataset(setup.data.describe(), context)
+        run.dataset(setup.data.describe(), "training, validation, test")
         git = provenance.git_state(Path(__file__).parent)
         tags = {"version": __version__, "command": provenance.command_line(), "overrides": " ".join(self.overrides)}
         if git is not None:

@@ -120,7 +120,14 @@ class Training:
         """
         progress = self.progress
         progress.stopped = ""
-        with torch.no_grad(), _signals() as caught:
+        caught: list[int] = []
+
+        def catch(number: int, _: Any) -> None:
+            # A second one of a kind does not wait for the batch.
+            caught.append(number)
+            signal.signal(number, before[number])
+
+        with torch.no_grad(), handling(catch) as before:
             if progress.step == 0 and progress.first_psnr_db == -math.inf:
                 self._validate()
             while progress.step < self.total_steps and not progress.stopped:
@@ -219,22 +226,25 @@ class Training:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The numbers of the SIGINT and SIGTERM that came; a second one of a kind acts as it would have without this."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def handling(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
+    """Give SIGINT and SIGTERM to `handler` meanwhile, and yield the handlers from before.
 
-    def catch(number: int, _: Any) -> None:
-        caught.append(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, catch)
+    Python lets only the main thread set handlers; in another one nothing changes.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {int(number): signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield caught
+        yield before
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def interrupt(number: int, _: Any) -> None:
+    """The handler for the time outside the loop, when there is no batch to wait for.
+
+    Raises:
+        Interrupted: always.
+    """
+    raise Interrupted(number)
