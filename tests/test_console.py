@@ -15,9 +15,7 @@ def test_without_a_terminal_an_epoch_is_one_plain_line(capsys):
         reporter.step(1, 0.5)
         reporter.step(2, 0.3)
         reporter.epoch(1, VALUES)
-    assert capsys.readouterr().out == (
-        "epoch  1/10  loss 0.40000  val psnr 21.50 dB  gain +1.25 dB  ssim 0.700\n"
-    )
+    assert capsys.readouterr().out == ("epoch  1/10  loss 0.40000  val psnr 21.50 dB  gain +1.25 dB  ssim 0.700\n")
 
 
 def test_the_line_of_an_epoch_fits_80_columns(capsys):
