@@ -253,6 +253,13 @@ def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store
         ("model._target_=os.mkdir", "error: model._target_ must begin with one of scratch_dl."),
         ("resume=nowhere/at/all", "error: resume must be a run's folder"),
         ("optimizer.lr", "error: "),
+        ("trainer.batch_size=5000", "error: trainer.batch_size must be <= data.crops_per_epoch = 2400, but got 5000"),
+        ("data.crop_size=4", "error: data.crop_size must be >= 7"),
+        ("seed=99999999999999999999", "error: seed must be <= "),
+        ("~optimizer._target_", "error: optimizer must be one of the group's choices"),
+        ("noise=null", "error: a group takes one of its choices"),
+        ("noise={_target_: scratch_dl.schedule.Constant}", "error: noise"),
+        ("tracking.uri=foo", "error: tracking.uri must be like"),
     ],
 )
 def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, argument, message):
@@ -315,3 +322,89 @@ def test_the_same_run_cannot_be_worked_on_twice_at_once(template):
         _locked(folder),
     ):
         pass
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_no_command_calls_what_a_target_names_outside_the_package(template, tmp_path, module):
+    folder, result = template
+    (tmp_path / "victim").mkdir()
+    noise = f"{{_target_: shutil.rmtree, path: {tmp_path / 'victim'}}}"
+    more = (
+        (f"run={result.folder}", f"tracking.dir={folder}", f"+noise={noise}")
+        if module == "evaluate"
+        else (f"noise={noise}",)
+    )
+    assert command(*more, cwd=tmp_path, module=module).returncode == 2
+    assert (tmp_path / "victim").is_dir()
+
+
+def test_a_checkpoint_is_not_asked_what_to_call(template, tmp_path):
+    content = checkpoint.load(Path(template[1].folder) / "checkpoints" / checkpoint.BEST)
+    (tmp_path / "victim").mkdir()
+    content["config"] = {
+        **content["config"],
+        "model": {"_target_": "shutil.rmtree", "path": str(tmp_path / "victim")},
+        "allowed_targets": ["shutil."],
+    }
+    checkpoint.save(tmp_path / "evil.pt", content)
+    with pytest.raises(ConfigError, match=r"model\._target_ must begin with one of scratch_dl\."):
+        checkpoint.load_network(tmp_path / "evil.pt")
+    assert (tmp_path / "victim").is_dir()
+
+
+def test_a_signal_while_the_record_is_sent_waits_for_it_and_is_obeyed(store, monkeypatch):
+    from mlflow import MlflowClient
+
+    from scratch_dl.tracking import Run
+
+    finish = Run.finish
+
+    def interrupted(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(Run, "finish", interrupted)
+    result = in_folder(store)
+    assert result.exit_status == 143
+    assert MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(result.run_id).info.status == "FINISHED"
+
+
+def test_what_was_permitted_to_change_on_resume_is_recorded(store):
+    from mlflow import MlflowClient
+
+    first = in_folder(store, "schedule=constant")
+    changes = ["trainer.epochs=3", "optimizer.lr=0.5", "resume.allow=[optimizer.lr]"]
+    second = train([f"resume={first.folder}", *changes, f"tracking.dir={store}"])
+    tags = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(second.run_id).data.tags
+    assert tags["changed/optimizer.lr"] == "0.5"
+    assert tags["changed/trainer.epochs"] == "3"
+    assert "optimizer.lr=0.5" in tags["resumed_with"]
+
+
+def test_presets_are_refused_on_resume(template):
+    with pytest.raises(ConfigError, match="experiment cannot be chosen on resume"):
+        train([f"resume={template[1].folder}", "experiment=unet_adam", f"tracking.dir={template[0]}"])
+
+
+def test_a_finished_run_gives_its_best_network_when_resumed_from_another_folder(template, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    again = train([f"resume={template[1].folder}"])
+    for one, other in zip(again.network.parameters(), template[1].network.parameters(), strict=True):
+        assert torch.equal(one.value, other.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_with_a_diverging_point_goes_on_and_says_so(store):
+    done = command(*SMALL, "-m", "optimizer.lr=1e30,1", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
+    assert done.returncode == 1
+    assert "train/loss became" in done.stderr
+    assert "FAILED" in done.stdout
+    assert "FINISHED" in done.stdout
+
+
+def test_a_notebook_gets_the_same_words_as_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr is not a setting; did you mean 'optimizer\.lr'"):
+        train(["optimizer.lrr=1"])
+    with pytest.raises(TypeError, match="overrides must be a list of texts, but got 'seed=1'"):
+        train("seed=1")

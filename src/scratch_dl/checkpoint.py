@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,16 +124,25 @@ def load_last(folder: Path) -> dict[str, Any]:
         return content
 
 
-def load_network(path: Path | str) -> "Denoiser":
+def load_network(path: Path | str, allowed_targets: Sequence[str] | None = ()) -> "Denoiser":
     """The network of a checkpoint, built from the configuration in it, with its weights; on the CPU.
+
+    Args:
+        path: of the checkpoint.
+        allowed_targets: prefixes, besides scratch_dl., that the model's `_target_` may have. A file is not asked what
+            may be called for it; None trusts the file.
 
     Raises:
         CheckpointError: if the checkpoint cannot be read.
+        ConfigError: if its model lies outside of what is allowed.
     """
     from scratch_dl.config import build_network
 
     content = load(Path(path))
     height, width = content["crop_size"]
-    network = build_network({**content["config"], "device": "cpu"}, (height, width))
+    config = {**content["config"], "device": "cpu"}
+    if allowed_targets is not None:
+        config["allowed_targets"] = list(allowed_targets)
+    network = build_network(config, (height, width))
     network.load_state_dict(content["network"])
     return network

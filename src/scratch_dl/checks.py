@@ -9,18 +9,21 @@ from typing import Any
 Pair = tuple[int, int]
 
 
-def integer(name: str, value: Any, *, minimum: int) -> int:
-    """Return `value` if it is a whole number of at least `minimum`.
+def integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> int:
+    """Return `value` if it is a whole number of at least `minimum` and at most `maximum`.
 
     Raises:
         TypeError: if it is no integer (a bool is none).
-        ValueError: if it is too small.
+        ValueError: if it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer >= {minimum}, but got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be >= {minimum}, but got {value}")
-    return int(value)
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be >= {minimum}, but got {number}")
+    if maximum is not None and number > maximum:
+        raise ValueError(f"{name} must be <= {maximum}, but got {number}")
+    return number
 
 
 def real(name: str, value: Any, *, minimum: float | None = None, above: float | None = None,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
+SMALLEST_CROP = 7
+_NEEDS = {"model": "backward", "optimizer": "step", "schedule": "factor", "data": "batch", "noise": "needs_subpixels"}
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
 
 
@@ -73,6 +75,8 @@ class Tracking:
         text("dir", self.dir)
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
+        if self.uri is not None and "://" not in str(self.uri):
+            raise ValueError(f"uri must be like http://127.0.0.1:5000 or sqlite:////a/path.db, but got {self.uri!r}")
         for name in ("uri", "run_name"):
             if getattr(self, name) is not None:
                 text(name, getattr(self, name))
@@ -131,14 +135,20 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
                             "allowed_targets", "experiment", "debug"])  # fmt: skip
     check_targets(config)
     with naming("", config):
-        seed = integer("seed", config["seed"], minimum=0)
+        seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
         dtype = choice("dtype", config["dtype"], ("float32", "float64"))
         threads = config["threads"] if config["threads"] is None else integer("threads", config["threads"], minimum=1)
         device = _device(config["device"])
+    config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
     trainer = _settings("trainer", Trainer, config["trainer"])
     tracking = _settings("tracking", Tracking, config["tracking"])
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
+    if min(data.crop_size) < SMALLEST_CROP:
+        raise ConfigError(f"data.crop_size must be >= {SMALLEST_CROP}, the window of SSIM, but got {data.crop_size}")
+    crops = getattr(data, "crops_per_epoch", None)
+    if crops is not None and trainer.batch_size > crops:
+        raise ConfigError(f"trainer.batch_size must be <= data.crops_per_epoch = {crops}, but got {trainer.batch_size}")
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
     return Setup(
@@ -165,6 +175,9 @@ def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     Raises:
         ConfigError: if an argument is unknown, missing or refused; the message names its key.
     """
+    if not isinstance(config.get(group), Mapping) or "_target_" not in config[group]:
+        raise ConfigError(f"{group} must be one of the group's choices, with a _target_, but got {config.get(group)!r}")
+    check_targets({group: config[group], "allowed_targets": config.get("allowed_targets", [])})
     arguments = {key: value for key, value in config[group].items() if key != "_target_"}
     target = _find(f"{group}._target_", config[group]["_target_"])
     known = inspect.signature(target).parameters
@@ -178,7 +191,10 @@ def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
         ):
             raise ConfigError(f"{group}.{name} must be given, for example +{group}.{name}=..., but it is missing")
     with naming(group, arguments):
-        return target(**given)
+        made = target(**given)
+    if not hasattr(made, _NEEDS[group]):
+        raise ConfigError(f"{group}._target_ must make a {group}, but {config[group]['_target_']!r} does not")
+    return made
 
 
 def check_targets(config: Mapping[str, Any]) -> None:
@@ -217,9 +233,8 @@ def check_keys(group: str, given: Mapping[str, Any], known: list[str]) -> None:
     for key in given:
         if key not in known:
             name = f"{group}.{key}" if group else key
-            raise ConfigError(
-                f"{name} is not a setting{nearest(str(key), known) or '; there are: ' + ', '.join(known)}"
-            )
+            others = f"; there are: {', '.join(known)}" if known else f"; {group} takes none"
+            raise ConfigError(f"{name} is not a setting{nearest(str(key), known) or others}")
 
 
 @contextmanager
@@ -262,6 +277,11 @@ def _find(key: str, target: str) -> Any:
     if not callable(found) or getattr(found, "__module__", "").partition(".")[0] != top:
         raise ConfigError(f"{key} must name a callable of the package {top}, but got {target!r}")
     return found
+
+
+def _absolute(folder: Any) -> Any:
+    """A run is resumed from anywhere, so what it records is no path relative to where it began."""
+    return str(Path(folder).expanduser().absolute()) if isinstance(folder, str) and folder.strip() else folder
 
 
 def _device(device: Any) -> str:

@@ -32,7 +32,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     from scratch_dl.summary import METHODS
 
     settings = plain(config)
-    check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking"])
+    check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking", "allowed_targets"])
     if settings["checkpoint"] not in ("best", "last"):
         raise ConfigError(f"checkpoint must be best or last, but got {settings['checkpoint']!r}")
     splits = settings["splits"]
@@ -41,8 +41,12 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     trained = find_folder(str(settings["run"]), settings["tracking"])
     recorded = recorded_config(trained)
     noise = settings.get("noise") or recorded["noise"]
-    data = make("data", recorded, noise=make("noise", {"noise": noise}))
-    network = checkpoint.load_network(trained / "checkpoints" / f"{settings['checkpoint']}.pt")
+    allowed = settings["allowed_targets"]
+    sources = {"data": recorded["data"], "noise": noise, "allowed_targets": allowed}
+    data = make("data", sources, noise=make("noise", sources))
+    weights = trained / "checkpoints" / f"{settings['checkpoint']}.pt"
+    network = checkpoint.load_network(weights, allowed)
+    step = checkpoint.load(weights)["progress"]["step"]
     store = tracking.open_store(settings["tracking"]["dir"], settings["tracking"]["uri"])
     experiment = recorded["tracking"]["experiment"]
     name = settings["tracking"]["run_name"] or f"evaluation-{trained.name}-{noise['_target_'].rpartition('.')[2]}"
@@ -54,10 +58,10 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
         for split in splits:
             scores, shown = evaluation.evaluate_photographs(data, network, split, Path(store.directory) / "cache")
             prefix = evaluation.PREFIXES[split]
-            run.metrics(scores, 0)
+            run.metrics(scores, step)
             for photograph, output in shown:
                 picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(picture, f"{prefix}_{photograph.name}", 0)
+                run.image(picture, f"{prefix}_{photograph.name}", step)
             rows[f"{split} photographs"] = {
                 **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
                 "network": scores[f"{prefix}/psnr_db"],

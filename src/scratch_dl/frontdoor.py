@@ -17,6 +17,7 @@ from scratch_dl.checks import nearest
 from scratch_dl.config import CONF, ConfigError, build
 
 USAGE, FAILURE = 2, 1
+_NO_GROUP = "Config group override must be"  # Hydra says this with a plain ValueError
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # what the user wants, before `run_command` sets it for Hydra
 
 
@@ -58,7 +59,8 @@ class FrontDoor(Callback):
         """Print the runs of a grid, and the mean and spread of their scores."""
         from scratch_dl.grid import summarise
 
-        summarise(Path(config.hydra.sweep.dir))
+        if not summarise(Path(config.hydra.sweep.dir)):
+            raise SystemExit(FAILURE)
 
 
 def run_command(command: Callable[[], Any], name: str = "train") -> None:
@@ -74,6 +76,10 @@ def run_command(command: Callable[[], Any], name: str = "train") -> None:
         raise SystemExit(130) from None
     except Exception as error:
         exit_with(error, name)
+    except BaseException as stop:  # training.Interrupted, outside of what a run can record
+        if (status := getattr(stop, "exit_status", None)) is None:
+            raise
+        raise SystemExit(status) from None
 
 
 def exit_with(error: BaseException, name: str = "train") -> NoReturn:
@@ -86,12 +92,18 @@ def exit_with(error: BaseException, name: str = "train") -> NoReturn:
 
 def is_usage(error: BaseException) -> bool:
     """Whether an error is one of the command line or the configuration."""
-    return isinstance(error, ConfigError | OmegaConfBaseException) or type(error).__module__.startswith("hydra.")
+    return (
+        isinstance(error, ConfigError | OmegaConfBaseException)
+        or type(error).__module__.startswith("hydra.")
+        or str(error).startswith(_NO_GROUP)
+    )
 
 
 def in_one_line(error: BaseException, name: str = "train") -> str:
     """An error in the user's words; Hydra's own are rephrased."""
     words = str(error)
+    if words.startswith(_NO_GROUP):
+        return f"a group takes one of its choices: {words.splitlines()[0]}"
     if match := re.search(r"Could not (?:override|delete from config|append to config)\S* '?([^\s']+)'?", words):
         key = match[1].removesuffix(".")
         return f"{key} is not a setting{nearest(key, _known_keys(name)) or '; --help lists them'}"
@@ -111,8 +123,6 @@ def _exit_on_error(check: Callable[[], Any]) -> None:
     try:
         check()
     except Exception as error:
-        if not is_usage(error):
-            raise
         exit_with(error)
 
 

@@ -10,12 +10,16 @@ from rich.table import Table
 COLUMNS = {"best val": "val/best_psnr_db", "val whole": "val_whole/psnr_db", "test": "test/psnr_db"}
 
 
-def summarise(folder: Path) -> None:
-    """Print a table of the runs whose summaries lie in the numbered subfolders of `folder`; PSNR in dB."""
+def summarise(folder: Path) -> bool:
+    """Print a table of the runs whose summaries lie in the numbered subfolders of `folder`; PSNR in dB.
+
+    Returns:
+        Whether all of them finished.
+    """
     paths = sorted(folder.glob("*/summary.json"), key=lambda path: int(path.parent.name))
     summaries = [json.loads(path.read_text()) for path in paths]
     if not summaries:
-        return
+        return False
     table = Table(title=f"{len(summaries)} runs in {folder}: PSNR, dB", box=None, title_justify="left", pad_edge=False)
     for name in ("run", "overrides", "status"):
         table.add_column(name, overflow="fold")
@@ -36,3 +40,6 @@ def summarise(folder: Path) -> None:
         cells = [f"{measure(values):.2f}" if len(values) > 1 else "" for values in scores.values()]
         table.add_row(label, "", "", *cells)
     Console(highlight=False).print(table)
+    points = sum(path.is_dir() and path.name.isdigit() for path in folder.iterdir())
+    finished = sum(summary["status"] == "FINISHED" for summary in summaries)
+    return points == finished

@@ -1,4 +1,4 @@
-"""Optimizers with PyTorch's semantics, learning-rate schedules, and clipping by the global norm.
+"""Optimizers with PyTorch's semantics, and clipping by the global norm.
 
 w parameter, g gradient, lr learning rate, t the step's number from 1.
 """

@@ -14,6 +14,7 @@ from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.training import Progress
 
 # What may differ without a word: where and how long the run goes on, not what it computes.
+IDLE = ("resume", "tracking.", "trainer.test")  # no reason to go on with a finished run
 FREE = ("resume", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
 
 
@@ -21,8 +22,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """`resume=X` -> the overrides by which Hydra makes no new folder and writes nothing of its own."""
     expanded: list[str] = []
     for argument in arguments:
-        if argument.startswith("resume=") and argument != "resume=null":
-            where = argument.removeprefix("resume=")
+        key, _, where = argument.partition("=")
+        if key in ("resume", "resume.run") and where not in ("", "null"):
             quoted = where if where[:1] in "'\"" else f"'{where}'"
             expanded += [f"resume.run={quoted}", "hydra.run.dir=.", "hydra.output_subdir=null"]
         else:
@@ -50,13 +51,14 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     total = setup.data.steps_per_epoch(setup.trainer.batch_size) * setup.trainer.epochs
     summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).exists() else {}
     progress = Progress(**content["progress"])
-    if summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped) and not changes:
+    complete = summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped)
+    if complete and all(key.startswith(IDLE) for key in changes):
         tracked = tracking.replay(folder)
         print(f"the run in {folder} is finished (step {progress.step}): nothing to do")
-        setup.network.load_state_dict(content["network"])
-        return Result(
-            summary["run_id"], folder, "FINISHED", summary["scores"], progress, setup.network, tracked, 0, given
-        )
+        best = checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
+        setup.network.load_state_dict(best["network"])
+        scores, before = summary["scores"], summary["overrides"]
+        return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before)
     allowed = command["resume"]["allow"]
     for key, (old, new) in changes.items():
         if not _free(key, allowed, setup.schedule.depends_on_length):
@@ -68,7 +70,9 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     if setup.threads is None and content["threads"] != torch.get_num_threads():
         torch.set_num_threads(content["threads"])  # bits depend on it
     print(f"going on with the run in {folder}")
-    return train_run(setup, folder, given, restored=content)
+    if any(key.startswith("trainer.") for key in changes):
+        content["progress"]["stopped"] = ""  # the reason to stop early may be gone
+    return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
 
 
 def find_folder(run: str, settings: Mapping[str, Any]) -> Path:
@@ -106,6 +110,10 @@ def _changes(
     changes: dict[str, tuple[Any, Any]] = {}
     for override in given:
         key = override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
+        if key in ("experiment", "debug"):
+            raise ConfigError(
+                f"{key} cannot be chosen on resume, when the recorded settings hold; give single settings"
+            )
         old, new = OmegaConf.select(OmegaConf.create(dict(recorded)), key), OmegaConf.select(
             OmegaConf.create(dict(command)), key
         )  # fmt: skip

@@ -96,10 +96,14 @@ class _Session:
         """Describe, train, conclude; whatever happens, the run gets its status and the reason of it."""
         status, reason, exit_status = "FAILED", None, 0
         training: Training | None = None
+        late: list[int] = []
         try:
             (self.folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(self.setup.config)))
             if restored is None:
                 self._describe()
+            else:
+                self.run.params(_flat(self.setup.config))  # what is permitted to differ becomes a tag changed/<key>
+                self.run.tags({"resumed_with": " ".join(self.overrides)})
             crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
             self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})
             trainer = self.setup.trainer
@@ -124,8 +128,11 @@ class _Session:
             self._summary(status, training.progress if training else Progress(), reason)
             raise
         finally:
-            tracked = self.run.finish(status, reason)
+            with handling(lambda number, _: late.append(number)):  # what is being sent is not cut in half
+                tracked = self.run.finish(status, reason)
         self._summary(status, progress, reason)
+        if late and not exit_status:
+            exit_status = 128 + late[0]
         return Result(
             self.run.run_id, self.folder, status, self.scores, progress, network, tracked, exit_status, self.overrides
         )
@@ -145,7 +152,7 @@ class _Session:
         run.text((self.folder / CONFIG).read_text(), CONFIG)
         run.params({"parameters": count_parameters(setup.network)})
         run.text(repr(setup.network) + "\n", "network.txt")
-        run.dataset(setup.data.describe(), "training, validation, test")
+        run.dataset(setup.data.describe(), "training, validation" + (", test" if setup.trainer.test else ""))
         git = provenance.git_state(Path(__file__).parent)
         tags = {"version": __version__, "command": provenance.command_line(), "overrides": " ".join(self.overrides)}
         if git is not None:

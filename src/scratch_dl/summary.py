@@ -22,6 +22,8 @@ def show(result: Result, config: DictConfig) -> None:
     progress = result.progress
     directory = str(config.tracking.dir)
     where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
+    if config.tracking.uri:
+        where += f" tracking.uri={shlex.quote(str(config.tracking.uri))}"
     lines = [f"run       {result.run_id}", f"folder    {folder}"]
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")

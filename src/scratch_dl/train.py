@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF, build
+from scratch_dl.config import CONF, ConfigError, build
 
 if TYPE_CHECKING:
     from scratch_dl.session import Result
@@ -34,8 +34,15 @@ def train(overrides: Sequence[str] = ()) -> "Result":
     """
     from scratch_dl.resume import expand
 
+    if isinstance(overrides, str):
+        raise TypeError(f"overrides must be a list of texts, but got {overrides!r}")
     given = list(overrides)
-    config = frontdoor.compose_config("train", expand(given))
+    try:
+        config = frontdoor.compose_config("train", expand(given))
+    except Exception as error:
+        if frontdoor.is_usage(error):
+            raise ConfigError(frontdoor.in_one_line(error)) from error
+        raise
     return _train(config, Path(config.hydra.run.dir).absolute(), given)
 
 
@@ -46,15 +53,17 @@ def command(config: DictConfig) -> None:
     try:
         result = _train(config, Path(job.runtime.output_dir), list(job.overrides.task))
     except Exception as error:
-        if job.mode == RunMode.MULTIRUN:
-            raise
+        if job.mode == RunMode.MULTIRUN and not frontdoor.TRACEBACK:
+            print(f"error: {frontdoor.in_one_line(error)}", file=sys.stderr)
+            return  # the grid goes on, and its end says what failed
         # Hydra would print two lines of its own before ours; this goes past it.
         frontdoor.exit_with(error)
-    if result.exit_status:
-        raise SystemExit(result.exit_status)
     if not result.tracked:
         print(f"error: MLflow has not got everything; later: python -m scratch_dl.train resume={result.folder}",
               file=sys.stderr)  # fmt: skip
+    if result.exit_status:
+        raise SystemExit(result.exit_status)
+    if not result.tracked and job.mode != RunMode.MULTIRUN:
         raise SystemExit(UNTRACKED)
 
 

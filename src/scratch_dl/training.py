@@ -27,8 +27,8 @@ class Diverged(RuntimeError):
     """The loss is no number any more."""
 
 
-class Interrupted(Exception):
-    """A signal asked for a stop; the checkpoint is written."""
+class Interrupted(BaseException):
+    """A signal asked for a stop. As KeyboardInterrupt, it is no Exception, so that no library's handler swallows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -119,7 +119,6 @@ class Training:
             Interrupted: at SIGINT or SIGTERM, after the step in hand and a checkpoint.
         """
         progress = self.progress
-        progress.stopped = ""
         caught: list[int] = []
 
         def catch(number: int, _: Any) -> None:

@@ -34,6 +34,7 @@ class Course:
         path: the folder of the two files.
         target: "noise2noise"; the course's training pairs have no clean images.
         crop_size: the images' size.
+        crops_per_epoch: how many pairs the trainer calls an epoch, at most; None: all.
         validation_crops: how many of the validation images each validation scores.
         seed: accepted for the sake of a common command line; the images are fixed.
         augment: flip and transpose training pairs, and exchange the two, at random.
@@ -54,6 +55,7 @@ class Course:
         validation_crops: int,
         seed: int,
         augment: bool,
+        crops_per_epoch: int | None = None,
     ) -> None:
         if not isinstance(noise, Recorded):
             raise ValueError(f"the course's data bring their own noise: add noise=recorded (it is noise={noise.name})")
@@ -63,6 +65,9 @@ class Course:
             raise ValueError("target must be noise2noise for data=course, whose training pairs have no clean images")
         side = integer("crop_size", crop_size, minimum=1)
         self.crop_size = (side, side)
+        self.crops_per_epoch = crops_per_epoch
+        if crops_per_epoch is not None:
+            integer("crops_per_epoch", crops_per_epoch, minimum=1)
         self.validation_crops = integer("validation_crops", validation_crops, minimum=1)
         integer("seed", seed, minimum=0)
         self.augment = boolean("augment", augment)
@@ -103,7 +108,7 @@ class Course:
         count = len(self._train[0])
         if batch_size > count:
             raise DataError(f"trainer.batch_size must be <= {count}, the images of {TRAIN}, but got {batch_size}")
-        return count // batch_size
+        return min(count, self.crops_per_epoch or count) // batch_size
 
     def batch(self, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
         """(input, target), each (n, 3, h, w), of a step; an epoch takes each pair once, in an order of its own."""
