@@ -41,5 +41,5 @@ def summarise(folder: Path) -> bool:
         table.add_row(label, "", "", *cells)
     Console(highlight=False).print(table)
     points = sum(path.is_dir() and path.name.isdigit() for path in folder.iterdir())
-    finished = sum(summary["status"] == "FINISHED" for summary in summaries)
+    finished: int = sum(summary["status"] == "FINISHED" for summary in summaries)
     return points == finished
