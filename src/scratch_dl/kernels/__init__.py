@@ -5,6 +5,7 @@ from scratch_dl.kernels.reference import (
     convolution_grad_bias,
     convolution_grad_input,
     convolution_grad_weight,
+    convolution_transposed,
     upsample_nearest,
     upsample_nearest_grad_input,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "convolution_grad_bias",
     "convolution_grad_input",
     "convolution_grad_weight",
+    "convolution_transposed",
     "upsample_nearest",
     "upsample_nearest_grad_input",
 ]

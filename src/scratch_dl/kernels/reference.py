@@ -78,6 +78,14 @@ def convolution_grad_input(grad_output: Tensor, weight: Tensor, size: Pair, geom
     return _gather(grad_output, _turn(weight), None, turned)
 
 
+def convolution_transposed(
+    input: Tensor, weight: Tensor, bias: Tensor | None, size: Pair, geometry: Geometry
+) -> Tensor:
+    """(n, c, H, W), (c, o, i, j), (o,) -> (n, o, *size): (4) with the input for G, plus the bias."""
+    output = convolution_grad_input(input, weight, size, geometry)
+    return output if bias is None else output.add_(bias[:, None, None])
+
+
 def upsample_nearest(input: Tensor, scale: Pair) -> Tensor:
     """(n, c, H, W) -> (n, c, s0 H, s1 W): each pixel repeated s0 times down and s1 times across."""
     n, c, h, w = input.shape

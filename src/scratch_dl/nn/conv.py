@@ -196,8 +196,8 @@ class ConvTranspose2d(Module):
         input = check_input(input, self.in_channels, self.weight.value)
         size = self.output_size((input.shape[2], input.shape[3]))
         self._keep(input)
-        output = kernels.convolution_grad_input(input, self.weight.value, size, self.geometry)
-        return output if self.bias is None else output.add_(self.bias.value[:, None, None])
+        bias = None if self.bias is None else self.bias.value
+        return kernels.convolution_transposed(input, self.weight.value, bias, size, self.geometry)
 
     def backward(self, grad_output: Tensor) -> Tensor:
         """(n, o, h, w) -> (n, c, H, W), by (7); adds (6) to `weight.grad` and the sum of G to `bias.grad`."""

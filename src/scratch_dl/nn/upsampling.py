@@ -150,8 +150,7 @@ class Upsampling(Module):
             self._keep(enlarged, size)
             return kernels.convolution(enlarged, weight, bias, self.geometry)
         self._keep(input, size)
-        output = kernels.convolution_grad_input(input, weight, size, self.geometry)
-        return output if bias is None else output.add_(bias[:, None, None])
+        return kernels.convolution_transposed(input, weight, bias, size, self.geometry)
 
     def backward(self, grad_output: Tensor) -> Tensor:
         """The output's shape -> the input's; adds to `weight.grad` and `bias.grad`."""
