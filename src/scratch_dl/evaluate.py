@@ -38,7 +38,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     splits = settings["splits"]
     if not isinstance(splits, list) or not splits or not set(splits) <= set(evaluation.PREFIXES):
         raise ConfigError(f"splits must be some of {', '.join(evaluation.PREFIXES)}, but got {splits!r}")
-    trained = find_folder(str(settings["run"]), settings["tracking"])
+    trained = find_folder(str(settings["run"]), settings["tracking"], "run")
     recorded = recorded_config(trained)
     noise = settings.get("noise") or recorded["noise"]
     allowed = settings["allowed_targets"]

@@ -75,8 +75,8 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
 
 
-def find_folder(run: str, settings: Mapping[str, Any]) -> Path:
-    """The folder of a run given by its folder or its id.
+def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> Path:
+    """The folder of a run given by its folder or its id, as the setting `key` has it.
 
     Raises:
         ConfigError: if there is none.
@@ -85,7 +85,7 @@ def find_folder(run: str, settings: Mapping[str, Any]) -> Path:
     if (path / CONFIG).is_file():
         return path.absolute()
     if path.exists() or "/" in run:
-        raise ConfigError(f"resume must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
+        raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
     if settings["uri"] is None and not (Path(settings["dir"]) / "mlflow.db").exists():
         raise ConfigError(f"tracking.dir={settings['dir']} holds no runs, so there is no run {run!r}")
     return tracking.find_folder(tracking.open_store(settings["dir"], settings["uri"]), run)

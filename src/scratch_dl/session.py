@@ -1,7 +1,6 @@
 """One run from its start to its end: what is recorded before, during and after the training."""
 
 import json
-import logging
 import os
 import socket
 import time
@@ -22,7 +21,6 @@ from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
-log = logging.getLogger(__name__)
 
 
 class BusyError(RuntimeError):
