@@ -1,7 +1,9 @@
 """Every choice of every group composes and builds; every bad value is refused by its key, before anything is read."""
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,10 +39,14 @@ def test_every_choice_of_every_group_builds_without_reading_data(choice):
     assert len(setup.optimizer.parameters) == len(setup.network.parameters())
 
 
+def random_states():
+    return torch.random.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
+
+
 def test_building_leaves_the_global_random_state_alone():
-    before = torch.random.get_rng_state()
+    before = random_states()
     built("model=unet")
-    assert torch.equal(torch.random.get_rng_state(), before)
+    assert random_states() == before
 
 
 def test_the_seed_draws_the_weights():
@@ -114,6 +120,141 @@ def test_an_allowed_prefix_lets_a_model_of_ones_own_in(tmp_path, monkeypatch):
     config = plain(compose_config("train", ["allowed_targets=[my_models.]"]))
     setup = build({**config, "model": {"_target_": "my_models.tiny", "width": 5}})
     assert setup.network[0].weight.shape == (5, 3, 1, 1)
+
+
+MY_LAYERS = """
+import random
+import numpy as np
+import torch
+torch.manual_seed(1)
+
+class MyConv:
+    def __init__(self, in_channels, out_channels, kernel_size=1, gain=1.0):
+        if gain <= 0:
+            raise ValueError(f"gain must be > 0, but got {gain}")
+        noise = np.random.rand() + random.random()
+        self.w = torch.randn(out_channels, in_channels) * gain + noise
+        self.dw = torch.zeros_like(self.w)
+
+    def forward(self, x):
+        self.x = x
+        return torch.einsum("oc,nchw->nohw", self.w, x) + 0 * torch.rand(1)
+
+    def backward(self, g):
+        self.dw += torch.einsum("nohw,nchw->oc", g, self.x)
+        return torch.einsum("oc,nohw->nchw", self.w, g)
+
+    def param(self):
+        return [(self.w, self.dw)]
+
+class Anything(MyConv):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+"""
+TWO_CONVS = ["model=sequential", "allowed_targets=[my_layers.]", "~model.modules", ("+model.modules={"
+             "one:{_target_:my_layers.MyConv,in_channels:3,out_channels:4},"
+             "two:{_target_:scratch_dl.nn.Conv2d,in_channels:4,out_channels:4,kernel_size:1},"
+             "three:{_target_:my_layers.MyConv,in_channels:4,out_channels:3}}")]  # fmt: skip
+
+
+@pytest.fixture
+def my_layers(tmp_path, monkeypatch):
+    """A user's file, importable until the test ends."""
+    import sys
+
+    (tmp_path / "my_layers.py").write_text(MY_LAYERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_layers", None)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_paper_network_module_by_module_has_the_same_weights(seed):
+    one, other = (built(f"model={model}", f"seed={seed}").network for model in ("paper", "sequential"))
+    assert list(one.state_dict()) == list(other.state_dict())
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert repr(one) == repr(other)
+    assert one.multiple == other.multiple
+
+
+@pytest.mark.usefixtures("my_layers")
+def test_the_seed_alone_draws_the_weights_of_a_users_module_and_no_global_state_changes():
+    """Its file and its class draw from the global states of torch, NumPy and Python, and seed torch's."""
+    before = random_states()
+    first = built(*TWO_CONVS, "seed=3").network.state_dict()
+    assert random_states() == before
+    torch.rand(1)
+    np.random.rand()  # noqa: NPY002
+    random.random()
+    again, other = (built(*TWO_CONVS, f"seed={seed}").network.state_dict() for seed in (3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(not torch.equal(first[name], other[name]) for name in first)
+    own = built(*TWO_CONVS, "seed=3", "+model.modules.one.gain=2", "dtype=float64").network
+    assert not torch.equal(own.one.inner.w.float(), first["one.w"])
+    assert torch.equal(own.three.inner.w, first["three.w"].double())
+
+
+@pytest.mark.usefixtures("my_layers")
+def test_modules_of_one_shape_are_not_drawn_alike():
+    network = built(*TWO_CONVS[:2], "~model.modules", "+model.modules={"
+                    "a:{_target_:my_layers.MyConv,in_channels:3,out_channels:3},"
+                    "b:{_target_:my_layers.MyConv,in_channels:3,out_channels:3}}").network  # fmt: skip
+    assert not torch.equal(network.a.inner.w, network.b.inner.w)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.modules.conv1.kernel_size=0", r"^model\.modules\.conv1\.kernel_size must be >= 1, but got 0"),
+        (
+            "+model.modules.conv1.kernel_sizee=3",
+            r"^model\.modules\.conv1\.kernel_sizee is not a setting; did you mean 'kernel_size'",
+        ),
+        ("~model.modules.conv1.kernel_size", r"^model\.modules\.conv1\.kernel_size must be given, for example \+model"),
+        ("+model.modules.relu1.slope=3", r"^model\.modules\.relu1\.slope is not a setting; .*relu1 takes none"),
+        ("+model.modules.conv1.generator=3", r"^model\.modules\.conv1\.generator is not a setting"),
+        ("model.modules.conv1._target_=my_layers.MyConv", r"^model\.modules\.conv1\._target_ must begin with one of"),
+        ("model.modules.conv1._target_=scratch_dl.nn.Conv3d", r"^model\.modules\.conv1\._target_ must name a callable"),
+        ("model.modules.conv1=3", r"^model\.modules\['conv1'\] must have a forward and a backward, but got int"),
+        ("model.modules.up2.out_channels=4", r"^model: the output must have 3 channels as the input has, but has 4"),
+        ("model.modules.conv2.in_channels=5", r"^model: .*conv2 input must have shape \(n, 5, h, w\), but got \(1, 24"),
+        ("model.multiple=0", r"^model\.multiple must be >= 1, but got 0"),
+        ("+model.init=he", r"^model\.init is not a setting"),
+    ],
+)  # fmt: skip
+def test_a_bad_setting_of_a_nested_target_is_named_by_its_whole_key(override, message):
+    with pytest.raises(ConfigError, match=message):
+        built("model=sequential", override)
+
+
+@pytest.mark.usefixtures("my_layers")
+@pytest.mark.parametrize("name", ["MyConv", "Anything"])
+def test_a_users_class_refuses_by_its_whole_key_too(name):
+    target = ["+model.modules.one.gain=0", f"model.modules.one._target_=my_layers.{name}"]
+    with pytest.raises(ConfigError, match=r"^model\.modules\.one\.gain must be > 0, but got 0"):
+        built(*TWO_CONVS, *target)
+
+
+def test_nested_targets_lie_in_lists_and_in_one_another():
+    """A U-Net's skip, by configuration: the arguments of `Sequential` are one after another, or by name."""
+    conv = "{_target_:scratch_dl.nn.Conv2d,in_channels:3,out_channels:3,kernel_size:3,padding:1}"
+    relu = "{_target_:scratch_dl.nn.ReLU}"
+    network = built(
+        "model=sequential",
+        "~model.modules",
+        f"+model.modules={{skip:{{_target_:scratch_dl.nn.Skip,join:add,inner:"
+        f"{{_target_:scratch_dl.nn.Sequential,modules:[{conv},{relu}]}}}},"
+        f"named:{{_target_:scratch_dl.nn.Sequential,modules:{{last:{conv}}}}}}}",
+    ).network
+    assert list(network.state_dict()) == [
+        "skip.inner.0.weight",
+        "skip.inner.0.bias",
+        "named.last.weight",
+        "named.last.bias",
+    ]
+    with pytest.raises(ConfigError, match=r"^model\.modules\.a\.modules\[1\]\.kernel_size must be >= 1"):
+        built("model=sequential", f"+model.modules.a={{_target_:scratch_dl.nn.Sequential,modules:[{relu},"
+              f"{conv.replace('kernel_size:3', 'kernel_size:0')}]}}")  # fmt: skip
 
 
 def test_a_model_whose_output_has_another_size_is_refused_whoever_built_it(tmp_path, monkeypatch):

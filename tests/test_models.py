@@ -1,9 +1,11 @@
-"""The two networks: their shapes, their refusals, and prediction at any size."""
+"""The networks: their shapes, their refusals, and prediction at any size."""
 
+import numpy as np
 import pytest
 import torch
 
-from scratch_dl.models import count_parameters, paper, reflect_to_multiple, trace, unet
+from scratch_dl.models import check_size, count_parameters, paper, reflect_to_multiple, sequential, trace, unet
+from scratch_dl.nn import Conv2d, Module, ReLU, Sequential, Upsampling
 
 PAPER = {
     "channels": [4, 6, 5],
@@ -127,6 +129,138 @@ def test_reflection_does_not_repeat_the_border():
 
 def test_the_trace_names_every_module():
     assert trace(paper(**PAPER), (32, 32))[:3] == [("input", (32, 32)), ("conv1", (16, 16)), ("relu1", (16, 16))]
+
+
+class Halving:
+    """Nobody's module, which does not say that it halves the size: every second pixel, mixed by NumPy's weights."""
+
+    def __init__(self, c=3, o=3):
+        self.w = torch.from_numpy(np.linspace(-1, 1, c * o).reshape(o, c))
+        self.dw = torch.zeros_like(self.w)
+        self.modes = []
+
+    def forward(self, x):
+        self.x = x[:, :, ::2, ::2]
+        return torch.einsum("oc,nchw->nohw", self.w, self.x)
+
+    def backward(self, g):
+        self.dw += torch.einsum("nohw,nchw->oc", g, self.x)
+        grad = torch.zeros(len(g), self.w.shape[1], 2 * g.shape[2], 2 * g.shape[3], dtype=g.dtype)
+        grad[:, :, ::2, ::2] = torch.einsum("oc,nohw->nchw", self.w, g)
+        return grad
+
+    def param(self):
+        return [(self.w, self.dw)]
+
+    def train(self):
+        self.modes.append("train")
+
+    def eval(self):
+        self.modes.append("eval")
+
+
+class Failing:
+    def __init__(self, error):
+        self.error = error
+
+    def forward(self, *_):
+        raise self.error
+
+    backward = forward
+
+
+class Strided(Module):
+    """A module of ours that leaves `output_size` as it is, and is wrong thereby."""
+
+    def forward(self, input):
+        return input[:, :, ::2, ::2]
+
+    def backward(self, grad_output):
+        raise NotImplementedError
+
+
+def test_the_trace_runs_the_modules_and_believes_no_answer():
+    network = Sequential({"half": Halving(), "again": Strided(), "up": Upsampling(3, 3, 2)})
+    network.to(torch.float64)
+    assert trace(network, (8, 12)) == [("input", (8, 12)), ("half", (4, 6)), ("again", (2, 3)), ("up", (4, 6))]
+
+
+def test_the_trace_leaves_modes_and_caches_as_they_were():
+    halving = Halving()
+    network = Sequential({"conv": Conv2d(3, 3, 1), "half": halving}).to(torch.float32)
+    network.eval()
+    halving.modes.clear()
+    trace(network, (4, 4))
+    assert (halving.modes, network.conv.training) == (["eval", "eval"], False)
+    network.train()
+    trace(network, (4, 4))
+    assert halving.modes[-2:] == ["eval", "train"]
+    assert network.conv.training
+    assert network.conv._cache is None
+    assert not any(parameter.grad.any() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        pytest.param(Failing(IndexError("no\nroom")), "bad IndexError: no room$", id="another-error"),
+        pytest.param(Failing(AssertionError()), "bad AssertionError: $", id="no-words"),
+        pytest.param(Failing(ValueError("so not")), "bad so not$", id="refusal"),
+        pytest.param(Conv2d(5, 3, 1), r"bad input must have .*\(n, 5, h, w\), but got \(1, 3, 4, 6\)$", id="channels"),
+    ],
+)  # fmt: skip
+def test_whatever_a_module_raises_is_the_reason(module, reason):
+    network = Sequential({"relu": ReLU(), "bad": module})
+    with pytest.raises(ValueError, match=rf"input's size 4x6, but the sizes are: input 4x6, relu 4x6, {reason}") as got:
+        check_size(network, (4, 6))
+    assert got.value.__cause__ is not None
+    assert network.training
+
+
+def test_an_output_of_other_channels_or_no_images_is_refused():
+    with pytest.raises(ValueError, match=r"must have 3 channels as the input has, but has 5; .*conv 4x6, relu 4x6"):
+        check_size(Sequential({"conv": Conv2d(3, 5, 1), "relu": ReLU()}), (4, 6))
+
+    class Flat(Failing):
+        def forward(self, x):
+            return x.flatten(1)
+
+    with pytest.raises(ValueError, match=r"flat the output must be \(n, c, h, w\), but is \(1, 72\)"):
+        check_size(Sequential({"flat": Flat(None)}), (4, 6))
+
+
+def test_a_network_with_a_forward_of_its_own_is_run_as_a_whole():
+    class Backwards(Sequential):
+        def forward(self, input):
+            return self[0](self[1](input))
+
+    network = Backwards({"last": Conv2d(5, 3, 1), "first": Conv2d(3, 5, 1)})
+    assert trace(network, (4, 6)) == [("input", (4, 6)), ("network", (4, 6))]
+
+
+def test_any_modules_make_a_denoiser(generator):
+    """Weights of NumPy's making come in float64; the network has one dtype all the same."""
+    modules = {"half": Halving(3, 4), "relu": ReLU(), "up": Upsampling(4, 3, 3, generator=generator)}
+    network = sequential(modules, multiple=2, size=(8, 12))
+    assert {parameter.value.dtype for parameter in network.parameters()} == {torch.float32}
+    assert network.predict(torch.rand(2, 3, 5, 7, generator=generator)).shape == (2, 3, 5, 7)
+    images = torch.rand(2, 3, 8, 12, generator=generator)
+    assert network.backward(network(images)).shape == images.shape
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"modules": [ReLU()]}, TypeError, r"modules must be names and modules, but got \[ReLU\(\)\]"),
+        ({"modules": {}}, TypeError, r"modules must be names and modules, but got {}"),
+        ({"modules": {"a": 3}}, TypeError, r"modules\['a'\] must have a forward and a backward, but got int"),
+        ({"modules": {"a": Halving()}}, ValueError, r"input's size 32x32, .*: input 32x32, a 16x16"),
+        ({"modules": {"a": ReLU()}, "multiple": 0}, ValueError, r"multiple must be >= 1, but got 0"),
+    ],
+)
+def test_what_makes_no_denoiser_is_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        sequential(**{"multiple": 2, **settings})
 
 
 def test_the_seed_draws_the_weights():

@@ -103,6 +103,64 @@ def test_mlflow_has_the_artifacts(recorded):
     assert [f"+step+{step}+" in path for step, path in zip((0, 10, 20), pictures, strict=True)] == [True] * 3
 
 
+MY_LAYERS = """
+import torch
+
+class MyConv:
+    # 2x2 kernels of stride 2, in the course's convention
+    def __init__(self, in_channels, out_channels):
+        self.w = 0.3 * torch.randn(out_channels, in_channels, 2, 2)
+        self.b = torch.zeros(out_channels)
+        self.dw, self.db = torch.zeros_like(self.w), torch.zeros_like(self.b)
+
+    def forward(self, *input):
+        n, c, h, w = input[0].shape
+        self.x = input[0].view(n, c, h // 2, 2, w // 2, 2)
+        return torch.einsum("ocij,nchiwj->nohw", self.w, self.x) + self.b[:, None, None]
+
+    def backward(self, *gradwrtoutput):
+        (g,) = gradwrtoutput
+        self.dw += torch.einsum("nohw,nchiwj->ocij", g, self.x)
+        self.db += g.sum((0, 2, 3))
+        grad = torch.einsum("ocij,nohw->nchiwj", self.w, g)
+        return grad.reshape(len(g), grad.shape[1], 2 * g.shape[2], 2 * g.shape[3])
+
+    def param(self):
+        return [(self.w, self.dw), (self.b, self.db)]
+"""
+MINE = ["debug=fast", "threads=1", "model=sequential", "schedule=constant", "allowed_targets=[my_layers.]",
+        *(f"~model.modules.conv1.{name}" for name in ("kernel_size", "stride", "padding")),
+        "model.modules.conv1._target_=my_layers.MyConv"]  # fmt: skip
+
+
+def test_a_module_of_ones_own_is_trained_resumed_evaluated_and_loaded(store, monkeypatch):
+    """From the file in the current folder; it knows nothing of this package, and is resumed bit for bit."""
+    import mlflow
+
+    folder = store.parent
+    (folder / "my_layers.py").write_text(MY_LAYERS)
+    done = command(*MINE, "trainer.epochs=1", f"tracking.dir={store}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (part,) = store.glob("hydra/*/*")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_layers", raising=False)
+    longer = train([f"resume={part}", "trainer.epochs=2", f"tracking.dir={store}"])
+    whole = train([*MINE, f"tracking.dir={store}", f"hydra.run.dir={store}/hydra/a/whole"])
+    assert digests(longer) == digests(whole)
+    first, last = (checkpoint.load(part / "checkpoints" / name) for name in (checkpoint.PREVIOUS, checkpoint.LAST))
+    assert not torch.equal(first["network"]["conv1.w"], last["network"]["conv1.w"])
+    arguments = (f"run={part}", "splits=[validation]", f"tracking.dir={store}")
+    assert "must begin with one of scratch_dl." in command(*arguments, cwd=folder, module="evaluate").stderr
+    done = command(*arguments, "allowed_targets=[my_layers.]", cwd=folder, module="evaluate")
+    assert done.returncode == 0, done.stderr
+    mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
+    images = np.random.default_rng(0).random((2, 3, 17, 30), dtype=np.float32)
+    output = mlflow.pyfunc.load_model(f"runs:/{whole.run_id}/model").predict(images)
+    assert np.allclose(output, whole.network.predict(torch.from_numpy(images)).numpy(), atol=1e-6)
+    with pytest.raises(ConfigError, match=r"model\.modules\.conv1\._target_ must begin with one of scratch_dl\."):
+        checkpoint.load_network(part / "checkpoints" / checkpoint.BEST)
+
+
 def test_the_model_loads_and_runs_in_a_fresh_process(template):
     folder, result = template
     code = (
@@ -248,7 +306,7 @@ def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store
         ("optimizer.lr=abc", "error: optimizer.lr must be a finite number >= 0, but got 'abc'"),
         ("optimizer.lrr=1", "error: optimizer.lrr is not a setting; did you mean 'optimizer.lr'?"),
         ("modle=unet", "error: modle is not a setting; did you mean 'model'?"),
-        ("model=unett", "error: model must be one of paper, unet, but got 'unett'; did you mean 'unet'?"),
+        ("model=unett", "error: model must be one of paper, sequential, unet, but got 'unett'; did you mean 'unet'?"),
         ("model.padding=0", "error: model: the output must have the input's size 32x32"),
         ("model._target_=os.mkdir", "error: model._target_ must begin with one of scratch_dl."),
         ("resume=nowhere/at/all", "error: resume must be a run's folder"),

@@ -4,6 +4,7 @@ A group with a `_target_` (model, optimizer, schedule, data, noise) names a call
 checks them. A group without one (trainer, tracking) and the top level are the dataclasses here.
 """
 
+import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,25 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """What is verified before the first step; `conf/verification/full.yaml` says what each setting means."""
+
+    level: str
+    on_failure: str
+    oracle: bool
+    float32: bool
+    geometries: bool
+    lockstep_steps: int
+
+    def __post_init__(self) -> None:
+        choice("level", self.level, ("full", "quick", "off"))
+        choice("on_failure", self.on_failure, ("stop", "warn"))
+        for name in ("oracle", "float32", "geometries"):
+            boolean(name, getattr(self, name))
+        integer("lockstep_steps", self.lockstep_steps, minimum=0)
+
+
+@dataclass(frozen=True)
 class Resume:
     """Which run to go on with, and which of its settings may differ from what it recorded."""
 
@@ -106,6 +126,7 @@ class Setup:
     optimizer: "Optimizer"
     schedule: "Schedule"
     trainer: Trainer
+    verification: Verification
     tracking: Tracking
 
 
@@ -124,6 +145,18 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and their values, for MLflow's parameters."""
+    found: dict[str, Any] = {}
+    for key, value in plain(config).items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        elif name != "resume.run":
+            found[name] = value
+    return found
+
+
 def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     """Check every setting and build the objects; reads no data and touches no global random state.
 
@@ -131,17 +164,19 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         ConfigError: if a setting cannot be used.
     """
     config = plain(config)
-    check_keys("", config, [*GROUPS, "trainer", "tracking", "resume", "seed", "device", "dtype", "threads",
-                            "allowed_targets", "experiment", "debug"])  # fmt: skip
+    check_keys("", config, [*GROUPS, "trainer", "verification", "tracking", "resume", "seed", "device", "dtype",
+                            "threads", "allowed_targets", "experiment", "debug"])  # fmt: skip
     check_targets(config)
     with naming("", config):
         seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
         dtype = choice("dtype", config["dtype"], ("float32", "float64"))
         threads = config["threads"] if config["threads"] is None else integer("threads", config["threads"], minimum=1)
         device = _device(config["device"])
-    config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
-    trainer = _settings("trainer", Trainer, config["trainer"])
-    tracking = _settings("tracking", Tracking, config["tracking"])
+    if isinstance(config.get("tracking"), Mapping):
+        config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
+    trainer = _settings("trainer", Trainer, config)
+    verification = _settings("verification", Verification, config)
+    tracking = _settings("tracking", Tracking, config)
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
     if min(data.crop_size) < SMALLEST_CROP:
@@ -152,7 +187,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
     return Setup(
-        config, seed, device, dtype, threads, data, network, optimizer, schedule, trainer, tracking
+        config, seed, device, dtype, threads, data, network, optimizer, schedule, trainer, verification, tracking
     )  # fmt: skip
 
 
@@ -161,10 +196,11 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
     import torch
 
     from scratch_dl.models import check_size
+    from scratch_dl.seeding import seeded
 
     generator = torch.Generator().manual_seed(config["seed"])
     network: Denoiser = make("model", config, size=size, generator=generator)
-    with naming("model", config["model"]):
+    with naming("model", config["model"]), seeded("check_size"):
         check_size(network, size)
     return network.to(dtype=getattr(torch, config["dtype"]), device=_device(config["device"]))
 
@@ -172,29 +208,60 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
 def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     """Call a group's `_target_` with its arguments; of `extra`, what it takes.
 
+    A mapping with a `_target_` among the arguments, however deep, is made first; of `extra` it may take `generator`.
+    What draws from the global random states is given the seed's own numbers, and leaves these states as they were.
+
     Raises:
         ConfigError: if an argument is unknown, missing or refused; the message names its key.
     """
     if not isinstance(config.get(group), Mapping) or "_target_" not in config[group]:
         raise ConfigError(f"{group} must be one of the group's choices, with a _target_, but got {config.get(group)!r}")
     check_targets({group: config[group], "allowed_targets": config.get("allowed_targets", [])})
-    arguments = {key: value for key, value in config[group].items() if key != "_target_"}
-    target = _find(f"{group}._target_", config[group]["_target_"])
-    known = inspect.signature(target).parameters
-    check_keys(group, arguments, [name for name in known if name not in extra])
-    given = {**arguments, **{name: value for name, value in extra.items() if name in known}}
-    for name, parameter in known.items():
-        if (
-            parameter.default is parameter.empty
-            and name not in given
-            and parameter.kind.name == "POSITIONAL_OR_KEYWORD"
-        ):
-            raise ConfigError(f"{group}.{name} must be given, for example +{group}.{name}=..., but it is missing")
-    with naming(group, arguments):
-        made = target(**given)
+    made = _call(group, config[group], extra, config.get("seed"))
     if not hasattr(made, _NEEDS[group]):
         raise ConfigError(f"{group}._target_ must make a {group}, but {config[group]['_target_']!r} does not")
     return made
+
+
+def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed: Any) -> Any:
+    """Call the `_target_` that stands at `key`."""
+    from scratch_dl.seeding import seeded
+
+    def inner(key: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [inner(f"{key}[{position}]", item) for position, item in enumerate(value)]
+        if not isinstance(value, Mapping):
+            return value
+        if "_target_" in value:
+            return _call(key, value, {name: extra[name] for name in ("generator",) if name in extra}, seed)
+        return {name: inner(f"{key}.{name}", item) for name, item in value.items()}
+
+    arguments = {name: value for name, value in settings.items() if name != "_target_"}
+    with seeded(seed, key, "import"):  # apart from the call, which is to draw the same where it is not the first
+        target = find_target(f"{key}._target_", settings["_target_"])
+    known = inspect.signature(target).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        check_keys(key, arguments, [name for name in known if name not in extra])
+    for name, parameter in known.items():
+        if (
+            parameter.default is parameter.empty
+            and name not in {**arguments, **extra}
+            and parameter.kind.name in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
+        ):
+            raise ConfigError(f"{key}.{name} must be given, for example +{key}.{name}=..., but it is missing")
+    given = {name: inner(f"{key}.{name}", value) for name, value in arguments.items()}
+    given |= {name: value for name, value in extra.items() if name in known}
+    with naming(key, arguments), seeded(seed, key):  # by key: no module's weights depend on what another one draws
+        return target(*_unpacked(known, given), **given)
+
+
+def _unpacked(known: Mapping[str, inspect.Parameter], given: dict[str, Any]) -> list[Any]:
+    """Take what is given for `*name` out of `given`: a list one by one, anything else alone."""
+    name = next((name for name, parameter in known.items() if parameter.kind is parameter.VAR_POSITIONAL), None)
+    if name is None or name not in given:
+        return []
+    value = given.pop(name)
+    return value if isinstance(value, list) else [value]
 
 
 def check_targets(config: Mapping[str, Any]) -> None:
@@ -255,7 +322,10 @@ def naming(group: str, given: Mapping[str, Any]) -> Iterator[None]:
         raise ConfigError(f"{group}{joint}{words}") from error
 
 
-def _settings(group: str, kind: type[T], given: Mapping[str, Any]) -> T:
+def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
+    given = config.get(group)
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{group} must be one of the group's choices, but got {given!r}")
     names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
     check_keys(group, given, names)
     for name in names:
@@ -265,18 +335,37 @@ def _settings(group: str, kind: type[T], given: Mapping[str, Any]) -> T:
         return kind(**given)
 
 
-def _find(key: str, target: str) -> Any:
-    """Import a target; it must be defined where its name says, so that no module's imports are reached through it."""
-    from hydra.utils import get_object
+def find_target(key: str, target: str) -> Any:
+    """Import a target; it must be defined where its name says, so that no module's imports are reached through it.
 
-    try:
-        found = get_object(target)
-    except Exception as error:
-        raise ConfigError(f"{key} must name a callable, but {target!r} cannot be imported ({error})") from error
+    Raises:
+        ConfigError: if there is no such callable.
+    """
+    path, _, name = target.rpartition(".")
     top = target.partition(".")[0]
-    if not callable(found) or getattr(found, "__module__", "").partition(".")[0] != top:
+    owner: Any = None
+    inside: list[str] = []  # classes on the way, for a static method
+    while path and owner is None:
+        try:
+            owner = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+                raise ConfigError(f"{key}={target} cannot be imported: {error}") from error
+            path, _, outer = path.rpartition(".")
+            inside.insert(0, outer)
+        except Exception as error:
+            raise ConfigError(f"{key}={target} cannot be imported: {type(error).__name__}: {error}") from error
+    if owner is None:
+        raise ConfigError(f"{key} must be like package.module.Class, but there is no module {top!r} for {target!r}")
+    for part in (*inside, name):
+        if not hasattr(owner, part):
+            where = getattr(owner, "__name__", path)
+            raise ConfigError(f"{key} must name a callable, but {where} has no {part!r}{nearest(part, dir(owner))}")
+        owner = getattr(owner, part)
+    # Functions written in C may not say where they are from.
+    if not callable(owner) or (getattr(owner, "__module__", None) or top).partition(".")[0] != top:
         raise ConfigError(f"{key} must name a callable of the package {top}, but got {target!r}")
-    return found
+    return owner
 
 
 def _absolute(folder: Any) -> Any:

@@ -1,17 +1,17 @@
-"""The denoisers: the paper's network, and a small U-Net of the same pieces.
+"""The denoisers: the paper's network, a small U-Net of the same pieces, and any sequence of modules.
 
-A model is built for the size of the training crops: its geometry is traced there, layer by layer, and refused if the
-output's size is not the input's. It predicts at any height and width.
+A model is built for the size of the training crops: an image of zeros is sent through it there, module by module, and
+the model refused if the output's size is not the input's. It predicts at any height and width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from scratch_dl.checks import Pair, boolean, choice, integer, pair
-from scratch_dl.nn import INITIALISERS, Conv2d, Module, ReLU, Sequential, Sigmoid, Skip, Upsampling
+from scratch_dl.nn import INITIALISERS, Conv2d, Module, ReLU, Sequential, Sigmoid, Skip, Upsampling, adapt
 
 CHANNELS = 3
 
@@ -20,15 +20,16 @@ class Denoiser(Sequential):
     """Modules in sequence that map an image in [0, 1] to one of the same size; sizes are multiples of `multiple`.
 
     Args:
-        modules: names and modules.
+        modules: names and modules, or objects with a forward and a backward.
         multiple: what height and width must be divisible by; `predict` pads to it.
         size: the size (height, width) for which the geometry is traced.
 
     Raises:
-        ValueError: if the output for `size` has another size; the message has the size after every module.
+        ValueError: if the output for `size` has another size or other than 3 channels; the message has the size after
+            every module.
     """
 
-    def __init__(self, modules: dict[str, Module], multiple: int, size: Pair) -> None:
+    def __init__(self, modules: Mapping[str, Any], multiple: int, size: Pair) -> None:
         super().__init__(modules)
         self.multiple = multiple
         check_size(self, size)
@@ -168,28 +169,81 @@ def unet(
     return _initialised(Denoiser(modules, multiple=4, size=size), init, generator)
 
 
-def trace(network: Sequential, size: Pair) -> list[tuple[str, Pair | str]]:
-    """(module, size of its output) for an input of `size`, as far as it goes; at a misfit the reason is the last."""
-    sizes: list[tuple[str, Pair | str]] = [("input", size)]
-    for name, module in network.children():
-        try:
-            size = module.output_size(size)
-        except ValueError as error:
-            return [*sizes, (name, str(error))]
-        sizes.append((name, size))
-    return sizes
+def sequential(modules: Mapping[str, Any], multiple: int, size: Pair = (32, 32)) -> Denoiser:
+    """Any modules in sequence, also those that know nothing of this package (`scratch_dl.nn.adapt`).
 
-
-def check_size(network: Sequential, size: Pair) -> None:
-    """Refuse a geometry whose output is not of the input's size.
+    Args:
+        modules: names and modules, or objects with a forward and a backward.
+        multiple: what height and width must be divisible by.
+        size: of the training crops (height, width).
 
     Raises:
-        ValueError: with the size after every module.
+        TypeError: if an argument is not of its kind.
+        ValueError: if the output's size is not `size`, or a name or the multiple cannot be used.
     """
-    sizes = trace(network, size)
+    if not isinstance(modules, Mapping) or not modules:
+        raise TypeError(f"modules must be names and modules, but got {modules!r}")
+    integer("multiple", multiple, minimum=1)
+    # A network begins in float32, as its images do; whose weights are of NumPy's making may have come in float64.
+    one_dtype = {name: adapt(module, f"modules[{name!r}]").to(torch.float32) for name, module in modules.items()}
+    return Denoiser(one_dtype, multiple, size)
+
+
+def trace(network: Module, size: Pair) -> list[tuple[str, Pair | str]]:
+    """(module, size of its output) for an input of `size`, as far as it goes; at a misfit the reason is the last.
+
+    An image of zeros goes through the modules in evaluation mode; the mode is restored, and nothing is kept.
+    """
+    return _traced(network, size)[0]
+
+
+def check_size(network: Module, size: Pair) -> None:
+    """Refuse a geometry whose output is not of the input's size, or not of 3 channels.
+
+    Raises:
+        ValueError: with the size after every module; from a module's own error if there is one.
+    """
+    sizes, channels, error = _traced(network, size)
+    steps = ", ".join(f"{name} {s if isinstance(s, str) else f'{s[0]}x{s[1]}'}" for name, s in sizes)
     if sizes[-1][1] != size:
-        steps = ", ".join(f"{name} {s if isinstance(s, str) else f'{s[0]}x{s[1]}'}" for name, s in sizes)
-        raise ValueError(f"the output must have the input's size {size[0]}x{size[1]}, but the sizes are: {steps}")
+        raise ValueError(
+            f"the output must have the input's size {size[0]}x{size[1]}, but the sizes are: {steps}"
+        ) from error
+    if channels != CHANNELS:
+        raise ValueError(
+            f"the output must have {CHANNELS} channels as the input has, but has {channels}; the sizes are: {steps}"
+        )
+
+
+def _traced(network: Module, size: Pair) -> tuple[list[tuple[str, Pair | str]], int, Exception | None]:
+    """The trace, the last output's channels, and the error of a module that did not fit."""
+    in_order = isinstance(network, Sequential) and type(network).forward is Sequential.forward
+    steps = list(network.children()) if in_order else [("network", network)]
+    parameters = network.parameters()
+    like = parameters[0].value if parameters else torch.empty(0)
+    images = like.new_zeros(1, CHANNELS, *size)
+    sizes: list[tuple[str, Pair | str]] = [("input", size)]
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            for name, module in steps:
+                try:
+                    images = module(images)
+                except Exception as error:
+                    return [*sizes, (name, _reason(error))], 0, error
+                if images.ndim != 4:
+                    return [*sizes, (name, f"the output must be (n, c, h, w), but is {tuple(images.shape)}")], 0, None
+                sizes.append((name, (images.shape[2], images.shape[3])))
+    finally:
+        network.train(training)
+    return sizes, images.shape[1], None
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; with its class, if that is not one by which an argument is refused."""
+    words = " ".join(str(error).split())
+    return words if words and isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {words}"
 
 
 def reflect_to_multiple(images: Tensor, multiple: int) -> Tensor:

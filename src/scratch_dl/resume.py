@@ -14,8 +14,8 @@ from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.training import Progress
 
 # What may differ without a word: where and how long the run goes on, not what it computes.
-IDLE = ("resume", "tracking.", "trainer.test")  # no reason to go on with a finished run
-FREE = ("resume", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
+IDLE = ("resume", "verification", "tracking.", "trainer.test")  # no reason to go on with a finished run
+FREE = ("resume", "verification", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -42,7 +42,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     """
     command = plain(config)
     folder = find_folder(str(command["resume"]["run"]), command["tracking"])
-    recorded = recorded_config(folder)
+    recorded = {"verification": command["verification"], **recorded_config(folder)}
     given = [override for override in overrides if not override.startswith(("resume", "hydra."))]
     changes = _changes(recorded, command, given)
     merged = _merged(recorded, changes)

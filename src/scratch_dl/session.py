@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from scratch_dl import __version__, baselines, checkpoint, console, evaluation, pictures, provenance, tracking
-from scratch_dl.config import Setup, plain
+from scratch_dl.config import Setup, flat
 from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
 
@@ -25,6 +25,10 @@ CONFIG, SUMMARY = "config.yaml", "summary.json"
 
 class BusyError(RuntimeError):
     """Another process works in the run's folder."""
+
+
+class VerificationError(RuntimeError):
+    """A module, the network or the optimizer is wrong, and `verification.on_failure` says to stop."""
 
 
 @dataclass
@@ -62,6 +66,7 @@ def train_run(
     Raises:
         Diverged: if the loss becomes no number.
         BusyError: if another process works in the folder.
+        VerificationError: if something is wrong with the network, and `verification.on_failure` is stop.
         TrackingError: if the store cannot be used.
         CheckpointError: if a checkpoint cannot be written.
     """
@@ -100,8 +105,9 @@ class _Session:
             if restored is None:
                 self._describe()
             else:
-                self.run.params(_flat(self.setup.config))  # what is permitted to differ becomes a tag changed/<key>
+                self.run.params(flat(self.setup.config))  # what is permitted to differ becomes a tag changed/<key>
                 self.run.tags({"resumed_with": " ".join(self.overrides)})
+            self._verify(fresh=restored is None)
             crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
             self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})
             trainer = self.setup.trainer
@@ -146,7 +152,7 @@ class _Session:
     def _describe(self) -> None:
         """Everything that is known before the first step."""
         run, setup = self.run, self.setup
-        run.params(_flat(setup.config))
+        run.params(flat(setup.config))
         run.text((self.folder / CONFIG).read_text(), CONFIG)
         run.params({"parameters": count_parameters(setup.network)})
         run.text(repr(setup.network) + "\n", "network.txt")
@@ -160,6 +166,29 @@ class _Session:
         run.tags(tags)
         if self.full:
             run.text(json.dumps(provenance.environment(), indent=2), "environment.json")
+
+    def _verify(self, fresh: bool) -> None:
+        """Verify copies of network and optimizer, and record what was found; random states are left untouched."""
+        setup = self.setup
+        settings = setup.verification
+        if settings.level == "off":
+            self.run.tags({"verification": "off"})
+            return
+        from scratch_dl.verification import record, verify_network
+
+        report = verify_network(setup.network, setup.optimizer, setup.data.crop_size, settings, seed=setup.seed)
+        # A resumed run has said its metrics at step 0.
+        record(report, self.run, metrics=fresh, files=self.full or not report.passed)
+        if report.passed:
+            print(report.headline, flush=True)
+            return
+        report.show()
+        if settings.on_failure == "stop":
+            first = report.failures[0]
+            raise VerificationError(
+                f"verification failed, first at {first.module} {first.direction}; "
+                "verification.on_failure=warn trains all the same"
+            )
 
     def _on_validation(self, step: int, output: Tensor) -> None:
         if self.full:
@@ -249,15 +278,3 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _short(setup: Setup, group: str) -> str:
     return str(setup.config[group]["_target_"]).rpartition(".")[2]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and their values, for MLflow's parameters."""
-    flat: dict[str, Any] = {}
-    for key, value in plain(config).items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{name}.")
-        elif name != "resume.run":
-            flat[name] = value
-    return flat

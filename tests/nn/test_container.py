@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
 from scratch_dl.nn import Conv2d, Module, MSELoss, ReLU, Sequential, Sigmoid, Skip, Upsampling, UpsamplingNearest2d
+from scratch_dl.nn.adapter import Adapted
 from scratch_dl.optim import SGD
 
 DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
@@ -96,14 +97,61 @@ def test_the_sizes_are_traced_through_all_modules(conv):
     assert net.output_size((7, 9)) == tuple(net.to(torch.float64)(torch.zeros(1, 2, 7, 9).double()).shape[2:])
 
 
+class Scale:
+    """Nobody's module: z = f x, without a parameter."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+    def backward(self, g):
+        return self.factor * g
+
+
+def test_an_object_with_a_forward_and_a_backward_stands_where_a_module_does(conv, draw):
+    net = Sequential({"conv": conv(2, 3), "scale": Scale(2.0), "skip": Skip(Scale(3.0), "add")})
+    x, g = draw(2, 2, 5, 6), draw(2, 3, 3, 4)
+    assert torch.equal(net(x), 2 * net.conv(x) * (1 + 3))
+    grad = net.backward(g)
+    net.conv(x)
+    assert torch.equal(grad, net.conv.backward((g + 3 * g) * 2))
+    assert [name for name, _ in net.named_modules()] == ["", "conv", "scale", "skip", "skip.inner"]
+    assert isinstance(Sequential(Scale(2.0))[0], Adapted)
+
+
+def test_an_object_assigned_to_a_modules_name_takes_its_place(draw):
+    """It does not vanish from the network because it is no Module."""
+    net, x = Sequential({"first": ReLU(), "skip": Skip(ReLU(), "add"), "last": Sigmoid()}), draw(2, 3)
+    net.first = Scale(2.0)
+    net.skip.inner = Scale(3.0)
+    assert [name for name, _ in net.children()] == ["first", "skip", "last"]
+    assert torch.equal(net(x), Sigmoid()(2 * x + 3 * (2 * x)))
+    net.first = Skip(net.first, "add")
+    assert torch.equal(net[0](x), 3 * x)
+    net.first = ReLU()
+    assert isinstance(net[0], ReLU)
+    with pytest.raises(TypeError, match=r"first must have a forward and a backward, but got NoneType"):
+        net.first = None
+    assert isinstance(net.first, ReLU)
+
+
+def test_an_attribute_that_is_no_module_stays_what_it_is():
+    net = Sequential(ReLU())
+    net.note = scale = Scale(2.0)
+    assert net.note is scale
+    assert len(net) == 1
+
+
 @pytest.mark.parametrize(
     ("modules", "error", "message"),
     [
-        pytest.param([3], TypeError, r"modules\['0'\] must be a scratch_dl.nn.Module, but got int", id="number"),
-        pytest.param([ReLU], TypeError, r"modules\['0'\] must be a scratch_dl.nn.Module, but got type", id="class"),
-        pytest.param([[ReLU()]], TypeError, r"modules\['0'\] must be .*but got list", id="list"),
-        pytest.param([torch.nn.ReLU()], TypeError, r"modules\['0'\] must be .*but got ReLU", id="pytorchs-module"),
-        pytest.param([{"a": None}], TypeError, r"modules\['a'\] must be .*but got NoneType", id="dict-of-none"),
+        pytest.param([3], TypeError, r"modules\['0'\] must have a forward and a backward, but got int", id="number"),
+        pytest.param([ReLU], TypeError, r"modules\['0'\] must have .*, but got the class ReLU", id="class"),
+        pytest.param([[ReLU()]], TypeError, r"modules\['0'\] must have .*but got list", id="list"),
+        pytest.param([torch.nn.ReLU()], TypeError, r"modules\['0'\] must have .*but got ReLU", id="pytorchs-module"),
+        pytest.param([{"a": None}], TypeError, r"modules\['a'\] must have .*but got NoneType", id="dict-of-none"),
         pytest.param([{"a.b": ReLU()}], ValueError, r"name must be .*without dots, but got 'a.b'", id="dot"),
         pytest.param([{"": ReLU()}], ValueError, r"name must be .*not empty.*, but got ''", id="empty"),
         pytest.param([{"forward": ReLU()}], ValueError, r"name must be new.*, but got 'forward'", id="method"),
@@ -116,13 +164,15 @@ def test_what_cannot_stand_in_a_sequence_is_refused(modules, error, message):
         Sequential(*modules)
 
 
-def test_one_module_at_two_places_is_refused():
+@pytest.mark.parametrize("relu", [ReLU(), Scale(2.0)], ids=["module", "object"])
+def test_one_module_at_two_places_is_refused(relu):
     """It has one cache: the second forward would overwrite the first's."""
-    relu = ReLU()
+    net = Sequential({"one": relu, "other": Skip(Sigmoid())})
     for twice in (
         lambda: Sequential(relu, relu),
         lambda: Sequential(relu, Sequential(relu)),
         lambda: Sequential(Skip(relu), relu),
+        lambda: setattr(net, "other", relu),
     ):
         with pytest.raises(ValueError, match=r"modules must be distinct"):
             twice()
@@ -206,7 +256,7 @@ def test_an_unknown_join_is_refused(join, hint):
 
 
 def test_an_inner_that_is_no_module_is_refused():
-    with pytest.raises(TypeError, match=r"inner must be a scratch_dl.nn.Module, but got int"):
+    with pytest.raises(TypeError, match=r"inner must have a forward and a backward, but got int"):
         Skip(3)
 
 

@@ -1,6 +1,7 @@
 """The hand-written network: modules with a forward and a backward each, no autograd."""
 
 from scratch_dl.nn.activation import ReLU, Sigmoid
+from scratch_dl.nn.adapter import adapt
 from scratch_dl.nn.container import Sequential, Skip
 from scratch_dl.nn.conv import Conv2d, ConvTranspose2d
 from scratch_dl.nn.init import INITIALISERS
@@ -21,4 +22,5 @@ __all__ = [
     "Skip",
     "Upsampling",
     "UpsamplingNearest2d",
+    "adapt",
 ]

@@ -7,35 +7,50 @@ import torch
 from torch import Tensor
 
 from scratch_dl.checks import Pair, choice
+from scratch_dl.nn.adapter import Adapted, adapt
 from scratch_dl.nn.module import Module, check_floats, check_grad_output
 
 
-class Sequential(Module):
+class _Container(Module):
+    """Takes any object with a forward and a backward as a module, also where one replaces another."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, Module) or isinstance(vars(self).get(name), Module):
+            value = adapt(value, name)
+            others = [module for other, module in self.children() if other != name]
+            every = [_identity(inner) for module in [*others, value] for _, inner in module.named_modules()]
+            if len(set(every)) != len(every):
+                raise ValueError("modules must be distinct objects, but one of them stands at two places")
+        super().__setattr__(name, value)
+
+
+def _identity(module: Module) -> int:
+    return id(module.inner if isinstance(module, Adapted) else module)
+
+
+class Sequential(_Container):
     """One module after another; of none, the identity.
 
     Args:
         modules: the modules in order, named "0", "1", ...; or one dict of names and modules. A module is then an
-            attribute of that name, and assigning another one to the attribute replaces it in its place.
+            attribute of that name, and assigning another one to the attribute replaces it in its place. What is no
+            Module, but has a forward and a backward, becomes one by `adapt`.
 
     Raises:
         TypeError: if one of them has no forward or no backward.
         ValueError: if a name is taken or has a dot, or one module stands at two places (it has one cache only).
     """
 
-    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+    def __init__(self, *modules: Any) -> None:
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             named: dict[str, Any] = dict(modules[0])
         else:
             named = {str(position): module for position, module in enumerate(modules)}
         for name, module in named.items():
-            if not isinstance(module, Module):
-                raise TypeError(f"modules[{name!r}] must be a scratch_dl.nn.Module, but got {type(module).__name__}")
+            adapted = adapt(module, f"modules[{name!r}]")
             if not isinstance(name, str) or not name or "." in name or hasattr(self, name):
                 raise ValueError(f"a module's name must be new, not empty and without dots, but got {name!r}")
-            setattr(self, name, module)
-        every = [id(inner) for module in named.values() for _, inner in module.named_modules()]
-        if len(set(every)) != len(every):
-            raise ValueError("modules must be distinct objects, but one of them stands at two places")
+            setattr(self, name, adapted)
 
     def output_size(self, size: Pair) -> Pair:
         """(height, width) through all the modules."""
@@ -62,25 +77,25 @@ class Sequential(Module):
         return list(self.children())[position][1]
 
 
-class Skip(Module):
+class Skip(_Container):
     """Carry the input past a module and join it with the output (a skip connection).
 
     join "concatenate" (U-Net): Z = [X, f(X)] along the channels; dL/dX = G_X + f'(G_f), with G = [G_X, G_f].
     join "add" (ResNet):        Z = X + f(X);                     dL/dX = G + f'(G).
 
     Args:
-        inner: f, a module that keeps the size, and for "add" the shape.
+        inner: f, a module, or an object with a forward and a backward, that keeps the size, and for "add" the shape.
         join: "concatenate" or "add".
 
     Raises:
+        TypeError: if `inner` has no forward or no backward.
         ValueError: if `join` is neither.
     """
 
-    def __init__(self, inner: Module, join: str = "concatenate") -> None:
-        if not isinstance(inner, Module):
-            raise TypeError(f"inner must be a scratch_dl.nn.Module, but got {type(inner).__name__}")
+    def __init__(self, inner: Any, join: str = "concatenate") -> None:
+        module = adapt(inner, "inner")
         self.join = choice("join", join, ("concatenate", "add"))
-        self.inner = inner
+        self.inner = module
 
     def output_size(self, size: Pair) -> Pair:
         """The input's.

@@ -53,11 +53,11 @@ class Parameter:
     @property
     def shape(self) -> torch.Size:
         """Shape of value and gradient."""
-        return self._value.shape
+        return self.value.shape
 
     def zero_grad(self) -> None:
         """Set the gradient to zero."""
-        self._grad.zero_()
+        self.grad.zero_()
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """Convert value and gradient; returns the parameter itself."""
@@ -72,7 +72,7 @@ class Parameter:
         return tensor.detach().clone()
 
     def __repr__(self) -> str:
-        return f"Parameter(shape={tuple(self.shape)}, dtype={self._value.dtype})"
+        return f"{type(self).__name__}(shape={tuple(self.shape)}, dtype={self.value.dtype})"
 
 
 class Module:
@@ -115,10 +115,13 @@ class Module:
         """(dotted name, parameter), each parameter once."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter) and id(value) not in seen:
-                    seen.add(id(value))
-                    yield (f"{prefix}.{name}" if prefix else name), value
+            for name, parameter in module._own_parameters():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield (f"{prefix}.{name}" if prefix else name), parameter
+
+    def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        return ((name, value) for name, value in vars(self).items() if isinstance(value, Parameter))
 
     def parameters(self) -> list[Parameter]:
         """The parameters, in the order of `named_parameters`."""
@@ -126,8 +129,10 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
-        for parameter in self.parameters():
+        for _, parameter in self._own_parameters():
             parameter.zero_grad()
+        for _, child in self.children():
+            child.zero_grad()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all values, by name."""
@@ -161,16 +166,23 @@ class Module:
         """
         if dtype is not None and dtype not in FLOATS:
             raise TypeError(f"dtype must be torch.float32 or torch.float64, but got {dtype}")
-        for parameter in self.parameters():
-            parameter.to(dtype, device)
+        for _, module in self.named_modules():
+            module._convert(dtype, device)
         return self.train(self.training)
+
+    def _convert(self, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
+        for _, parameter in self._own_parameters():
+            parameter.to(dtype, device)
 
     def train(self, mode: bool = True) -> Self:
         """Keep, or do not keep, what a backward needs, in this module and every one below; forgets what was kept."""
         for _, module in self.named_modules():
-            module.training = mode
-            module._cache = None
+            module._set_mode(mode)
         return self
+
+    def _set_mode(self, training: bool) -> None:
+        self.training = training
+        self._cache = None
 
     def eval(self) -> Self:
         """Do not keep what a backward needs: for validation and prediction."""

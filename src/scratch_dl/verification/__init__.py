@@ -1,0 +1,10 @@
+"""The proof that each hand-written module is right: against PyTorch, by algebra, composed, and in training.
+
+The only part of the package that calls PyTorch's own network library, as a witness and never to train.
+"""
+
+from scratch_dl.verification.module import check_module
+from scratch_dl.verification.report import Finding, Report, Verdict, record
+from scratch_dl.verification.suite import verify_network
+
+__all__ = ["Finding", "Report", "Verdict", "check_module", "record", "verify_network"]

@@ -1,0 +1,180 @@
+"""What a module's backward can be held to without any reference: algebra alone, in float64.
+
+J is the Jacobian of the forward at one point, u a random upstream gradient, v a random direction.
+
+    linearity             backward(0) = 0, backward(2u) = 2 backward(u), backward(u + u') = backward(u) + backward(u')
+    adjoint               <J v, u> = <v, J^T u>, with J v exact where the forward is affine along v
+    central differences   the same with J v = (f(x + hv) - f(x - hv)) / 2h; outputs at a kink get no weight
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from scratch_dl.nn import Module
+from scratch_dl.verification.passes import (
+    INPUT,
+    BrokenPassError,
+    compare,
+    direction_of,
+    draw_like,
+    forward,
+    own_pass,
+    relative_error,
+    takes_gradient,
+)
+from scratch_dl.verification.report import Finding
+
+ADJOINT_LIMIT = {torch.float64: 1e-10, torch.float32: 1e-4}
+DIFFERENCE_LIMIT = {torch.float64: 1e-6, torch.float32: 2e-2}
+PROJECTIONS = 3
+# A right gradient agrees with the difference quotient at some step; a wrong one at none.
+STEPS = {torch.float64: (1e-5, 1e-4, 1e-6), torch.float32: (1e-2, 3e-3, 3e-2)}
+_KINK = 1e-2
+"""An output whose slopes on both sides differ by more than this share of the mean slope lies at a kink."""
+
+
+def check_linearity(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
+    """Backward is linear in the output's gradient; a loss, whose backward is given none, has nothing to check."""
+    if not takes_gradient(module):
+        return []
+    limit = ADJOINT_LIMIT[inputs[0].dtype]
+    try:
+        output = forward(module, inputs)
+        u, other = draw_like(output, generator), draw_like(output, generator)
+        zero, one, two, second, both = (
+            own_pass(module, inputs, g).gradients for g in (0 * u, u, 2 * u, other, u + other)
+        )
+    except BrokenPassError as error:
+        return [Finding(name, error.direction, "linearity", math.inf, limit, detail=str(error))]
+    findings = []
+    for key, at_zero in zero.items():
+        direction = direction_of(key, module)
+        size = float(one[key].norm())
+        # An error relative to 0 has no meaning: relative to the gradient at u.
+        error_at_zero = _number(float(at_zero.norm()) / size if size else float(at_zero.norm() > 0))
+        zeros = torch.zeros_like(at_zero)
+        found = compare(name, direction, "linearity: backward(0) = 0", at_zero, zeros, limit)
+        findings.append(replace(found, error=error_at_zero))
+        findings.append(
+            compare(name, direction, "linearity: backward(2u) = 2 backward(u)", two[key], 2 * one[key], limit)
+        )
+        findings.append(
+            compare(name, direction, "linearity: backward(u + u')", both[key], one[key] + second[key], limit)
+        )
+    return findings
+
+
+def check_adjoint(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
+    """Each gradient against the slope of the forward along random directions, in the input and in each parameter."""
+    findings = []
+    for key in (INPUT, *(name for name, _ in module.named_parameters())):
+        direction = direction_of(key, module)
+        try:
+            findings += _check_along(name, module, inputs, key, direction, generator)
+        except BrokenPassError as error:
+            findings.append(Finding(name, error.direction, "central differences", math.inf,
+                                    DIFFERENCE_LIMIT[inputs[0].dtype], detail=str(error)))  # fmt: skip
+    return findings
+
+
+def _check_along(
+    name: str, module: Module, inputs: Sequence[Tensor], key: str, direction: str, generator: Generator
+) -> list[Finding]:
+    dtype = inputs[0].dtype
+    at = _point(module, inputs, key)
+    if not at.numel() or not (size := _scale(at)):
+        size = 1.0
+    along = [draw_like(at, generator) * size for _ in range(PROJECTIONS)]
+    output = forward(module, inputs)
+    upstream = [draw_like(output, generator) for _ in range(PROJECTIONS)]
+    detail = "" if key in (INPUT, "weight", "bias") else f"parameter {key}"
+    exact = [_slope(module, inputs, key, v, 1.0, output) for v in along]
+    if all(affine for _, _, affine in exact):
+        got, expected = _projections(module, inputs, key, along, upstream, [(slope, keep) for slope, keep, _ in exact])
+        return [compare(name, direction, "adjoint", got, expected, ADJOINT_LIMIT[dtype], detail)]
+    tried = []
+    for h in STEPS[dtype]:
+        slopes = [_slope(module, inputs, key, v, h, output)[:2] for v in along]
+        if not any(bool(keep.any()) for _, keep in slopes):
+            continue
+        got, expected = _projections(module, inputs, key, along, upstream, slopes)
+        tried.append(compare(name, direction, "central differences", got, expected, DIFFERENCE_LIMIT[dtype], detail))
+        if tried[-1].passed:
+            break
+    return [min(tried, key=lambda finding: finding.strain)] if tried else []
+
+
+def _slope(
+    module: Module, inputs: Sequence[Tensor], key: str, v: Tensor, h: float, middle: Tensor
+) -> tuple[Tensor, Tensor, bool]:
+    """J v at step h, which outputs lie at no kink, and whether the forward is affine along v as far as h."""
+    above, below = (_moved(module, inputs, key, sign * h * v) for sign in (1, -1))
+    slope = (above - below) / (2 * h)
+    bend = ((above - middle) - (middle - below)).abs() / h
+    affine = relative_error(above - middle, middle - below) < 1e-11 or not bool(bend.any())
+    return slope, bend <= _KINK * max(_scale(slope), 1e-300), affine
+
+
+def _projections(
+    module: Module, inputs: Sequence[Tensor], key: str, along: Sequence[Tensor], upstream: Sequence[Tensor],
+    slopes: Sequence[tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """<v, J^T u> by backward and <J v, u> by the slopes, one of each a projection."""
+    got, expected = [], []
+    gradient = takes_gradient(module)
+    for v, u, (slope, keep) in zip(along, upstream, slopes, strict=True):
+        weights = u * keep if gradient else torch.ones_like(u)
+        result = own_pass(module, inputs, weights if gradient else None).gradients[key]
+        if result.shape != v.shape:
+            raise BrokenPassError(
+                direction_of(key, module), f"gradient of shape {tuple(result.shape)} instead of {tuple(v.shape)}"
+            )
+        got.append((v.double() * result.double()).sum())
+        expected.append((slope.double() * weights.double()).sum())
+    return torch.stack(got), torch.stack(expected)
+
+
+def numeric_gradient(module: Module, inputs: Sequence[Tensor], key: str, grad_output: Tensor | None) -> Tensor:
+    """J^T u by central differences, number by number: what a small counterexample should have given."""
+    at = _point(module, inputs, key)
+    h = STEPS[at.dtype][0] * (_scale(at) or 1.0)
+    numeric = torch.zeros_like(at)
+    for position in range(at.numel()):
+        unit = torch.zeros_like(at)
+        unit.view(-1)[position] = h
+        difference = _moved(module, inputs, key, unit) - _moved(module, inputs, key, -unit)
+        weighted = difference if grad_output is None else difference * grad_output
+        numeric.view(-1)[position] = weighted.sum() / (2 * h)
+    return numeric
+
+
+def _moved(module: Module, inputs: Sequence[Tensor], key: str, step: Tensor) -> Tensor:
+    """The output where the input or one parameter is moved by `step`; the parameter is put back."""
+    if key == INPUT:
+        return forward(module, [inputs[0] + step, *inputs[1:]])
+    parameter = dict(module.named_parameters())[key]
+    before = parameter.value.detach().clone()
+    parameter.value = before + step
+    try:
+        return forward(module, inputs)
+    finally:
+        dict(module.named_parameters())[key].value = before
+
+
+def _point(module: Module, inputs: Sequence[Tensor], key: str) -> Tensor:
+    """What is moved: the input or a parameter; a copy."""
+    at = inputs[0] if key == INPUT else dict(module.named_parameters())[key].value
+    return at.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _scale(tensor: Tensor) -> float:
+    """Root mean square; 0 of nothing."""
+    return float(tensor.double().square().mean().sqrt()) if tensor.numel() else 0.0
+
+
+def _number(error: float) -> float:
+    return math.inf if math.isnan(error) else error

@@ -1,0 +1,82 @@
+"""What a training relies on beyond the numbers of one pass: the contract between module, optimizer and loop."""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Generator, Tensor
+
+from scratch_dl.nn import Module
+from scratch_dl.nn.adapter import LiveParameter
+from scratch_dl.verification.passes import (
+    INPUT,
+    BrokenPassError,
+    draw_like,
+    forward,
+    mean_abs_error,
+    naming,
+    own_pass,
+    relative_error,
+    takes_gradient,
+)
+from scratch_dl.verification.report import Finding
+
+SAME_TENSOR = "a pair's gradient stays the same tensor"
+"""Of no concern to scratch_dl's optimizers, which look anew at each step."""
+LIMIT = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+def check_contract(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
+    """One finding a rule; the rules are the checks' names."""
+    try:
+        return _check(name, module, inputs, generator)
+    except BrokenPassError as error:
+        limit = LIMIT[inputs[0].dtype]
+        return [Finding(name, error.direction, "a pass after another", math.inf, limit, detail=str(error))]
+
+
+def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
+    limit = LIMIT[inputs[0].dtype]
+    findings: list[Finding] = []
+
+    def rule(check: str, got: Tensor, expected: Tensor, detail: str) -> None:
+        error = relative_error(got, expected)
+        said = "" if error <= limit else detail
+        findings.append(Finding(name, "contract", check, error, limit, mean_abs_error(got, expected), said))
+
+    output = forward(module, inputs)
+    u = draw_like(output, generator) if takes_gradient(module) else None
+    once = own_pass(module, inputs, u)
+    rule("the same input gives the same output", forward(module, inputs), output,
+         "two forwards of one input differ: switch randomness off in what is verified")  # fmt: skip
+
+    with torch.no_grad(), naming("contract"):
+        module.zero_grad()
+        held = [(key, parameter, parameter.grad) for key, parameter in module.named_parameters()]
+        start = {key: grad.clone() for key, _, grad in held}
+        given, upstream = [tensor.clone() for tensor in inputs], [] if u is None else [u.clone()]
+        module.forward(*given)
+        module.backward(*upstream)
+        module.forward(*(draw_like(tensor, generator) for tensor in inputs))
+        module.forward(*given)
+        second = module.backward(*upstream)
+        now = dict(module.named_parameters())
+    rule("backward belongs to the last forward", second, once.gradients[INPUT],
+         "after forward(a), forward(b) the gradient is not that of b")  # fmt: skip
+    for tensor, before in zip(given, inputs, strict=True):
+        rule("forward leaves its input alone", tensor, before, "forward changes its input in place")
+    for tensor in upstream:
+        rule("backward leaves the output's gradient alone", tensor, cast(Tensor, u), "backward changes it")
+    for key, parameter, grad in held:
+        rule("zero_grad clears", start[key], torch.zeros_like(start[key]), f"{key}'s gradient is not 0 after zero_grad")
+        current = now[key].grad
+        rule("gradients add up over two backwards", current - start[key], 2 * once.gradients[key],
+             f"{key}'s gradient after two backwards is not the sum of both")  # fmt: skip
+        gone = now[key] is not parameter
+        said = f"{key} is a new Parameter after a backward: an optimizer holds the old one" if gone else ""
+        findings.append(Finding(name, "contract", "no stale copies", math.inf if gone else 0.0, limit, 0.0, said))
+        if isinstance(parameter, LiveParameter) and isinstance(parameter.entry, tuple | list):
+            rule(SAME_TENSOR, grad, current, f"{key}'s gradient is a new tensor after a backward: who holds the old "
+                 "one, as an optimizer made before, is not served")  # fmt: skip
+    return findings

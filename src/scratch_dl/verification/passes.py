@@ -1,0 +1,178 @@
+"""One forward and one backward of a module, own or PyTorch's, and how far two tensors are apart."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scratch_dl.nn import Module
+from scratch_dl.nn.adapter import Adapted
+from scratch_dl.verification.report import Finding
+
+INPUT = "input"
+Function = Callable[..., Tensor]
+"""(*inputs, *parameters) -> output, in PyTorch's differentiable arithmetic."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What came out of one forward and one backward; `gradients` has "input" and each parameter's name."""
+
+    output: Tensor
+    gradients: dict[str, Tensor]
+
+
+class BrokenPassError(Exception):
+    """A module raised, or returned what is no tensor; `direction` says in which of its two passes."""
+
+    def __init__(self, direction: str, message: str) -> None:
+        super().__init__(message)
+        self.direction = direction
+
+
+class BrokenReferenceError(ValueError):
+    """The reference cannot be compared with: it raised."""
+
+
+def own_pass(module: Module, inputs: Sequence[Tensor], grad_output: Tensor | None) -> Pass:
+    """Clear the gradients, go forward and backward once, and copy what came out.
+
+    Raises:
+        BrokenPassError: if the module raises, or returns no tensor.
+    """
+    with torch.no_grad():
+        with naming("contract"):
+            module.zero_grad()
+        # Taken off below: what zero_grad does not clear is the contract's fault, and no gradient's.
+        before = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
+        output = forward(module, inputs)
+        with naming("grad_input"):
+            grad_input = module.backward() if grad_output is None else module.backward(grad_output)
+        if not isinstance(grad_input, Tensor):
+            raise BrokenPassError("grad_input", f"backward returned no tensor but {type(grad_input).__name__}")
+        gradients = {name: parameter.grad - before[name] for name, parameter in module.named_parameters()}
+        return Pass(output, {INPUT: grad_input.detach().clone(), **gradients})
+
+
+def forward(module: Module, inputs: Sequence[Tensor]) -> Tensor:
+    """The output of copies of `inputs`, itself a copy.
+
+    Raises:
+        BrokenPassError: if the module raises, or returns no tensor.
+    """
+    with torch.no_grad(), naming("forward"):
+        output = module.forward(*(tensor.clone() for tensor in inputs))
+    if not isinstance(output, Tensor):
+        raise BrokenPassError("forward", f"forward returned no tensor but {type(output).__name__}")
+    return output.detach().clone()
+
+
+def reference_pass(
+    function: Function, module: Module, inputs: Sequence[Tensor], grad_output: Tensor | None, dtype: torch.dtype
+) -> Pass:
+    """The same of PyTorch's autograd in `dtype`, at the module's parameters; the gradient is the first input's.
+
+    Raises:
+        BrokenReferenceError: if the reference raises.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    with torch.enable_grad():
+        first, *others = (tensor.detach().to(dtype).clone() for tensor in inputs)
+        values = [p.value.detach().to(dtype).clone().requires_grad_() for p in module.parameters()]
+        try:
+            output = function(first.requires_grad_(), *others, *values)
+        except Exception as error:
+            first_line = " ".join(str(error).splitlines()[:1])
+            raise BrokenReferenceError(
+                f"reference must take what the module takes, but raised {type(error).__name__}: {first_line}"
+            ) from error
+        upstream = torch.ones_like(output) if grad_output is None else grad_output.to(dtype)
+        if upstream.shape != output.shape:
+            return Pass(output.detach(), {})
+        grads = torch.autograd.grad(output, [first, *values], upstream, allow_unused=True)
+    filled = [
+        torch.zeros_like(at) if grad is None else grad.detach()
+        for grad, at in zip(grads, [first, *values], strict=True)
+    ]
+    return Pass(output.detach(), dict(zip([INPUT, *names], filled, strict=True)))
+
+
+def takes_gradient(module: Module) -> bool:
+    """Whether backward is given the output's gradient; a loss's backward is given nothing."""
+    try:
+        parameters = inspect.signature(foreign(module).backward).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def foreign(module: Module) -> Any:
+    """The object that an adapted module is made of, or the module itself."""
+    return module.inner if isinstance(module, Adapted) else module
+
+
+def direction_of(name: str, module: Module) -> str:
+    """Which of the directions the gradient `name` of a pass belongs to."""
+    if name == INPUT:
+        return "grad_input"
+    last = name.rpartition(".")[2]
+    if last.isdigit():
+        shape = dict(module.named_parameters())[name].shape
+        return "grad_bias" if len(shape) <= 1 else "grad_weight"
+    return "grad_bias" if last == "b" or "bias" in last else "grad_weight"
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or only one of them is finite."""
+    if got.shape != expected.shape:
+        return math.inf
+    a, b = got.detach().double(), expected.detach().double()
+    if not a.numel():
+        return 0.0
+    distance, size = float((a - b).norm()), float(b.norm())
+    if not math.isfinite(distance):
+        return math.inf
+    return distance / size if size else (0.0 if distance == 0 else math.inf)
+
+
+def mean_abs_error(got: Tensor, expected: Tensor) -> float:
+    """Mean |got - expected|, the paper's measure; nan if the shapes differ, or there is nothing."""
+    if got.shape != expected.shape or not got.numel():
+        return math.nan
+    return float((got.double() - expected.double()).abs().mean())
+
+
+def compare(
+    module: str, direction: str, check: str, got: Tensor, expected: Tensor, limit: float, detail: str = ""
+) -> Finding:
+    """A finding from two tensors."""
+    if got.shape != expected.shape:
+        shapes = f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
+        detail = f"{detail}, {shapes}" if detail else shapes
+    return Finding(
+        module, direction, check, relative_error(got, expected), limit, mean_abs_error(got, expected), detail
+    )
+
+
+def draw_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """N(0, 1) in the shape, dtype and on the device of `tensor`."""
+    return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+
+
+@contextmanager
+def naming(direction: str) -> Iterator[None]:
+    """Say in which direction a module raised.
+
+    Raises:
+        BrokenPassError: in place of any exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        first = " ".join(str(error).splitlines()[:1])
+        raise BrokenPassError(direction, f"raised {type(error).__name__}: {first}") from error

@@ -1,0 +1,239 @@
+"""What verification has found: a verdict per module and direction, as text, Markdown, JSON and metrics."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from scratch_dl.tracking import Run
+
+DIRECTIONS = ("forward", "grad_input", "grad_weight", "grad_bias", "contract")
+NETWORK = "network"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison with one witness.
+
+    Attributes:
+        module: dotted name in the network, or the class for what is checked of a class.
+        direction: one of DIRECTIONS, or "lockstep" of the network.
+        check: the witness, as "PyTorch float64" or "linearity".
+        error: ||got - expected|| / ||expected||; inf where shapes differ or an exception came.
+        limit: the band that it has to keep.
+        abs_error: mean |got - expected|, the paper's measure; nan where it has no meaning.
+        detail: what a person needs to see: the parameter, the shapes, the exception.
+    """
+
+    module: str
+    direction: str
+    check: str
+    error: float
+    limit: float
+    abs_error: float = math.nan
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within its band; what is no number is not."""
+        return self.error <= self.limit
+
+    @property
+    def strain(self) -> float:
+        """The error in units of its band, by which findings are ordered."""
+        return math.inf if math.isnan(self.error) else self.error / self.limit
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All findings on one module and direction.
+
+    Attributes:
+        decisive: the first that failed, else the one nearest to its band.
+        checks: how many there are.
+    """
+
+    decisive: Finding
+    checks: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every finding passed."""
+        return self.decisive.passed
+
+
+@dataclass
+class Report:
+    """Findings, and what they come to.
+
+    Attributes:
+        title: what was verified.
+        findings: in the order in which they were made.
+        kinds: class of each module, for the table.
+        notes: what could not be checked, and why.
+        seconds: what it took.
+    """
+
+    title: str
+    findings: list[Finding] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Take findings in, and return them."""
+        fresh = list(findings)
+        self.findings += fresh
+        return fresh
+
+    def note(self, text: str) -> None:
+        """Say once that something could not be checked."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are findings and all of them are within their bands."""
+        return bool(self.findings) and all(finding.passed for finding in self.findings)
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, Verdict]]:
+        """Module -> direction -> verdict."""
+        grouped: dict[str, dict[str, list[Finding]]] = {}
+        for finding in self.findings:
+            grouped.setdefault(finding.module, {}).setdefault(finding.direction, []).append(finding)
+        return {
+            module: {direction: Verdict(_decisive(some), len(some)) for direction, some in directions.items()}
+            for module, directions in grouped.items()
+        }
+
+    @property
+    def failures(self) -> list[Finding]:
+        """The decisive finding of each verdict that failed; a single module's before the network's."""
+        failed = [v.decisive for row in self.verdicts.values() for v in row.values() if not v.passed]
+        return sorted(failed, key=lambda finding: finding.module == NETWORK)
+
+    def metrics(self) -> dict[str, float]:
+        """`verify/<module>/<direction>_rel_err`: the decisive errors; `verify/passed`, `verify/checks`, `verify/s`."""
+        values = {
+            f"verify/{module}/{direction}_rel_err": verdict.decisive.error
+            for module, row in self.verdicts.items()
+            for direction, verdict in row.items()
+        }
+        return {**values, "verify/passed": float(self.passed), "verify/checks": len(self.findings),
+                "verify/s": self.seconds}  # fmt: skip
+
+    @property
+    def headline(self) -> str:
+        """The outcome in one line."""
+        verdicts = sum(len(row) for row in self.verdicts.values())
+        failed = len(self.failures)
+        outcome = f"{failed} of {verdicts} verdicts FAILED" if failed else f"all {verdicts} verdicts passed"
+        if not self.findings:
+            outcome = "nothing could be checked"
+        return f"{self.title}: {outcome} ({len(self.findings):,} comparisons in {self.seconds:.1f} s)"
+
+    def table(self) -> Table:
+        """A row a module, a column a direction; a passing cell has its largest error in its band's terms."""
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("module", overflow="fold")
+        for direction in DIRECTIONS:
+            table.add_column(direction, justify="right", no_wrap=True)
+        for module, row in self.verdicts.items():
+            kind = self.kinds.get(module, "")
+            name = module if kind in ("", module) else f"{module} {kind}"
+            table.add_row(name, *(self._cell(row, direction) for direction in DIRECTIONS))
+        return table
+
+    def _cell(self, row: Mapping[str, Verdict], direction: str) -> Text:
+        some = [row[name] for name in (direction, *(["lockstep"] if direction == "contract" else [])) if name in row]
+        if not some:
+            return Text("")
+        worst = max(some, key=lambda verdict: verdict.decisive.strain)
+        error = f"{worst.decisive.error:.0e}" if worst.decisive.error else "0"
+        return Text(error, style="green") if worst.passed else Text(f"FAIL {error}", style="bold red")
+
+    def lines(self) -> list[str]:
+        """What failed, a paragraph each, then what could not be checked."""
+        failed = [
+            f"FAIL {finding.module} {finding.direction}: error {finding.error:.2g}, at most {finding.limit:.0e} "
+            f"({finding.check})" + (f"; {finding.detail}" if finding.detail else "")
+            for finding in self.failures
+        ]
+        return failed + [f"note: {note}" for note in self.notes]
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the table and what failed."""
+        console = console or Console(highlight=False)
+        console.print(Text(self.headline), soft_wrap=True)
+        if self.findings:
+            console.print(self.table())
+        for line in self.lines():
+            console.print(Text(line))
+
+    def __str__(self) -> str:
+        console = Console(width=100, highlight=False, color_system=None, force_terminal=False)
+        with console.capture() as captured:
+            self.show(console)
+        return captured.get().rstrip()
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain values; what is not finite is a text."""
+        verdicts = {
+            module: {
+                direction: {"passed": v.passed, "checks": v.checks, **_plain(asdict(v.decisive))}
+                for direction, v in row.items()
+            }
+            for module, row in self.verdicts.items()
+        }
+        return {
+            "title": self.title,
+            "passed": self.passed,
+            "comparisons": len(self.findings),
+            "seconds": round(self.seconds, 3),
+            "kinds": self.kinds,
+            "verdicts": verdicts,
+            "notes": self.notes,
+            "findings": [{**_plain(asdict(finding)), "passed": finding.passed} for finding in self.findings],
+        }
+
+    def markdown(self) -> str:
+        """The table and the failures, as Markdown."""
+        head = ["module", *DIRECTIONS]
+        lines = [f"# {self.headline}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for module, row in self.verdicts.items():
+            kind = self.kinds.get(module, "")
+            cells = [self._cell(row, direction).plain for direction in DIRECTIONS]
+            lines.append("| " + " | ".join([module if kind in ("", module) else f"{module} ({kind})", *cells]) + " |")
+        lines += ["", "Errors are ||got - expected|| / ||expected||; a cell has the one nearest to its band.", ""]
+        return "\n".join([*lines, *(f"- {line}" for line in self.lines())]).rstrip() + "\n"
+
+
+def record(report: Report, run: "Run", *, metrics: bool = True, files: bool = True) -> None:
+    """Put a report into an MLflow run: the tag `verification`, metrics at step 0, a JSON and a Markdown artifact."""
+    run.tags({"verification": "passed" if report.passed else "failed"})
+    if report.failures:
+        run.tags({"verification.failed": ", ".join(f"{f.module} {f.direction}" for f in report.failures)})
+    if metrics:
+        run.metrics(report.metrics(), 0)
+    if files:
+        run.text(json.dumps(report.to_json(), indent=1), "verification/report.json")
+        run.text(report.markdown(), "verification/report.md")
+
+
+def _decisive(findings: list[Finding]) -> Finding:
+    failed = [finding for finding in findings if not finding.passed]
+    return failed[0] if failed else max(findings, key=lambda finding: finding.strain)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,203 @@
+"""Everything that is verified of the network that is about to be trained, on copies of it."""
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from scratch_dl.checks import Pair
+from scratch_dl.config import Verification
+from scratch_dl.nn import Module, MSELoss, Sequential, Skip
+from scratch_dl.optim import Optimizer
+from scratch_dl.seeding import seeded
+from scratch_dl.verification.contract import SAME_TENSOR
+from scratch_dl.verification.geometries import Case, cases_for
+from scratch_dl.verification.lockstep import check_lockstep
+from scratch_dl.verification.module import NO_ORACLE, all_checks, explain
+from scratch_dl.verification.network import (
+    LOSS,
+    OPTIMIZER,
+    Batch,
+    check_composed,
+    check_optimizer,
+    check_slope,
+    check_updates,
+    own_step,
+)
+from scratch_dl.verification.passes import BrokenPassError, Function, foreign
+from scratch_dl.verification.references import leaves, reference_for
+from scratch_dl.verification.report import NETWORK, Finding, Report
+
+CHANNELS = 3
+FULL = Verification("full", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=100)
+_SAMPLES = 2
+_LOCKSTEP_SAMPLES = 4
+
+
+def verify_network(
+    network: Module,
+    optimizer: Optimizer,
+    size: Pair,
+    settings: Verification = FULL,
+    *,
+    loss: Module | None = None,
+    seed: int = 0,
+) -> Report:
+    """Verify every module of a network at its own shapes, the network as a whole, its loss and its optimizer.
+
+    Copies are verified; the network, the optimizer and every random state stay as they are.
+
+    Args:
+        network: maps images (n, 3, H, W) to images of the same shape.
+        optimizer: of its parameters.
+        size: (H, W) of the images, which are drawn from U(0, 1).
+        settings: how much is verified.
+        loss: the MSELoss if None.
+        seed: of all draws.
+    """
+    start = time.perf_counter()
+    with seeded("verification", seed):
+        own, its_optimizer = copy.deepcopy((network, optimizer))
+        own.to(dtype=torch.float64, device="cpu")
+        suite = _Suite(own, its_optimizer, loss or MSELoss(), size, settings.oracle, seed)
+        suite.modules(settings.float32)
+        if settings.geometries:
+            suite.geometries(settings.float32)
+        suite.composed(settings.float32, settings.lockstep_steps)
+        suite.explain()
+    suite.report.seconds = time.perf_counter() - start
+    return suite.report
+
+
+class _Suite:
+    def __init__(
+        self, network: Module, optimizer: Optimizer, loss: Module, size: Pair, oracle: bool, seed: int
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.loss = loss
+        self.shape = (CHANNELS, *size)
+        self.oracle = oracle
+        self.seed = seed
+        self.report = Report("verification")
+        if not oracle:
+            self.report.note(NO_ORACLE)
+        self.checked: dict[str, Module] = {}
+        self.functions: dict[str, Function | None] = {}
+        self.inputs: dict[str, Sequence[Tensor | tuple[int, ...]]] = {}
+
+    def modules(self, float32: bool) -> None:
+        """Each module at the shape that reaches it in the network; containers around an identity."""
+        shapes = self._shapes()
+        for name, module in leaves(self.network).items():
+            if name in shapes:
+                self._check(name, module, [shapes[name]], float32)
+            else:
+                self.report.note(f"{name} was not reached by a forward of the network")
+        for name, container in self.network.named_modules():
+            if isinstance(container, Skip) and name in shapes:
+                alone = copy.deepcopy(container)
+                alone.inner = Sequential()
+                self._check(name, alone, [shapes[name]], float32)
+        images = (_SAMPLES, *self.shape)
+        self._check(LOSS, self.loss, [images, images], float32)
+
+    def _check(self, name: str, module: Module, inputs: Sequence[tuple[int, ...]], float32: bool) -> None:
+        self.report.kinds[name] = type(foreign(module)).__name__
+        function = reference_for(module) if self.oracle else None
+        if function is None and self.oracle:
+            self.report.note(f"{name} has no reference: algebra cannot see a forward that is wrong consistently")
+        self.checked[name], self.functions[name], self.inputs[name] = module, function, inputs
+        dtypes = (torch.float64, torch.float32) if float32 else (torch.float64,)
+        found = all_checks(name, module, function, inputs, self.seed, self.report.note, dtypes)
+        self.report.add(finding for finding in found if finding.check != SAME_TENSOR)
+
+    def geometries(self, float32: bool) -> None:
+        """Each class that the network has, over its table; a verdict for the class."""
+        kinds: dict[type[Module], Module] = {}
+        for module in (*leaves(self.network).values(), self.loss):
+            kinds.setdefault(type(module), module)
+        dtypes = (torch.float64, torch.float32) if float32 else (torch.float64,)
+        for kind, sample in kinds.items():
+            cases = cases_for(sample)
+            name = kind.__name__ if kind.__name__ not in self.checked else f"class {kind.__name__}"
+            self.report.kinds[name] = f"{len(cases)} geometries"
+            for number, case in enumerate(cases):
+                made = self._made(kind, case)
+                if made is None:
+                    continue
+                function = reference_for(made) if self.oracle else None
+                found = all_checks(name, made, function, case.shapes, self.seed + number, self.report.note, dtypes)
+                where = ", ".join(f"{key}={value}" for key, value in case.arguments.items())
+                self.report.add(_with_detail(finding, where) for finding in found)
+
+    def _made(self, kind: type[Module], case: Case) -> Module | None:
+        """The class at a case's arguments; None, and a note, if its constructor takes others."""
+        try:
+            module = kind(**case.arguments)
+        except TypeError:
+            self.report.note(f"{kind.__name__} takes arguments of its own: checked at the network's shapes only")
+            return None
+        generator = Generator().manual_seed(self.seed)
+        for _, parameter in module.named_parameters():
+            parameter.value = torch.randn(parameter.shape, generator=generator).to(parameter.value)
+        return module.to(dtype=torch.float64)
+
+    def composed(self, float32: bool, lockstep_steps: int) -> None:
+        """The network as a whole, its contract with loss and optimizer, and the lock-step."""
+        kind = type(self.optimizer).__name__
+        self.report.kinds |= {OPTIMIZER: kind, NETWORK: ""}
+        batch = self._batch(0, _SAMPLES)
+        network, optimizer = copy.deepcopy((self.network, self.optimizer))
+        if self.oracle:
+            self.report.add(check_composed(network, self.loss, batch))
+            if float32:
+                single = copy.deepcopy(network).to(dtype=torch.float32)
+                self.report.add(check_composed(single, self.loss, batch.to(torch.float32)))
+        self.report.add(check_slope(network, self.loss, batch))
+        self.report.add(check_updates(optimizer, Generator().manual_seed(self.seed), self.oracle))
+        self.report.add(check_optimizer(network, optimizer, self.loss, batch))
+        if self.oracle and lockstep_steps:
+            found = check_lockstep(
+                self.network, self.optimizer, self.loss, lambda step: self._batch(step, _LOCKSTEP_SAMPLES),
+                lockstep_steps, float32, self.report.note,
+            )  # fmt: skip
+            self.report.add(found)
+
+    def explain(self) -> None:
+        """Find the smallest input at which each failed verdict of a module fails."""
+        explain(self.report, self.checked, self.functions, self.inputs, self.seed)
+
+    def _batch(self, step: int, samples: int) -> Batch:
+        generator = Generator().manual_seed(self.seed + step)
+        both = torch.rand((2, samples, *self.shape), generator=generator, dtype=torch.float64)
+        return Batch(both[0], both[1])
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of what reaches each module."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        network = copy.deepcopy(self.network)
+        for name, module in network.named_modules():
+            vars(module)["forward"] = _noting(shapes, name, module.forward)
+        try:
+            own_step(network, self.loss, self._batch(0, _SAMPLES))
+        except BrokenPassError as error:
+            self.report.add([Finding(NETWORK, error.direction, "a step", float("inf"), 1e-10, detail=str(error))])
+        return shapes
+
+
+def _noting(shapes: dict[str, tuple[int, ...]], name: str, function: Any) -> Any:
+    def call(input: Tensor) -> Tensor:
+        shapes[name] = tuple(input.shape)
+        output: Tensor = function(input)
+        return output
+
+    return call
+
+
+def _with_detail(finding: Finding, detail: str) -> Finding:
+    said = "; ".join(part for part in (detail, finding.detail) if part)
+    return finding if finding.passed else Finding(**{**vars(finding), "detail": said})

@@ -1,0 +1,202 @@
+"""`python -m scratch_dl.verify [overrides of train]`: is every module right?
+
+Of the network that a training with the same overrides would train; of one module of one's own (`module=...`); or beside
+the paper's tables (`suite=tables`). Exit status 1 if anything fails.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from scratch_dl import __version__, frontdoor, provenance
+from scratch_dl.checks import choice, integer
+from scratch_dl.config import CONF, ConfigError, Setup, build, check_keys, find_target, flat, naming, plain
+
+if TYPE_CHECKING:
+    from scratch_dl import tracking
+    from scratch_dl.verification import Report
+
+OWN = ("suite", "module", "args", "input", "reference", "draws", "runs", "rounds", "calls", "record")
+SUITES = ("network", "module", "tables")
+
+
+class FrontDoor(Callback):
+    """Refuses a configuration before its folder is made."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the settings, and build what is to be verified once; exits on an error."""
+        try:
+            settings = _settings(config)
+            if settings["suite"] == "network":
+                _setup(config)
+            elif settings["suite"] == "module":
+                _module(settings)
+        except Exception as error:
+            frontdoor.exit_with(error, "verify")
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="verify")
+def command(config: DictConfig) -> None:
+    """Verify, print, record; leave with status 1 if anything failed."""
+    try:
+        passed = _verify(config, Path(HydraConfig.get().runtime.output_dir))
+    except Exception as error:
+        frontdoor.exit_with(error, "verify")
+    if not passed:
+        raise SystemExit(frontdoor.FAILURE)
+
+
+def _verify(config: DictConfig, folder: Path) -> bool:
+    from scratch_dl.verification import check_module, verify_network
+    from scratch_dl.verification.report import record
+
+    settings = _settings(config)
+    if settings["suite"] == "tables":
+        return _tables(config, settings, folder)
+    if settings["suite"] == "module":
+        module, reference = _module(settings)
+        with naming("", settings):
+            report = check_module(module, reference, settings["input"], draws=settings["draws"])
+    else:
+        setup = _setup(config)
+        if setup.threads is not None:
+            import torch
+
+            torch.set_num_threads(setup.threads)
+        what = setup.verification
+        report = verify_network(setup.network, setup.optimizer, setup.data.crop_size, what, seed=setup.seed)
+    report.show()
+    if _recorded(settings):
+        with _run(config, folder, _name(settings, report)) as run:
+            record(report, run)
+    return report.passed
+
+
+def _tables(config: DictConfig, settings: Mapping[str, Any], folder: Path) -> bool:
+    from rich.console import Console
+
+    from scratch_dl.verification import tables
+
+    seed = integer("seed", plain(config)["seed"], minimum=0)
+    measured = tables.measure(settings["runs"], settings["rounds"], settings["calls"], seed)
+    Console(highlight=False).print(measured.rich())
+    if _recorded(settings):
+        with _run(config, folder, "tables") as run:
+            tables.record(measured, run)
+    return measured.passed
+
+
+@contextmanager
+def _run(config: DictConfig, folder: Path, name: str) -> Iterator["tracking.Run"]:
+    """An MLflow run, which ends with the block; its settings are those of the command."""
+    from scratch_dl import tracking
+
+    where = plain(config)["tracking"]
+    store = tracking.open_store(where["dir"], where["uri"])
+    tags = {**where["tags"], "command": provenance.command_line(), "version": __version__}
+    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, tags)
+    status = "FAILED"
+    try:
+        run.params(flat(plain(config)))
+        yield run
+        status = "FINISHED"
+    finally:
+        sent = run.finish(status)
+    print(f"recorded  {run.run_id} (experiment {where['experiment']})" + ("" if sent else "; not sent to MLflow"))
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """The settings that are verify's own, checked.
+
+    Raises:
+        ConfigError: if one cannot be used.
+    """
+    given = plain(config)
+    settings = {key: given[key] for key in OWN}
+    with naming("", settings):
+        choice("suite", settings["suite"], SUITES)
+        for name in ("draws", "runs", "rounds", "calls"):
+            integer(name, settings[name], minimum=1)
+    if settings["record"] not in (None, True, False):
+        raise ConfigError(f"record must be true, false or null, but got {settings['record']!r}")
+    if settings["module"] is not None:
+        settings["suite"] = "module"
+    elif settings["suite"] == "module":
+        raise ConfigError("module must be given, for example module=my_layers.MyConv, but it is missing")
+    settings["args"] = {} if settings["args"] is None else settings["args"]
+    if not isinstance(settings["args"], Mapping):
+        raise ConfigError(
+            f"args must be a mapping, for example 'args={{kernel_size: 3}}', but got {settings['args']!r}"
+        )
+    if settings["suite"] == "module" and settings["input"] is None:
+        raise ConfigError("input must be given with module=..., for example input=[4,3,16,16], but it is missing")
+    return settings
+
+
+def _setup(config: DictConfig) -> Setup:
+    """What `train` would build."""
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in OWN])
+    setup = build(config)
+    if setup.verification.level == "off":
+        raise ConfigError("verification must be full or quick here, but got off")
+    return setup
+
+
+def _module(settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The module, and its reference made with the same arguments (as far as it takes them), or None."""
+    from scratch_dl.nn import adapt
+    from scratch_dl.verification.module import as_inputs
+    from scratch_dl.verification.references import as_function
+
+    with naming("", settings):
+        as_inputs(settings["input"], "input")
+    made = _made("module", settings["module"], settings["args"])
+    with naming("module", {}):
+        adapted = adapt(made, "module")
+    if settings["reference"] is None:
+        return made, None
+    reference = _made("reference", settings["reference"], settings["args"])
+    with naming("", settings):
+        as_function(reference, adapted)
+    return made, reference
+
+
+def _made(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
+    """An object of the class, or, for a reference, a function as it is."""
+    found = find_target(key, str(target))
+    if not inspect.isclass(found):
+        if key == "reference":
+            return found
+        raise ConfigError(f"{key} must name a class, but got {target!r}")
+    parameters = inspect.signature(found).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        check_keys("args" if key == "module" else f"args (for {target})", arguments, list(parameters))
+    with naming("args", arguments):
+        return found(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})
+
+
+def _recorded(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["record"]) if settings["record"] is not None else settings["suite"] != "module"
+
+
+def _name(settings: Mapping[str, Any], report: "Report") -> str:
+    what = str(settings["module"] or "network")
+    return f"{what}-{'passed' if report.passed else 'failed'}"
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
+    frontdoor.run_command(command, "verify")
+
+
+if __name__ == "__main__":
+    main()
