@@ -1,5 +1,6 @@
 """What README says to type works."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 OVERRIDES = [
     line.split("#")[0].split("scratch_dl.train", 1)[1].split()
     for line in re.findall(r"^python -m scratch_dl\.train .*$", README, re.MULTILINE)
-    if not re.search(r"-m seed|resume=|--help", line)
+    if not re.search(r"-m seed|resume=|--help|my_", line)
 ]
 
 
@@ -35,6 +36,29 @@ def test_the_python_example_learns():
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
 def test_the_settings_in_the_examples_exist(overrides):
     assert build(compose_config("train", overrides)).trainer.epochs
+
+
+def test_the_module_of_ones_own_is_verified_as_shown(tmp_path):
+    """The module, the command, what it prints but for the time, and the assertion for a test of one's own."""
+    module, check = (
+        re.search(rf"```python\n({start}.*?)```", README, re.DOTALL)[1]
+        for start in ("class Tanh", "from scratch_dl.ver")
+    )
+    (tmp_path / "my_layers.py").write_text(module)
+    command, shown = re.search(r"\$ python -m (scratch_dl.verify .*?)\n(.*?)```", README, re.DOTALL).groups()
+    settings = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, env=settings, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert without_time(done.stdout) == without_time(shown)
+    program = f"import torch\nfrom my_layers import Tanh\n{check}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "AssertionError: verification of Tanh" in done.stderr
+
+
+def without_time(text):
+    lines = re.sub(r"in [\d.]+ s", "in some time", text).strip().splitlines()
+    return [line.rstrip() for line in lines]
 
 
 def test_every_picture_and_folder_named_exists():

@@ -95,6 +95,7 @@ class Verification:
     float32: bool
     geometries: bool
     lockstep_steps: int
+    lockstep_max_s: float
 
     def __post_init__(self) -> None:
         choice("level", self.level, ("full", "quick", "off"))
@@ -102,6 +103,7 @@ class Verification:
         for name in ("oracle", "float32", "geometries"):
             boolean(name, getattr(self, name))
         integer("lockstep_steps", self.lockstep_steps, minimum=0)
+        real("lockstep_max_s", self.lockstep_max_s, above=0)
 
 
 @dataclass(frozen=True)

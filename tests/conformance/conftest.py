@@ -64,7 +64,8 @@ def undisturbed():
         torch._C.ScriptFunction.__call__, torch._C.ScriptMethod.__call__ = script
         torch.set_default_dtype(dtype)
         if not frozen:
-            setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # there is no public way back
+            # There is no public way back, and torch.backends is a wrapper of the module that has the flag.
+            torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
 
 
 @pytest.fixture(scope="session")

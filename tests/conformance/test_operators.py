@@ -1,5 +1,9 @@
 """The modules on PyTorch's sample inputs of its operators: computed as PyTorch does, or refused for a stated reason."""
 
+import os
+import random
+import sys
+
 import pytest
 import torch
 
@@ -175,3 +179,12 @@ def test_no_other_operator_has_error_inputs(databases):
     names = [("nn.functional.conv_transpose2d", ""), ("nn.functional.relu", ""), ("sigmoid", "")]
     names += [("nn.functional.mse_loss", ""), *((row.values[0], row.values[1]) for row in ENLARGEMENTS)]
     assert [name for name in names if databases.operators[name].error_inputs_func is not None] == []
+
+
+def test_pytorchs_test_code_leaves_the_process_as_it_was(databases):
+    """It seeds every generator before each sample, and forbids to set torch.backends' flags."""
+    before = torch.get_rng_state(), random.getstate(), dict(os.environ), sys.argv
+    databases.draw(databases.operators["sigmoid", ""].sample_inputs, "cpu", torch.float32)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), dict(os.environ), sys.argv) == before[1:]
+    assert not torch.backends.flags_frozen()

@@ -238,7 +238,9 @@ def test_transposed_convolution_is_equation_10_and_its_input_gradient_equation_6
     kernel, size, lie, generator, draw, assert_near
 ):
     (c, o, k), (padding, stride, dilation) = kernel, lie
-    module = ConvTranspose2d(c, o, k, stride, padding, 0, dilation, bias=False, generator=generator).to(torch.float64)
+    module = ConvTranspose2d(c, o, k, stride, padding, 0, dilation=dilation, bias=False, generator=generator).to(
+        torch.float64
+    )
     x, w = draw(2, c, *size), module.weight.value
     z = module(x)
     assert_near(z, equation_10(x, w, z.shape[2:], padding, stride, dilation), "equation 10")
@@ -251,7 +253,7 @@ def test_the_size_formula_is_that_of_the_output(generator):
     for padding, stride, dilation, k in product((0, 2), (1, 2, 3), (1, 2), (1, 2, 3)):
         module = Conv2d(1, 1, (k, 2), (stride, 1), padding, dilation, generator=generator)
         assert module.output_size((8, 9)) == tuple(module(torch.zeros(1, 1, 8, 9)).shape[2:])
-        module = ConvTranspose2d(1, 1, (k, 3), (stride, 2), padding // 2, 0, dilation, generator=generator)
+        module = ConvTranspose2d(1, 1, (k, 3), (stride, 2), padding // 2, 0, dilation=dilation, generator=generator)
         assert module.output_size((5, 6)) == tuple(module(torch.zeros(1, 1, 5, 6)).shape[2:])
 
 
@@ -324,3 +326,11 @@ def test_bias_gradients_belong_to_the_instance(kind, generator, draw):
     first.backward(torch.ones_like(z))
     assert torch.equal(first.bias.grad, torch.full((3,), float(z[:, 0].numel()), dtype=torch.float64))
     assert not second.bias.grad.any()
+
+
+def test_arguments_whose_place_pytorch_gives_to_others_go_by_name():
+    """PyTorch's seventh argument is `groups`: taken silently for a dilation or a bias, it would mean another module."""
+    with pytest.raises(TypeError, match="positional"):
+        ConvTranspose2d(4, 4, 3, 2, 1, 1, 2)
+    with pytest.raises(TypeError, match="positional"):
+        Conv2d(4, 4, 3, 1, 0, 1, 2)

@@ -100,7 +100,9 @@ PLACES = [
 
 
 def verdicts(whole, optimizer, loss=None, *, oracle=True):
-    settings = Verification("full", "stop", oracle=oracle, float32=False, geometries=False, lockstep_steps=3)
+    settings = Verification(
+        "full", "stop", oracle=oracle, float32=False, geometries=False, lockstep_steps=3, lockstep_max_s=20
+    )
     return verify_network(whole, optimizer, (12, 8), settings, loss=loss)
 
 
@@ -171,7 +173,9 @@ def test_the_table_of_geometries_finds_what_the_networks_own_shapes_hide():
         whole = replaced("conv1", kind, keys=CONV_KEYS)
         optimizer = optim.SGD(whole.parameters(), lr=0.1)
         assert verdicts(whole, optimizer).passed
-        full = Verification("full", "stop", oracle=True, float32=False, geometries=True, lockstep_steps=0)
+        full = Verification(
+            "full", "stop", oracle=True, float32=False, geometries=True, lockstep_steps=0, lockstep_max_s=20
+        )
         failed = verify_network(whole, optimizer, (12, 8), full).failures
         assert [(finding.module, finding.direction) for finding in failed] == [(kind.__name__, direction)]
         assert "dilation=" in failed[0].detail or "stride=" in failed[0].detail

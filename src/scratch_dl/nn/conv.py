@@ -33,7 +33,7 @@ class Conv2d(Module):
         stride: s.
         padding: zeros on both sides of an axis.
         dilation: d.
-        bias: whether b is there (`bias` is None otherwise).
+        bias: whether b is there (`bias` is None otherwise). By name from here on: PyTorch has `groups` before it.
         generator: draws the initial weights, PyTorch's default; torch's global one if None.
 
     Raises:
@@ -49,6 +49,7 @@ class Conv2d(Module):
         stride: Spatial = 1,
         padding: Spatial = 0,
         dilation: Spatial = 1,
+        *,
         bias: bool = True,
         generator: Generator | None = None,
     ) -> None:
@@ -124,7 +125,7 @@ class ConvTranspose2d(Module):
         stride: s, the factor of enlargement.
         padding: rows and columns cropped from both sides of an axis.
         output_padding: rows and columns added after an axis; below max(stride, dilation).
-        dilation: d.
+        dilation: d. By name from here on: PyTorch has `groups` before it.
         bias: whether b is there (`bias` is None otherwise).
         generator: draws the initial weights, PyTorch's default; torch's global one if None.
 
@@ -141,6 +142,7 @@ class ConvTranspose2d(Module):
         stride: Spatial = 1,
         padding: Spatial = 0,
         output_padding: Spatial = 0,
+        *,
         dilation: Spatial = 1,
         bias: bool = True,
         generator: Generator | None = None,

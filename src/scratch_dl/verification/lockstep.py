@@ -2,12 +2,14 @@
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scratch_dl.config import Verification
 from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
 from scratch_dl.verification.network import OPTIMIZER, Batch, Trace, locate, own_step, twin_step
@@ -56,21 +58,29 @@ def check_lockstep(
     optimizer: Optimizer,
     loss: Module,
     batches: Callable[[int], Batch],
-    steps: int,
-    float32: bool,
+    settings: Verification,
     note: Callable[[str], None],
 ) -> list[Finding]:
-    """Train copies for `steps` steps, in float64 and, if asked for, float32 as well; compare after every one.
+    """Train copies side by side, in float64 and, if asked for, float32 as well; compare after every step.
+
+    Args:
+        network: is copied, as is the optimizer.
+        optimizer: of its parameters.
+        loss: of the network's output and the target.
+        batches: the batch of each step from 0.
+        settings: how many steps, for how long at most, and whether in float32 too.
+        note: is told why it ended early.
 
     Returns:
         A finding a dtype: the worst step's error, or the first one out of its band, with the module at fault.
     """
     try:
         exact = Pair(network, optimizer, torch.float64)
-        single = Pair(network, optimizer, torch.float32) if float32 else None
+        single = Pair(network, optimizer, torch.float32) if settings.float32 else None
     except NotImplementedError as error:
         note(f"no lock-step: {error} has no counterpart in torch.optim")
         return []
+    start, steps = time.monotonic(), settings.lockstep_steps
     found: dict[torch.dtype, Finding] = {}
     for step in range(1, steps + 1):
         batch = batches(step - 1)
@@ -82,7 +92,10 @@ def check_lockstep(
                 found[pair.dtype] = finding
         if any(not finding.passed for finding in found.values()):
             break
-        if why := _unsteady(exact, single):
+        why = _unsteady(exact, single)
+        if not why and step < steps and time.monotonic() - start > settings.lockstep_max_s:
+            why = f"lockstep_max_s={settings.lockstep_max_s:g} reached"
+        if why:
             note(f"lock-step ended after step {step} of {steps}: {why}")
             break
     return list(found.values())

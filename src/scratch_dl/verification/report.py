@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("forward", "grad_input", "grad_weight", "grad_bias", "contract")
 NETWORK = "network"
+_NAME_WIDTH = 26
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,10 @@ class Report:
             table.add_column(direction, justify="right", no_wrap=True)
         for module, row in self.verdicts.items():
             kind = self.kinds.get(module, "")
-            name = module if kind in ("", module) else f"{module} {kind}"
-            table.add_row(name, *(self._cell(row, direction) for direction in DIRECTIONS))
+            short = kind in ("", module) or len(module) + len(kind) > _NAME_WIDTH
+            table.add_row(
+                module if short else f"{module} {kind}", *(self._cell(row, direction) for direction in DIRECTIONS)
+            )
         return table
 
     def _cell(self, row: Mapping[str, Verdict], direction: str) -> Text:
@@ -161,11 +164,11 @@ class Report:
 
     def lines(self) -> list[str]:
         """What failed, a paragraph each, then what could not be checked."""
-        failed = [
-            f"FAIL {finding.module} {finding.direction}: error {finding.error:.2g}, at most {finding.limit:.0e} "
-            f"({finding.check})" + (f"; {finding.detail}" if finding.detail else "")
-            for finding in self.failures
-        ]
+        failures = [finding for finding in self.failures if finding.module != NETWORK]
+        failed = [f"FAIL {finding.module} {finding.direction}: {_said(finding)}" for finding in failures]
+        if whole := [finding for finding in self.failures if finding.module == NETWORK]:
+            # One mistake spoils the network in many ways; the lock-step's finding has the place, and comes last.
+            failed.append(f"FAIL {NETWORK} ({', '.join(finding.direction for finding in whole)}): {_said(whole[-1])}")
         return failed + [f"note: {note}" for note in self.notes]
 
     def show(self, console: Console | None = None) -> None:
@@ -225,6 +228,11 @@ def record(report: Report, run: "Run", *, metrics: bool = True, files: bool = Tr
     if files:
         run.text(json.dumps(report.to_json(), indent=1), "verification/report.json")
         run.text(report.markdown(), "verification/report.md")
+
+
+def _said(finding: Finding) -> str:
+    error = f"error {finding.error:.2g}, at most {finding.limit:.0e} ({finding.check})"
+    return f"{error}; {finding.detail}" if finding.detail else error
 
 
 def _decisive(findings: list[Finding]) -> Finding:

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from scratch_dl.checks import Pair
 from scratch_dl.config import Verification
+from scratch_dl.models import check_size
 from scratch_dl.nn import Module, MSELoss, Sequential, Skip
 from scratch_dl.optim import Optimizer
 from scratch_dl.seeding import seeded
@@ -32,8 +33,9 @@ from scratch_dl.verification.references import leaves, reference_for
 from scratch_dl.verification.report import NETWORK, Finding, Report
 
 CHANNELS = 3
-FULL = Verification("full", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=100)
+FULL = Verification("full", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=100, lockstep_max_s=20.0)
 _SAMPLES = 2
+_LONG = 64
 _LOCKSTEP_SAMPLES = 4
 
 
@@ -62,11 +64,11 @@ def verify_network(
     with seeded("verification", seed):
         own, its_optimizer = copy.deepcopy((network, optimizer))
         own.to(dtype=torch.float64, device="cpu")
-        suite = _Suite(own, its_optimizer, loss or MSELoss(), size, settings.oracle, seed)
-        suite.modules(settings.float32)
+        suite = _Suite(own, its_optimizer, loss or MSELoss(), size, settings, seed)
+        suite.modules()
         if settings.geometries:
-            suite.geometries(settings.float32)
-        suite.composed(settings.float32, settings.lockstep_steps)
+            suite.geometries()
+        suite.composed()
         suite.explain()
     suite.report.seconds = time.perf_counter() - start
     return suite.report
@@ -74,53 +76,65 @@ def verify_network(
 
 class _Suite:
     def __init__(
-        self, network: Module, optimizer: Optimizer, loss: Module, size: Pair, oracle: bool, seed: int
+        self, network: Module, optimizer: Optimizer, loss: Module, size: Pair, settings: Verification, seed: int
     ) -> None:
         self.network = network
         self.optimizer = optimizer
         self.loss = loss
-        self.shape = (CHANNELS, *size)
-        self.oracle = oracle
+        self.settings = settings
+        self.oracle = settings.oracle
+        self.dtypes = (torch.float64, torch.float32) if settings.float32 else (torch.float64,)
         self.seed = seed
         self.report = Report("verification")
-        if not oracle:
+        if not self.oracle:
             self.report.note(NO_ORACLE)
+        self.shape = (CHANNELS, *self._reduced(size))
         self.checked: dict[str, Module] = {}
         self.functions: dict[str, Function | None] = {}
         self.inputs: dict[str, Sequence[Tensor | tuple[int, ...]]] = {}
 
-    def modules(self, float32: bool) -> None:
+    def _reduced(self, size: Pair) -> Pair:
+        """The size of the images, or of smaller ones whose sides leave the same remainders by 16."""
+        height, width = (side if side <= _LONG else _LONG - 16 + (side - 1) % 16 + 1 for side in size)
+        if (height, width) == size:
+            return size
+        try:
+            check_size(self.network, (height, width))
+        except ValueError:
+            return size
+        self.report.note(f"verified at {height}x{width}, which leaves the remainders of {size[0]}x{size[1]} by 16")
+        return height, width
+
+    def modules(self) -> None:
         """Each module at the shape that reaches it in the network; containers around an identity."""
         shapes = self._shapes()
         for name, module in leaves(self.network).items():
             if name in shapes:
-                self._check(name, module, [shapes[name]], float32)
+                self._check(name, module, [shapes[name]])
             else:
                 self.report.note(f"{name} was not reached by a forward of the network")
         for name, container in self.network.named_modules():
             if isinstance(container, Skip) and name in shapes:
                 alone = copy.deepcopy(container)
                 alone.inner = Sequential()
-                self._check(name, alone, [shapes[name]], float32)
+                self._check(name, alone, [shapes[name]])
         images = (_SAMPLES, *self.shape)
-        self._check(LOSS, self.loss, [images, images], float32)
+        self._check(LOSS, self.loss, [images, images])
 
-    def _check(self, name: str, module: Module, inputs: Sequence[tuple[int, ...]], float32: bool) -> None:
+    def _check(self, name: str, module: Module, inputs: Sequence[tuple[int, ...]]) -> None:
         self.report.kinds[name] = type(foreign(module)).__name__
         function = reference_for(module) if self.oracle else None
         if function is None and self.oracle:
             self.report.note(f"{name} has no reference: algebra cannot see a forward that is wrong consistently")
         self.checked[name], self.functions[name], self.inputs[name] = module, function, inputs
-        dtypes = (torch.float64, torch.float32) if float32 else (torch.float64,)
-        found = all_checks(name, module, function, inputs, self.seed, self.report.note, dtypes)
+        found = all_checks(name, module, function, inputs, self.seed, self.report.note, self.dtypes)
         self.report.add(finding for finding in found if finding.check != SAME_TENSOR)
 
-    def geometries(self, float32: bool) -> None:
+    def geometries(self) -> None:
         """Each class that the network has, over its table; a verdict for the class."""
         kinds: dict[type[Module], Module] = {}
         for module in (*leaves(self.network).values(), self.loss):
             kinds.setdefault(type(module), module)
-        dtypes = (torch.float64, torch.float32) if float32 else (torch.float64,)
         for kind, sample in kinds.items():
             cases = cases_for(sample)
             name = kind.__name__ if kind.__name__ not in self.checked else f"class {kind.__name__}"
@@ -130,7 +144,7 @@ class _Suite:
                 if made is None:
                     continue
                 function = reference_for(made) if self.oracle else None
-                found = all_checks(name, made, function, case.shapes, self.seed + number, self.report.note, dtypes)
+                found = all_checks(name, made, function, case.shapes, self.seed + number, self.report.note, self.dtypes)
                 where = ", ".join(f"{key}={value}" for key, value in case.arguments.items())
                 self.report.add(_with_detail(finding, where) for finding in found)
 
@@ -146,7 +160,7 @@ class _Suite:
             parameter.value = torch.randn(parameter.shape, generator=generator).to(parameter.value)
         return module.to(dtype=torch.float64)
 
-    def composed(self, float32: bool, lockstep_steps: int) -> None:
+    def composed(self) -> None:
         """The network as a whole, its contract with loss and optimizer, and the lock-step."""
         kind = type(self.optimizer).__name__
         self.report.kinds |= {OPTIMIZER: kind, NETWORK: ""}
@@ -154,22 +168,25 @@ class _Suite:
         network, optimizer = copy.deepcopy((self.network, self.optimizer))
         if self.oracle:
             self.report.add(check_composed(network, self.loss, batch))
-            if float32:
+            if self.settings.float32:
                 single = copy.deepcopy(network).to(dtype=torch.float32)
                 self.report.add(check_composed(single, self.loss, batch.to(torch.float32)))
         self.report.add(check_slope(network, self.loss, batch))
         self.report.add(check_updates(optimizer, Generator().manual_seed(self.seed), self.oracle))
         self.report.add(check_optimizer(network, optimizer, self.loss, batch))
-        if self.oracle and lockstep_steps:
-            found = check_lockstep(
-                self.network, self.optimizer, self.loss, lambda step: self._batch(step, _LOCKSTEP_SAMPLES),
-                lockstep_steps, float32, self.report.note,
-            )  # fmt: skip
-            self.report.add(found)
+        if self.oracle and self.settings.lockstep_steps:
+            self.report.add(
+                check_lockstep(
+                    self.network, self.optimizer, self.loss, self._lockstep_batch, self.settings, self.report.note
+                )
+            )
 
     def explain(self) -> None:
         """Find the smallest input at which each failed verdict of a module fails."""
         explain(self.report, self.checked, self.functions, self.inputs, self.seed)
+
+    def _lockstep_batch(self, step: int) -> Batch:
+        return self._batch(step, _LOCKSTEP_SAMPLES)
 
     def _batch(self, step: int, samples: int) -> Batch:
         generator = Generator().manual_seed(self.seed + step)
