@@ -17,7 +17,6 @@ import torch
 from rich.console import Console
 
 from scratch_dl import provenance
-from scratch_dl.verification import tables as run_tables
 from scratch_dl.verification.tables import measure
 
 HERE = Path(__file__).parent
@@ -67,7 +66,7 @@ def record(tables, machine):
     status = "FAILED"
     try:
         run.params({"seed": tables.seed, "torch": tables.torch_version, "cpu": machine["cpu"]})
-        run_tables.record(tables, run)
+        tables.record(run)
         status = "FINISHED"
     finally:
         run.finish(status)

@@ -174,11 +174,11 @@ class _Session:
         if settings.level == "off":
             self.run.tags({"verification": "off"})
             return
-        from scratch_dl.verification import record, verify_network
+        from scratch_dl.verification import verify_network
 
         report = verify_network(setup.network, setup.optimizer, setup.data.crop_size, settings, seed=setup.seed)
         # A resumed run has said its metrics at step 0.
-        record(report, self.run, metrics=fresh, files=self.full or not report.passed)
+        report.record(self.run, metrics=fresh, files=self.full or not report.passed)
         if report.passed:
             print(report.headline, flush=True)
             return

@@ -55,32 +55,42 @@ def command(config: DictConfig) -> None:
 
 
 def _verify(config: DictConfig, folder: Path) -> bool:
-    from scratch_dl.verification import check_module, verify_network
-    from scratch_dl.verification.report import record
-
     settings = _settings(config)
-    if settings["suite"] == "tables":
-        return _tables(config, settings, folder)
-    if settings["suite"] == "module":
-        module, reference = _module(settings)
-        with naming("", settings):
-            report = check_module(module, reference, settings["input"], draws=settings["draws"])
-    else:
-        setup = _setup(config)
-        if setup.threads is not None:
-            import torch
+    measure = {"network": _network, "module": _one_module, "tables": _tables}[settings["suite"]]
+    if not _recorded(settings):
+        return measure(config, settings, None)
+    with _run(config, folder, str(settings["module"] or settings["suite"])) as run:
+        return measure(config, settings, run)
 
-            torch.set_num_threads(setup.threads)
-        what = setup.verification
-        report = verify_network(setup.network, setup.optimizer, setup.data.crop_size, what, seed=setup.seed)
+
+def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None") -> bool:
+    import torch
+
+    from scratch_dl.verification import verify_network
+
+    setup = _setup(config)
+    if setup.threads is not None:
+        torch.set_num_threads(setup.threads)
+    size, what = setup.data.crop_size, setup.verification
+    return _shown(verify_network(setup.network, setup.optimizer, size, what, seed=setup.seed), run)
+
+
+def _one_module(_: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
+    from scratch_dl.verification import check_module
+
+    module, reference = _module(settings)
+    with naming("", settings):
+        return _shown(check_module(module, reference, settings["input"], draws=settings["draws"]), run)
+
+
+def _shown(report: "Report", run: "tracking.Run | None") -> bool:
     report.show()
-    if _recorded(settings):
-        with _run(config, folder, _name(settings, report)) as run:
-            record(report, run)
+    if run is not None:
+        report.record(run)
     return report.passed
 
 
-def _tables(config: DictConfig, settings: Mapping[str, Any], folder: Path) -> bool:
+def _tables(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     from rich.console import Console
 
     from scratch_dl.verification import tables
@@ -88,9 +98,8 @@ def _tables(config: DictConfig, settings: Mapping[str, Any], folder: Path) -> bo
     seed = integer("seed", plain(config)["seed"], minimum=0)
     measured = tables.measure(settings["runs"], settings["rounds"], settings["calls"], seed)
     Console(highlight=False).print(measured.rich())
-    if _recorded(settings):
-        with _run(config, folder, "tables") as run:
-            tables.record(measured, run)
+    if run is not None:
+        measured.record(run)
     return measured.passed
 
 
@@ -185,11 +194,6 @@ def _made(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
 
 def _recorded(settings: Mapping[str, Any]) -> bool:
     return bool(settings["record"]) if settings["record"] is not None else settings["suite"] != "module"
-
-
-def _name(settings: Mapping[str, Any], report: "Report") -> str:
-    what = str(settings["module"] or "network")
-    return f"{what}-{'passed' if report.passed else 'failed'}"
 
 
 def expand(arguments: Sequence[str]) -> list[str]:

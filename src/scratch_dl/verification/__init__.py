@@ -4,7 +4,7 @@ The only part of the package that calls PyTorch's own network library, as a witn
 """
 
 from scratch_dl.verification.module import check_module
-from scratch_dl.verification.report import Finding, Report, Verdict, record
+from scratch_dl.verification.report import Finding, Report, Verdict
 from scratch_dl.verification.suite import verify_network
 
-__all__ = ["Finding", "Report", "Verdict", "check_module", "record", "verify_network"]
+__all__ = ["Finding", "Report", "Verdict", "check_module", "verify_network"]

@@ -217,17 +217,16 @@ class Report:
         lines += ["", "Errors are ||got - expected|| / ||expected||; a cell has the one nearest to its band.", ""]
         return "\n".join([*lines, *(f"- {line}" for line in self.lines())]).rstrip() + "\n"
 
-
-def record(report: Report, run: "Run", *, metrics: bool = True, files: bool = True) -> None:
-    """Put a report into an MLflow run: the tag `verification`, metrics at step 0, a JSON and a Markdown artifact."""
-    run.tags({"verification": "passed" if report.passed else "failed"})
-    if report.failures:
-        run.tags({"verification.failed": ", ".join(f"{f.module} {f.direction}" for f in report.failures)})
-    if metrics:
-        run.metrics(report.metrics(), 0)
-    if files:
-        run.text(json.dumps(report.to_json(), indent=1), "verification/report.json")
-        run.text(report.markdown(), "verification/report.md")
+    def record(self, run: "Run", *, metrics: bool = True, files: bool = True) -> None:
+        """Put it into an MLflow run: the tag `verification`, metrics at step 0, a JSON and a Markdown artifact."""
+        run.tags({"verification": "passed" if self.passed else "failed"})
+        if self.failures:
+            run.tags({"verification.failed": ", ".join(f"{f.module} {f.direction}" for f in self.failures)})
+        if metrics:
+            run.metrics(self.metrics(), 0)
+        if files:
+            run.text(json.dumps(self.to_json(), indent=1), "verification/report.json")
+            run.text(self.markdown(), "verification/report.md")
 
 
 def _said(finding: Finding) -> str:

@@ -142,6 +142,14 @@ class Tables:
         )  # fmt: skip
         return Group(*(grid.rich() for grid in self._grids()), Text(verdict))
 
+    def record(self, run: "Run") -> None:
+        """Put them into an MLflow run: settings, every cell as a metric, and the tables as artifacts."""
+        run.params({f"tables.{name}": getattr(self, name) for name in ("runs", "rounds", "calls", "threads")})
+        run.tags({"verification": "passed" if self.passed else "failed"})
+        run.metrics(self.metrics(), 0)
+        run.text(self.markdown(), "verification/tables.md")
+        run.text(json.dumps(self.to_json(), indent=1), "verification/tables.json")
+
     def _grids(self) -> "list[_Grid]":
         cells = ("module", "", "|\u0394|\npaper", "|\u0394|\nours", "error\nours", "error\nPyTorch")
         times = ("module", "\u00b5s, paper\nours", "\u00b5s, paper\nPyTorch", "\u00b5s\nours", "\u00b5s\nPyTorch",
@@ -160,16 +168,6 @@ class Tables:
             _Grid("Printed equations", "error: relative, against float64; of (4) and (5) the share of wrong sizes", 3,
                   slips, [slip.row() for slip in self.slips]),
         ]  # fmt: skip
-
-
-def record(tables: Tables, run: "Run") -> None:
-    """Put the tables into an MLflow run: settings, every cell as a metric, and the tables as artifacts."""
-    settings = {name: getattr(tables, name) for name in ("runs", "rounds", "calls", "threads")}
-    run.params({f"tables.{name}": value for name, value in settings.items()})
-    run.tags({"verification": "passed" if tables.passed else "failed"})
-    run.metrics(tables.metrics(), 0)
-    run.text(tables.markdown(), "verification/tables.md")
-    run.text(json.dumps(tables.to_json(), indent=1), "verification/tables.json")
 
 
 def measure(
