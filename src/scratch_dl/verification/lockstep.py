@@ -12,11 +12,12 @@ from torch import Tensor
 from scratch_dl.config import Verification
 from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
-from scratch_dl.verification.network import OPTIMIZER, Batch, Trace, locate, own_step, twin_step
+from scratch_dl.verification.optimizer import OPTIMIZER
 from scratch_dl.verification.oracle import LIMITS, limit_of
 from scratch_dl.verification.passes import BrokenPassError, relative_error
 from scratch_dl.verification.references import Twin, reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
+from scratch_dl.verification.trace import Batch, Trace, locate, own_step, twin_step
 
 CHAOS = 1e-2
 """Where PyTorch's float32 is so far from its float64, rounding alone rules the training: no more comparing."""

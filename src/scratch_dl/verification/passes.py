@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -157,6 +157,11 @@ def compare(
     return Finding(
         module, direction, check, relative_error(got, expected), limit, mean_abs_error(got, expected), detail
     )
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """All numbers, one after another."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def draw_like(tensor: Tensor, generator: torch.Generator) -> Tensor:

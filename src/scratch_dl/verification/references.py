@@ -1,7 +1,7 @@
 """PyTorch's counterpart of each hand-written module and optimizer: the oracle.
 
 A module of one's own brings its counterpart along by a method `pytorch_reference`, which returns a `torch.nn.Module`
-or a function (*inputs, *parameters) -> output in PyTorch's differentiable arithmetic.
+or a function (*inputs, *parameters) -> output in PyTorch's differentiable arithmetic, or None for "there is none".
 """
 
 import copy
@@ -82,7 +82,8 @@ def reference_for(module: Module) -> Function | None:
     A subclass has its base's: whoever changes the meaning gives it a `pytorch_reference`.
     """
     if has_own_reference(module):
-        return as_function(foreign(module).pytorch_reference(), module)
+        own = foreign(module).pytorch_reference()
+        return None if own is None else as_function(own, module)
     if is_container(module):
         names = [name for name, _ in module.named_parameters()]
 
@@ -130,7 +131,13 @@ def as_function(reference: Any, module: Module) -> Function:
 
 
 def reference_optimizer(optimizer: optim.Optimizer, tensors: Iterable[Tensor]) -> torch.optim.Optimizer | None:
-    """PyTorch's counterpart of an optimizer with the same settings, on other tensors; None if there is none."""
+    """PyTorch's counterpart of an optimizer with the same settings, on other tensors; None if there is none.
+
+    A subclass has its base's, unless it says itself what its counterpart is: `pytorch_reference(tensors)`.
+    """
+    if hasattr(optimizer, "pytorch_reference"):
+        own: torch.optim.Optimizer | None = optimizer.pytorch_reference(list(tensors))
+        return own
     if isinstance(optimizer, optim.SGD):
         return torch.optim.SGD(tensors, lr=optimizer.lr, momentum=optimizer.momentum,
                                weight_decay=optimizer.weight_decay, nesterov=optimizer.nesterov)  # fmt: skip

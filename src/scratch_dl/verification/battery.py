@@ -1,0 +1,73 @@
+"""All checks of one module at one shape."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from scratch_dl.nn import Module
+from scratch_dl.verification.algebra import check_adjoint, check_linearity
+from scratch_dl.verification.contract import check_contract
+from scratch_dl.verification.oracle import LIMITS, check_oracle
+from scratch_dl.verification.passes import BrokenPassError, Function, draw_like, forward, takes_gradient
+from scratch_dl.verification.report import Finding
+
+NO_ORACLE = "compared with no reference: algebra cannot see a forward that is wrong consistently"
+Input = Tensor | tuple[int, ...]
+"""A tensor as it is, or a shape to draw one of."""
+
+
+def all_checks(
+    name: str,
+    module: Module,
+    function: Function | None,
+    inputs: Sequence[Input],
+    seed: int,
+    note: Callable[[str], None],
+    dtypes: Iterable[torch.dtype] = (torch.float64, torch.float32),
+) -> list[Finding]:
+    """Oracle in every dtype, algebra and contract in float64 (in float32 if the module takes nothing else)."""
+    findings: list[Finding] = []
+    algebra_done = False
+    refused: list[Finding] = []
+    for dtype in dtypes:
+        generator = torch.Generator().manual_seed(seed)
+        own = converted(module, dtype)
+        drawn = draw(inputs, dtype, generator)
+        try:
+            output = forward(own, drawn)
+            if output.dtype != dtype:
+                raise BrokenPassError("forward", f"returned {output.dtype} for an input of {dtype}")
+        except BrokenPassError as error:
+            what = f"a forward in {str(dtype).removeprefix('torch.')}"
+            refused.append(Finding(name, error.direction, what, math.inf, LIMITS[dtype], detail=str(error)))
+            continue
+        if function is not None:
+            grad_output = draw_like(output, generator) if takes_gradient(own) else None
+            findings += check_oracle(name, own, function, drawn, grad_output)
+        if not algebra_done:
+            for check in (check_linearity, check_adjoint, check_contract):
+                findings += check(name, own, drawn, generator)
+            algebra_done = True
+    if not findings:
+        return refused[:1]
+    for finding in refused:  # one that takes the other dtype is not wrong, only less well checked
+        note(f"{name} took no {finding.check.rpartition(' ')[2]}: its forward {finding.detail}")
+    return findings
+
+
+def draw(inputs: Sequence[Input], dtype: torch.dtype, generator: Generator) -> list[Tensor]:
+    """N(0, 1) in each shape; a tensor as it is but for the dtype."""
+    return [
+        item.detach().to(dtype)
+        if isinstance(item, Tensor)
+        else torch.randn(item, generator=generator, dtype=torch.float64).to(dtype)
+        for item in inputs
+    ]
+
+
+def converted(module: Module, dtype: torch.dtype) -> Module:
+    """A copy in another dtype."""
+    return copy.deepcopy(module).to(dtype=dtype)
