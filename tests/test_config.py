@@ -14,7 +14,7 @@ from scratch_dl.frontdoor import compose_config
 CHOICES = [
     f"{path.parent.name}={path.stem}"
     for path in sorted(Path(CONF).glob("*/*.yaml"))
-    if path.parent.name in ("model", "optimizer", "schedule", "data", "noise", "trainer", "tracking")
+    if path.parent.name in ("model", "optimizer", "schedule", "data", "noise", "trainer", "tracking", "verification")
 ]
 PRESETS = [
     f"{path.parent.name}={path.stem}"
@@ -37,6 +37,16 @@ def test_every_choice_of_every_group_builds_without_reading_data(choice):
     setup = built(choice, *NEEDS.get(choice, []))
     assert setup.network.output_size(setup.data.crop_size) == setup.data.crop_size
     assert len(setup.optimizer.parameters) == len(setup.network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("choice", "level", "steps"), [("full", "full", 100), ("quick", "quick", 10), ("off", "off", 100)]
+)
+def test_each_level_of_verification_says_its_name(choice, level, steps):
+    """YAML reads a bare off as false; and all of them stop at a failure."""
+    made = built(f"verification={choice}").verification
+    assert (made.level, made.lockstep_steps, made.on_failure, made.oracle) == (level, steps, "stop", True)
+    assert built().verification.level == "full"
 
 
 def random_states():
@@ -84,6 +94,15 @@ def test_the_seed_draws_the_weights():
         ("data.target=noise2clean", r"data\.target must be one of"),
         ("data.crop_size=0", r"data\.crop_size must be >= 1"),
         ("noise.std=-0.1", r"noise\.std must be a finite number > 0"),
+        ("verification.level=fast", r"verification\.level must be one of full, quick, off, but got 'fast'"),
+        ("verification.on_failure=ignore", r"verification\.on_failure must be one of stop, warn, but got 'ignore'"),
+        ("verification.oracle=1", r"verification\.oracle must be true or false, but got 1"),
+        ("verification.float32=no_way", r"verification\.float32 must be true or false, but got 'no_way'"),
+        ("verification.geometries=null", r"verification\.geometries must be true or false, but got None"),
+        ("verification.lockstep_steps=-1", r"verification\.lockstep_steps must be >= 0, but got -1"),
+        ("verification.lockstep_max_s=0", r"verification\.lockstep_max_s must be a finite number > 0, but got 0"),
+        ("+verification.levl=full", r"verification\.levl is not a setting; did you mean 'level'"),
+        ("~verification.level", r"verification\.level must be given, but it is missing"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_key_and_rule(override, message):
@@ -94,13 +113,24 @@ def test_a_bad_value_is_refused_by_its_key_and_rule(override, message):
 @pytest.mark.parametrize("slot", ["model", "optimizer", "schedule", "data", "noise"])
 @pytest.mark.parametrize("target", ["os.mkdir", "builtins.open", "pandas.eval", "scratch_dlx.evil"])
 def test_a_target_outside_the_package_is_refused_by_name(slot, target):
-    with pytest.raises(ConfigError, match=rf"{slot}\._target_ must begin with one of scratch_dl\., but got '{target}'"):
+    with pytest.raises(
+        ConfigError, match=rf"{slot}\._target_ must begin with one of scratch_dl\.[\w., ]+, but got '{target}'"
+    ):
         built(f"{slot}._target_={target}")
 
 
 def test_a_target_reached_through_the_packages_imports_is_refused():
     with pytest.raises(ConfigError, match=r"model\._target_ must name a callable of the package scratch_dl"):
-        built("model._target_=scratch_dl.checkpoint.os.getcwd")
+        built("model._target_=scratch_dl.models.torch.zeros")
+
+
+def test_a_target_in_another_part_of_the_package_is_refused():
+    """A checkpoint's configuration must not be able to write a file or to start a training."""
+    for target in ("scratch_dl.checkpoint.save", "scratch_dl.train.train", "scratch_dl.optim.SGD"):
+        with pytest.raises(
+            ConfigError, match=r"must begin with one of scratch_dl\.models\., scratch_dl\.nn\., but got"
+        ):
+            built(f"model._target_={target}")
 
 
 def test_a_nested_target_is_refused_too():

@@ -466,3 +466,125 @@ def test_a_notebook_gets_the_same_words_as_the_command(tmp_path, monkeypatch):
         train(["optimizer.lrr=1"])
     with pytest.raises(TypeError, match="overrides must be a list of texts, but got 'seed=1'"):
         train("seed=1")
+
+
+@pytest.fixture(scope="module")
+def verified(template, tmp_path_factory):
+    """The template's training at the other two levels of verification: (level, store, result)."""
+    folder = tmp_path_factory.mktemp("verified") / "mlruns"
+    folder.mkdir()
+    shutil.copy(template[0] / "mlflow.db", folder)
+    shutil.copytree(template[0] / "cache", folder / "cache")
+    levels = {"full": ["verification=full", "verification.lockstep_steps=5"], "off": ["verification=off"]}
+    return folder, {level: in_folder(folder, *overrides) for level, overrides in levels.items()}
+
+
+def test_verification_does_not_change_the_training(template, verified):
+    """Full, quick and off end with the same weights and optimizer to the last bit: no random state is touched."""
+    assert {digests(result) for result in verified[1].values()} == {digests(template[1])}
+
+
+def test_mlflow_has_the_verdicts_of_every_module_at_step_0(template, recorded, verified):
+    """Beside the losses, with the tag and both artifacts; of a run that verifies nothing the tag says so."""
+    from mlflow import MlflowClient
+
+    other = MlflowClient(f"sqlite:///{verified[0]}/mlflow.db")
+    full, off = (other.get_run(verified[1][level].run_id) for level in ("full", "off"))
+    for client, run in ((recorded[0], recorded[1]), (other, full)):
+        assert run.data.tags["verification"] == "passed"
+        for key in ("conv1/grad_weight", "up2/grad_bias", "sigmoid/grad_input", "relu1/contract", "network/lockstep"):
+            (point,) = client.get_metric_history(run.info.run_id, f"verify/{key}_rel_err")
+            assert point.step == 0, key
+            assert 0 <= point.value < 1e-4, key
+        assert run.data.metrics["verify/passed"] == 1
+        paths = {item.path for item in client.list_artifacts(run.info.run_id, "verification")}
+        assert paths == {"verification/report.json", "verification/report.md"}
+    assert full.data.metrics["verify/checks"] > 3 * recorded[1].data.metrics["verify/checks"]
+    assert off.data.tags["verification"] == "off"
+    assert not any(key.startswith("verify/") for key in off.data.metrics)
+    assert "verification" not in {item.path for item in other.list_artifacts(off.info.run_id)}
+    report = json.loads((Path(template[1].folder) / "artifacts" / "verification" / "report.json").read_text())
+    assert report["passed"] is True
+    assert len(report["findings"]) == recorded[1].data.metrics["verify/checks"]
+
+
+BROKEN_LAYERS = MY_LAYERS.replace("self.db += g.sum((0, 2, 3))", "self.db += g.mean((0, 2, 3))")
+
+
+def test_a_broken_module_of_ones_own_stops_the_run_in_one_line(store):
+    """Exit status 1 before the first step; the run is FAILED with the reason, and has the report."""
+    from mlflow import MlflowClient
+
+    (store.parent / "my_layers.py").write_text(BROKEN_LAYERS)
+    done = command(*MINE, f"tracking.dir={store}", cwd=store.parent)
+    assert done.returncode == 1
+    said = "verification failed, first at conv1 grad_bias; verification.on_failure=warn trains all the same"
+    assert done.stderr == f"error: {said}\n"
+    assert "FAIL conv1 grad_bias: error " in done.stdout
+    (folder,) = store.glob("hydra/*/*")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["reason"]) == ("FAILED", f"VerificationError: {said}")
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    run = client.get_run(summary["run_id"])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["reason"] == f"VerificationError: {said}"
+    assert run.data.tags["verification"] == "failed"
+    assert "conv1 grad_bias" in run.data.tags["verification.failed"]
+    assert run.data.metrics["verify/passed"] == 0
+    assert run.data.metrics["verify/conv1/grad_bias_rel_err"] > 0.1
+    assert "train/loss" not in run.data.metrics
+    paths = {item.path for item in client.list_artifacts(run.info.run_id, "verification")}
+    assert paths == {"verification/report.json", "verification/report.md"}
+
+
+def test_with_a_warning_a_broken_module_is_trained_all_the_same(store, monkeypatch):
+    """And the tag stays; resumed, it is warned again and says no metric twice."""
+    from mlflow import MlflowClient
+
+    (store.parent / "my_layers.py").write_text(BROKEN_LAYERS)
+    monkeypatch.chdir(store.parent)
+    monkeypatch.syspath_prepend(store.parent)
+    monkeypatch.delitem(sys.modules, "my_layers", raising=False)
+    warned = [*MINE, "verification.on_failure=warn", "tracking.detail=trial", f"tracking.dir={store}"]
+    first = train([*warned, "trainer.epochs=1", f"hydra.run.dir={store}/hydra/a/warned"])
+    assert first.status == "FINISHED"
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    before = client.get_run(first.run_id).data
+    assert (before.tags["verification"], before.metrics["verify/passed"]) == ("failed", 0)
+    assert "train/loss" in before.metrics
+    # A failing report is kept at any detail of tracking.
+    assert client.list_artifacts(first.run_id, "verification")
+    second = train([f"resume={first.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
+    assert second.run_id == first.run_id
+    assert client.get_run(first.run_id).data.tags["verification"] == "failed"
+    for key in before.metrics:
+        if key.startswith("verify/"):
+            assert [point.step for point in client.get_metric_history(first.run_id, key)] == [0], key
+
+
+@pytest.mark.parametrize("level", ["quick", "off"])
+def test_a_run_recorded_without_the_verification_group_is_resumed(store, level):
+    """As one of an earlier version was: the command's own group holds, and the weights are the same bit for bit."""
+    from mlflow import MlflowClient
+    from omegaconf import OmegaConf
+
+    whole = in_folder(store, "schedule=constant", "trainer.epochs=2", "tracking.detail=trial")
+    part = in_folder(store, "schedule=constant", "trainer.epochs=1", "tracking.detail=trial", "verification=off")
+    record = Path(part.folder) / "config.yaml"
+    config = OmegaConf.load(record)
+    del config["verification"]
+    record.write_text(OmegaConf.to_yaml(config))
+    again = train([f"resume={part.folder}", "trainer.epochs=2", f"verification={level}", f"tracking.dir={store}"])
+    assert digests(again) == digests(whole)
+    tags = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(again.run_id).data.tags
+    assert tags["verification"] == {"quick": "passed", "off": "off"}[level]
+
+
+def test_a_finished_run_is_not_verified_again(store, capsys):
+    """Another level is no reason to go on with it."""
+    finished = in_folder(store, "tracking.detail=trial", "trainer.epochs=1")
+    before = {path: path.stat().st_mtime_ns for path in Path(finished.folder).rglob("*")}
+    capsys.readouterr()
+    train([f"resume={finished.folder}", "verification=full", f"tracking.dir={store}"])
+    assert "nothing to do" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path(finished.folder).rglob("*")} == before

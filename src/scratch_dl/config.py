@@ -27,6 +27,14 @@ CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
 SMALLEST_CROP = 7
 _NEEDS = {"model": "backward", "optimizer": "step", "schedule": "factor", "data": "batch", "noise": "needs_subpixels"}
+# A configuration may come with somebody else's checkpoint: it can name what makes such an object, and nothing else.
+_OWN_TARGETS = {
+    "model": ("scratch_dl.models.", "scratch_dl.nn."),
+    "optimizer": ("scratch_dl.optim.",),
+    "schedule": ("scratch_dl.schedule.",),
+    "data": ("scratch_dl.data.",),
+    "noise": ("scratch_dl.data.",),
+}
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
 
 
@@ -267,7 +275,7 @@ def _unpacked(known: Mapping[str, inspect.Parameter], given: dict[str, Any]) -> 
 
 
 def check_targets(config: Mapping[str, Any]) -> None:
-    """Refuse every `_target_`, wherever it stands, that is outside this package and `allowed_targets`.
+    """Refuse every `_target_`, wherever it stands, outside its group's part of this package and `allowed_targets`.
 
     Raises:
         ConfigError: if there is one; nothing has been imported or called then.
@@ -275,9 +283,9 @@ def check_targets(config: Mapping[str, Any]) -> None:
     allowed = config.get("allowed_targets")
     if not isinstance(allowed, list) or not all(isinstance(prefix, str) and prefix for prefix in allowed):
         raise ConfigError(f"allowed_targets must be a list of prefixes such as [my_layers.], but got {allowed!r}")
-    prefixes = ("scratch_dl.", *allowed)
 
     def visit(key: str, value: Any) -> None:
+        prefixes = (*_OWN_TARGETS.get(re.split(r"[.\[]", key, maxsplit=1)[0], ()), *allowed)
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 visit(f"{key}.{name}" if key else str(name), inner)

@@ -119,7 +119,8 @@ def _run(config: DictConfig, folder: Path, name: str) -> Iterator["tracking.Run"
         status = "FINISHED"
     finally:
         sent = run.finish(status)
-    print(f"recorded  {run.run_id} (experiment {where['experiment']})" + ("" if sent else "; not sent to MLflow"))
+    unsent = "" if sent else "; MLflow has not got everything"
+    print(f"recorded  {run.run_id} (experiment {where['experiment']}){unsent}")
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:

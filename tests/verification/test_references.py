@@ -6,18 +6,10 @@ import math
 import pytest
 import torch
 
-from scratch_dl import models, nn, optim
+from scratch_dl import nn
 from scratch_dl.nn import adapt
 from scratch_dl.verification.passes import own_pass, reference_pass
-from scratch_dl.verification.references import (
-    AtItsWord,
-    Twin,
-    as_function,
-    gradients,
-    leaves,
-    reference_for,
-    reference_optimizer,
-)
+from scratch_dl.verification.references import as_function, reference_for
 
 CONV = {"in_channels": 2, "out_channels": 3, "kernel_size": (3, 2), "stride": (2, 1), "padding": 1, "dilation": (1, 2)}
 
@@ -77,11 +69,11 @@ def literal_correlation(x, weight, bias, stride, padding, dilation):
     (s0, s1), (d0, d1) = stride, dilation
     rows = range(0, padded.shape[2] - d0 * (k0 - 1), s0)
     columns = range(0, padded.shape[3] - d1 * (k1 - 1), s1)
-    pixel = (
-        lambda h, w: torch.einsum(  # noqa: E731
-            "ncij,ocij->no", padded[:, :, h : h + d0 * (k0 - 1) + 1 : d0, w : w + d1 * (k1 - 1) + 1 : d1], weight
-        )
-    )
+
+    def pixel(h, w):
+        window = padded[:, :, h : h + d0 * (k0 - 1) + 1 : d0, w : w + d1 * (k1 - 1) + 1 : d1]
+        return torch.einsum("ncij,ocij->no", window, weight)
+
     return torch.stack([torch.stack([pixel(h, w) for w in columns], -1) for h in rows], -2) + bias[:, None, None]
 
 
@@ -244,71 +236,3 @@ def test_containers_have_the_reference_of_their_parts(join, generator):
     conv = torch.nn.functional.conv2d(x, weight, bias, padding=1)
     expected = (x + conv if join == "add" else torch.cat([x, conv], 1)).clamp(min=0)
     torch.testing.assert_close(reference_for(module)(x, weight, bias), expected)
-
-
-def test_leaves_are_the_modules_that_are_no_containers():
-    """A user's composite, or a container with a reference of its own, is one module."""
-    whole = models.unet(2, 3, "nearest", True, "he", (8, 8), torch.Generator())
-    found = leaves(whole)
-    assert [name for name in found if name.startswith("half.inner.quarter.inner.")] == [
-        f"half.inner.quarter.inner.{name}" for name in ("down", "relu1", "conv", "relu2", "up", "relu3")
-    ]
-    owned = type("Owned", (nn.Sequential,), {"pytorch_reference": lambda self: torch.relu})(nn.ReLU())
-    assert list(leaves(nn.Sequential(owned))) == ["0"]
-
-
-def test_a_twin_takes_a_module_without_counterpart_at_its_word(generator):
-    """Output and gradients are those of the same network with the counterpart; the network's own stay as they are."""
-    network = nn.Sequential({"flat": Brings(3, 4), "relu": nn.ReLU(), "last": Brings(4, 2)})
-    x = drawn(network, (5, 3), generator)
-    blind = nn.Sequential({"flat": Linear(3, 4), "relu": nn.ReLU(), "last": Linear(4, 2)}).to(torch.float64)
-    blind.load_state_dict(network.state_dict())
-    twins = [Twin(network, torch.float64), Twin(blind, torch.float64)]
-    seen = []
-    for twin in twins:
-        names = []
-        output = twin.forward(x, lambda name, *_: names.append(name))  # noqa: B023
-        output.square().sum().backward()
-        seen.append((output.detach(), dict(gradients(twin)), names))
-    (one, grads, names), (other, others, _) = seen
-    assert names == ["flat", "relu", "last", ""]
-    torch.testing.assert_close(one, other)
-    for name, expected in grads.items():
-        torch.testing.assert_close(others[name], expected)
-    assert not any(parameter.grad.any() for parameter in blind.parameters())
-
-
-def test_a_module_at_its_word_passes_a_wrong_gradient_on(generator):
-    """So that it is not the network's twin that shows it: the module's own checks do."""
-    module = type("Doubled", (nn.ReLU,), {"backward": lambda self, g: 2 * nn.ReLU.backward(self, g)})()
-    x = torch.randn(3, generator=generator, dtype=torch.float64).abs().requires_grad_()
-    AtItsWord.apply(module, x).sum().backward()
-    assert torch.equal(x.grad, torch.full_like(x, 2.0))
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (
-            lambda p: optim.SGD(p, 0.3, 0.8, 0.01, True),
-            {"lr": 0.3, "momentum": 0.8, "weight_decay": 0.01, "nesterov": True, "dampening": 0},
-        ),
-        (
-            lambda p: optim.Adam(p, 0.3, (0.8, 0.95), 1e-4, 0.01),
-            {"lr": 0.3, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.01, "amsgrad": False},
-        ),
-    ],
-    ids=["sgd", "adam"],
-)
-def test_an_optimizers_counterpart_has_its_settings(make, expected):
-    """Every one, and on the tensors given."""
-    tensor = torch.zeros(2, requires_grad=True)
-    made = reference_optimizer(make([nn.Parameter(torch.zeros(2))]), [tensor])
-    assert made.param_groups[0]["params"] == [tensor]
-    assert {name: made.param_groups[0][name] for name in expected} == expected
-
-
-def test_an_optimizer_of_ones_own_has_no_counterpart():
-    """None, which the lock-step then says."""
-    own = type("Own", (optim.Optimizer,), {"_update": lambda self, *_: None})
-    assert reference_optimizer(own([], 0.1, 0.0), [torch.zeros(1)]) is None

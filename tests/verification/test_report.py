@@ -10,7 +10,7 @@ from rich.console import Console
 from scratch_dl import models, optim
 from scratch_dl.config import Verification
 from scratch_dl.tracking.names import check_name
-from scratch_dl.verification import Finding, Report, record, verify_network
+from scratch_dl.verification import Finding, Report, verify_network
 
 
 def finding(module="conv1", direction="forward", error=0.0, limit=1e-10, detail="", check="PyTorch float64"):
@@ -187,7 +187,7 @@ def test_a_run_is_given_tag_metrics_and_artifacts(failing, paper):
     """The failed verdicts have a tag of their own; metrics stand at step 0."""
     for report, word in ((failing, "failed"), (paper, "passed")):
         run = Recorder()
-        record(report, run)
+        report.record(run)
         assert run.said["verification"] == word
         assert run.said["metrics"] == (report.metrics(), 0)
         assert json.loads(run.said["verification/report.json"]) == json.loads(json.dumps(report.to_json()))
@@ -198,5 +198,5 @@ def test_a_run_is_given_tag_metrics_and_artifacts(failing, paper):
 def test_metrics_and_artifacts_can_be_left_out(paper):
     """The tag is set in any case."""
     run = Recorder()
-    record(paper, run, metrics=False, files=False)
+    paper.record(run, metrics=False, files=False)
     assert run.said == {"verification": "passed"}

@@ -19,12 +19,15 @@ from scratch_dl.verification.passes import (
     forward,
     own_pass,
     reference_pass,
+    relative_error,
     takes_gradient,
 )
 from scratch_dl.verification.report import Finding, Report
 
 _LONG_AXIS = 8
 _SHOWN = 9
+_FEW = 512  # numbers of a gradient, of which each costs two forwards
+_VISIBLE = 1e-6
 
 
 def explain(
@@ -80,41 +83,50 @@ def describe_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 def _difference(
     failure: Finding, module: Module, function: Function | None, shapes: Sequence[tuple[int, ...]], seed: int
 ) -> str:
-    """What was got and what was expected there, number by number or at the worst place."""
+    """What was got and what was expected there, number by number or at the worst place; empty if no numbers show it."""
     generator = torch.Generator().manual_seed(seed)
-    try:
-        exact = converted(module, torch.float64)
-        drawn = [tensor.mul(10).round().div(10) for tensor in draw(shapes, torch.float64, generator)]
-        output = forward(exact, drawn)
-        u = draw_like(output, generator).mul(10).round().div(10) if takes_gradient(exact) else None
-        own = own_pass(exact, drawn, u)
-        keys = [key for key in own.gradients if direction_of(key, exact) == failure.direction]
-        if failure.direction == "forward":
-            if function is None:
-                return ""
-            got, expected = own.output, reference_pass(function, exact, drawn, u, torch.float64).output
-        elif keys:
-            key = keys[0]
-            got = own.gradients[key]
-            if function is not None:
-                expected = reference_pass(function, exact, drawn, u, torch.float64).gradients[key]
-            elif got.numel() <= 512:
-                expected = numeric_gradient(exact, drawn, key, u)
-            else:
-                return ""
-        else:
+    exact = converted(module, torch.float64)
+    for decimals in (1, 15):  # numbers that can be read, if they show the fault
+        drawn = [tensor.round(decimals=decimals) for tensor in draw(shapes, torch.float64, generator)]
+        try:
+            output = forward(exact, drawn)
+            u = draw_like(output, generator).round(decimals=decimals) if takes_gradient(exact) else None
+            pairs = _got_and_expected(failure.direction, exact, function, drawn, u)
+        except BrokenPassError:
             return ""
-    except BrokenPassError:
+        got, expected = max(pairs, key=lambda pair: relative_error(*pair), default=(output, output))
+        if got.shape != expected.shape:
+            return f": shape {list(got.shape)}, expected {list(expected.shape)}"
+        if relative_error(got, expected) > _VISIBLE:
+            break
+    else:
         return ""
-    if got.shape != expected.shape:
-        return f": shape {list(got.shape)}, expected {list(expected.shape)}"
     if got.numel() <= _SHOWN:
         given = f" with input {_numbers(drawn[0])}" if drawn[0].numel() <= _SHOWN else ""
-        at = f" and upstream gradient {_numbers(u)}" if given and u is not None and u.numel() <= _SHOWN else ""
+        matters = u is not None and u.numel() <= _SHOWN and failure.direction != "forward"
+        at = f" and upstream gradient {_numbers(u)}" if given and u is not None and matters else ""
         return f"{given}{at}: got {_numbers(got)}, expected {_numbers(expected)}"
     worst = int((got - expected).abs().argmax())
     place = [int(i) for i in torch.unravel_index(torch.tensor(worst), got.shape)]
     return f": at {place} got {got.flatten()[worst]:.4g}, expected {expected.flatten()[worst]:.4g}"
+
+
+def _got_and_expected(
+    direction: str, module: Module, function: Function | None, inputs: list[Tensor], grad_output: Tensor | None
+) -> list[tuple[Tensor, Tensor]]:
+    """The module's results in a direction, each beside the reference's, or else what central differences say."""
+    own = own_pass(module, inputs, grad_output)
+    keys = [key for key in own.gradients if direction_of(key, module) == direction]
+    if function is not None:
+        truth = reference_pass(function, module, inputs, grad_output, torch.float64)
+        if direction == "forward":
+            return [(own.output, truth.output)]
+        return [(own.gradients[key], truth.gradients[key]) for key in keys if key in truth.gradients]
+    return [
+        (own.gradients[key], numeric_gradient(module, inputs, key, grad_output))
+        for key in keys
+        if own.gradients[key].numel() <= _FEW
+    ]
 
 
 def _numbers(tensor: Tensor) -> str:
