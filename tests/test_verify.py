@@ -143,7 +143,7 @@ def test_a_module_of_ones_own(run, folder, arguments, status, said):
                      id="reference-arguments"),
         pytest.param(
             ["module=scratch_dl.nn.Conv2d", "args={in_channels: 1, out_channels: 2, kernel_size: 3}", "input=[1,1,4,4]",
-             "reference=torch.nn.ConvTranspose2d"],
+             "reference=torch.nn.ConvTranspose2d", "record=true"],
             "reference must have parameters of the shapes", id="reference-shapes",
         ),
         pytest.param(["suite=modul"], "suite must be one of network, module, tables, but got 'modul'; did you mean 'm",

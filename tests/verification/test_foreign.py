@@ -199,3 +199,47 @@ def test_a_parameter_that_the_optimizer_does_not_hold_is_named():
     report = verified(whole, optim.SGD(whole.parameters()[:-1], 0.1))
     assert (report.failures[0].module, report.failures[0].direction) == ("optimizer", "contract")
     assert "conv.bias: not held by the optimizer" in report.failures[0].detail
+
+
+class Refuses(Referenced):
+    """Takes float32 alone, as what hands its numbers to another library may."""
+
+    def forward(self, x):
+        if x.dtype != torch.float32:
+            raise TypeError("float32 alone")
+        return super().forward(x)
+
+
+class Casts(Referenced):
+    """Takes float64 and returns float32."""
+
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+@pytest.mark.parametrize("kind", [Refuses, Casts])
+def test_a_module_of_float32_alone_does_not_stop_a_network_of_float32(kind):
+    """It trains; what could not be verified in float64 is said."""
+    report = verified(network(kind()))
+    assert report.passed, str(report)
+    assert any(note.startswith("mine took no float64") for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        pytest.param(lambda _: lambda x: x, id="takes-less"),
+        pytest.param(lambda _: lambda x, w, b: None, id="returns-nothing"),  # noqa: ARG005
+        pytest.param(raising, id="raises"),
+        pytest.param(lambda _: "torch.nn.Conv2d", id="is-a-text"),
+    ],
+)
+def test_a_reference_that_cannot_be_used_is_refused_under_the_modules_name(reference):
+    """It is the user's, as the module is: a refusal or a failing verdict, but in words, with the place."""
+    whole = network(changed(Pointwise, pytorch_reference=reference))
+    try:
+        said = str(verified(whole))
+    except (TypeError, ValueError) as error:
+        said = str(error)
+    assert "mine" in said
+    assert "reference" in said
