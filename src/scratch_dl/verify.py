@@ -138,6 +138,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if settings["record"] not in (None, True, False):
         raise ConfigError(f"record must be true, false or null, but got {settings['record']!r}")
     if settings["module"] is not None:
+        if settings["suite"] == "tables":
+            raise ConfigError(f"module must be null with suite=tables, but got {settings['module']!r}")
         settings["suite"] = "module"
     elif settings["suite"] == "module":
         raise ConfigError("module must be given, for example module=my_layers.MyConv, but it is missing")
@@ -169,7 +171,7 @@ def _module(settings: Mapping[str, Any]) -> tuple[Any, Any]:
     with naming("", settings):
         as_inputs(settings["input"], "input")
     made = _made("module", settings["module"], settings["args"])
-    with naming("module", {}):
+    with naming("", settings):
         adapted = adapt(made, "module")
     if settings["reference"] is None:
         return made, None

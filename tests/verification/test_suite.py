@@ -106,12 +106,11 @@ def test_a_smaller_setting_checks_less():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_training_that_diverges_is_noted_and_no_failure(name):
+def test_a_training_that_diverges_is_no_failure(name):
     """At a rate where PyTorch's own training loses all meaning."""
     network = paper()
     report = verified(network, OPTIMIZERS[name](network.parameters(), 1e30))
     assert report.passed, str(report)
-    assert any(note.startswith("lock-step ended after step") for note in report.notes)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

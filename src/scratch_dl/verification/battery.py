@@ -44,6 +44,11 @@ def all_checks(
             what = f"a forward in {str(dtype).removeprefix('torch.')}"
             refused.append(Finding(name, error.direction, what, math.inf, LIMITS[dtype], detail=str(error)))
             continue
+        if not bool(torch.isfinite(output).all()):
+            if function is None:
+                detail = "the output is not finite"
+                findings.append(Finding(name, "forward", "a finite output", math.inf, LIMITS[dtype], detail=detail))
+            algebra_done = True  # which has nothing to say about what is no number
         if function is not None:
             grad_output = draw_like(output, generator) if takes_gradient(own) else None
             findings += check_oracle(name, own, function, drawn, grad_output)

@@ -62,12 +62,12 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
         module.forward(*given)
         second = module.backward(*upstream)
         now = dict(module.named_parameters())
-    rule("backward belongs to the last forward", second, once.gradients[INPUT],
-         "after forward(a), forward(b) the gradient is not that of b")  # fmt: skip
     for tensor, before in zip(given, inputs, strict=True):
         rule("forward leaves its input alone", tensor, before, "forward changes its input in place")
     for tensor in upstream:
         rule("backward leaves the output's gradient alone", tensor, cast(Tensor, u), "backward changes it")
+    rule("backward belongs to the last forward", second, once.gradients[INPUT],
+         "after forward(a), forward(b) the gradient is not that of b")  # fmt: skip
     for key, parameter, grad in held:
         rule("zero_grad clears", start[key], torch.zeros_like(start[key]), f"{key}'s gradient is not 0 after zero_grad")
         current = now[key].grad

@@ -90,6 +90,8 @@ def _difference(
         drawn = [tensor.round(decimals=decimals) for tensor in draw(shapes, torch.float64, generator)]
         try:
             output = forward(exact, drawn)
+            if not output.is_floating_point():
+                return ""
             u = draw_like(output, generator).round(decimals=decimals) if takes_gradient(exact) else None
             pairs = _got_and_expected(failure.direction, exact, function, drawn, u)
         except BrokenPassError:

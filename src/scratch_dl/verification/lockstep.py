@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,46 +13,69 @@ from torch import Tensor
 from scratch_dl.config import Verification
 from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
+from scratch_dl.verification.blame import blame
 from scratch_dl.verification.optimizer import OPTIMIZER
 from scratch_dl.verification.oracle import LIMITS, limit_of
-from scratch_dl.verification.passes import BrokenPassError, relative_error
+from scratch_dl.verification.passes import BrokenPassError, naming, relative_error
 from scratch_dl.verification.references import Twin, reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
-from scratch_dl.verification.trace import Batch, Trace, locate, own_step, twin_step
-
-CHAOS = 1e-2
-"""Where PyTorch's float32 is so far from its float64, rounding alone rules the training: no more comparing."""
+from scratch_dl.verification.trace import Batch, Trace, own_step, twin_step
 
 
 class Pair:
-    """A copy of network and optimizer, and their twin, in one dtype."""
+    """A fresh copy of network and optimizer, and their twin, in one dtype."""
 
     def __init__(self, network: Module, optimizer: Optimizer, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.network, self.optimizer = copy.deepcopy((network, optimizer))
         self.network.to(dtype=dtype)
         self.twin = Twin(network, dtype)
-        self.twin_optimizer: Any = reference_optimizer(optimizer, list(self.twin.values.values()))
-        if self.twin_optimizer is None:
-            raise NotImplementedError(type(optimizer).__name__)
+        self.twin_optimizer = self._reference(self.twin.values)
+        # PyTorch's optimizer at the network's own numbers: it tells a wrong step from one at other gradients.
+        self.shadow = {name: value.detach().clone() for name, value in self.twin.values.items()}
+        self.shadow_optimizer = self._reference(self.shadow)
+        self.before: dict[str, Tensor] = {}
 
-    def step(self, loss: Module, batch: Batch) -> tuple[Trace, Trace]:
-        """One step of both.
+    def step(self, loss: Module, batch: Batch) -> Trace:
+        """One step of both; the own one's trace.
 
         Raises:
-            BrokenPassError: if a module of the network raises.
+            BrokenPassError: if a module or the optimizer raises.
         """
-        batch = batch.to(self.dtype)
-        self.optimizer.zero_grad()
+        with naming("contract"):
+            self.optimizer.zero_grad()
+        self.before = {name: value.clone() for name, value in self.own_values().items()}
         own = own_step(self.network, loss, batch, clear=False)
-        truth = twin_step(self.twin, loss, batch)
-        self.optimizer.step()
+        twin_step(self.twin, loss, batch)
+        for name, value in self.shadow.items():
+            value.copy_(self.before[name])
+            value.grad = own.grads[name].clone()
+        with naming("contract"):
+            self.optimizer.step()
         self.twin_optimizer.step()
-        return own, truth
+        self.shadow_optimizer.step()
+        return own
 
     def own_values(self) -> dict[str, Tensor]:
         """Name -> value of the network's parameters."""
         return {name: parameter.value for name, parameter in self.network.named_parameters()}
+
+    def blame(self, loss: Module, batch: Batch, own: Trace) -> str:
+        """What was wrong with the last step by itself; empty if nothing was."""
+        network = copy.deepcopy(self.network)
+        for name, parameter in network.named_parameters():
+            parameter.value = self.before[name]
+        if place := blame(network, loss, batch, own):
+            return place
+        for name, value in self.own_values().items():
+            if _finite(value) and not relative_error(value, self.shadow[name]) <= LIMITS[self.dtype]:
+                return f"{OPTIMIZER}: the gradient of {name} is right, the step is not"
+        return ""
+
+    def _reference(self, values: dict[str, Tensor]) -> Any:
+        if (optimizer := reference_optimizer(self.optimizer, list(values.values()))) is None:
+            raise NotImplementedError(type(self.optimizer).__name__)
+        return optimizer
 
 
 def check_lockstep(
@@ -59,41 +83,46 @@ def check_lockstep(
     optimizer: Optimizer,
     loss: Module,
     batches: Callable[[int], Batch],
+    dtypes: Sequence[torch.dtype],
     settings: Verification,
     note: Callable[[str], None],
 ) -> list[Finding]:
-    """Train copies side by side, in float64 and, if asked for, float32 as well; compare after every step.
+    """Train copies side by side, in one dtype or in two of them; compare after every step.
 
     Args:
         network: is copied, as is the optimizer.
         optimizer: of its parameters.
         loss: of the network's output and the target.
         batches: the batch of each step from 0.
-        settings: how many steps, for how long at most, and whether in float32 too.
+        dtypes: the first is the more exact one, by which the rounding in a second is weighed.
+        settings: how many steps, and for how long at most.
         note: is told why it ended early.
 
     Returns:
         A finding a dtype: the worst step's error, or the first one out of its band, with the module at fault.
     """
     try:
-        exact = Pair(network, optimizer, torch.float64)
-        single = Pair(network, optimizer, torch.float32) if settings.float32 else None
+        pairs = [Pair(network, optimizer, dtype) for dtype in dtypes]
     except NotImplementedError as error:
         note(f"no lock-step: {error} has no counterpart in torch.optim")
         return []
     start, steps = time.monotonic(), settings.lockstep_steps
     found: dict[torch.dtype, Finding] = {}
+    exact = pairs[0]
     for step in range(1, steps + 1):
         batch = batches(step - 1)
-        for pair in (exact, single):
-            if pair is None or (pair.dtype in found and not found[pair.dtype].passed):
-                continue
-            finding = _compared(pair, exact, loss, batch, step)
+        for position, pair in enumerate(pairs):
+            finding = _compared(pair, exact, loss, batch.to(pair.dtype), step)
+            if finding is None:
+                note(f"{_name(pair)} ended at step {step} of {steps}, where rounding alone parts the two: every piece "
+                     "of that step agrees with PyTorch at its own numbers")  # fmt: skip
+                pairs = pairs[:position]  # float32 is weighed by float64, so it ends with it
+                break
             if pair.dtype not in found or finding.strain >= found[pair.dtype].strain:
                 found[pair.dtype] = finding
-        if any(not finding.passed for finding in found.values()):
+        if any(not finding.passed for finding in found.values()) or not pairs:
             break
-        why = _unsteady(exact, single)
+        why = "" if _finite(*exact.twin.values.values()) else "at these settings PyTorch's training diverges too"
         if not why and step < steps and time.monotonic() - start > settings.lockstep_max_s:
             why = f"lockstep_max_s={settings.lockstep_max_s:g} reached"
         if why:
@@ -102,40 +131,30 @@ def check_lockstep(
     return list(found.values())
 
 
-def _compared(pair: Pair, exact: Pair, loss: Module, batch: Batch, step: int) -> Finding:
-    check = f"lock-step {str(pair.dtype).removeprefix('torch.')}"
+def _compared(pair: Pair, exact: Pair, loss: Module, batch: Batch, step: int) -> Finding | None:
+    """The worst parameter after one step; None if it is out of its band with no piece of the step to blame."""
+    worst = Finding(NETWORK, "lockstep", _name(pair), 0.0, LIMITS[pair.dtype])
     try:
-        own, truth = pair.step(loss, batch)
+        own = pair.step(loss, batch)
     except BrokenPassError as error:
-        detail = f"{error} at step {step}"
-        return Finding(NETWORK, "lockstep", check, math.inf, LIMITS[pair.dtype], detail=detail)
-    worst = Finding(NETWORK, "lockstep", check, 0.0, LIMITS[pair.dtype])
+        return replace(worst, error=math.inf, detail=f"{error} at step {step}")
     for name, value in pair.own_values().items():
         theirs = pair.twin.values[name].detach()
-        if not bool(torch.isfinite(theirs).all()) and torch.equal(torch.isfinite(value), torch.isfinite(theirs)):
+        if not _finite(theirs) and not _finite(value):
             continue  # both have diverged
         limit = limit_of(pair.dtype, relative_error(theirs, exact.twin.values[name].detach()))
-        finding = Finding(NETWORK, "lockstep", check, relative_error(value, theirs), limit)
+        finding = replace(worst, error=relative_error(value, theirs), limit=limit)
         if finding.strain > worst.strain:
             worst = finding
     if worst.passed:
         return worst
-    place = locate(own, truth)
-    if place.startswith("no single"):
-        place = f"first wrong in {OPTIMIZER}: the gradients agree, the step does not"
-    return Finding(**{**vars(worst), "detail": f"at step {step} of the training {place}"})
+    place = pair.blame(loss, batch, own)
+    return replace(worst, detail=f"at step {step} of the training first wrong in {place}") if place else None
 
 
-def _unsteady(exact: Pair, single: Pair | None) -> str:
-    """Why going on would compare nothing but rounding; empty if it would not."""
-    if not all(bool(torch.isfinite(value).all()) for value in exact.twin.values.values()):
-        return "at these settings PyTorch's training diverges too"
-    if single is not None:
-        far = max(
-            relative_error(single.twin.values[name].detach(), value.detach())
-            for name, value in exact.twin.values.items()
-            if bool(value.any())
-        )
-        if far > CHAOS:
-            return f"PyTorch's float32 is {far:.0e} away from its float64 by then"
-    return ""
+def _name(pair: Pair) -> str:
+    return f"lock-step {str(pair.dtype).removeprefix('torch.')}"
+
+
+def _finite(*tensors: Tensor) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

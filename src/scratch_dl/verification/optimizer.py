@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from scratch_dl.nn import Module, Parameter
 from scratch_dl.optim import SGD, Optimizer
 from scratch_dl.verification.network import EXACT
-from scratch_dl.verification.passes import BrokenPassError, compare, draw_like, flat
+from scratch_dl.verification.passes import BrokenPassError, compare, draw_like, flat, naming
 from scratch_dl.verification.references import reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
 from scratch_dl.verification.trace import Batch, own_step
@@ -46,7 +46,11 @@ def check_optimizer(
     optimizer.lr = 0.1
     for parameter in after.values():
         parameter.grad.copy_(draw_like(parameter.grad, generator))
-    optimizer.step()
+    try:
+        with naming("contract"):
+            optimizer.step()
+    except BrokenPassError as error:
+        return [*findings, Finding(OPTIMIZER, "contract", "a step", math.inf, EXACT, detail=str(error))]
     still = [name for name, parameter in after.items() if torch.equal(parameter.value, before[name])]
     rule("a step changes every parameter that has a gradient", still, "not changed by a step, despite its gradient",
          _owner(still) if set(still) <= set(gone) else OPTIMIZER)  # fmt: skip

@@ -86,6 +86,8 @@ def reference_pass(
         values = [p.value.detach().to(dtype).clone().requires_grad_() for p in module.parameters()]
         try:
             output = function(first.requires_grad_(), *others, *values)
+            if not isinstance(output, Tensor):
+                raise TypeError(f"it returned {type(output).__name__} instead of a tensor")
         except Exception as error:
             first_line = " ".join(str(error).splitlines()[:1])
             raise BrokenReferenceError(
@@ -128,13 +130,16 @@ def direction_of(name: str, module: Module) -> str:
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
-    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or only one of them is finite."""
+    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or one of them alone is no number."""
     if got.shape != expected.shape:
         return math.inf
     a, b = got.detach().double(), expected.detach().double()
     if not a.numel():
         return 0.0
-    distance, size = float((a - b).norm()), float(b.norm())
+    same = (a == b) | (a.isnan() & b.isnan())  # inf - inf is no number
+    difference, b = torch.where(same, 0.0, a - b), torch.where(same & ~b.isfinite(), 0.0, b)
+    scale = float(torch.maximum(difference.abs().max(), b.abs().max())) or 1.0  # squares of small numbers are 0
+    distance, size = float((difference / scale).norm()), float((b / scale).norm())
     if not math.isfinite(distance):
         return math.inf
     return distance / size if size else (0.0 if distance == 0 else math.inf)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scratch_dl import nn, optim
 from scratch_dl.nn import Module
-from scratch_dl.verification.passes import Function, foreign
+from scratch_dl.verification.passes import BrokenReferenceError, Function, foreign
 
 
 def conv2d(module: nn.Conv2d) -> Function:
@@ -82,8 +82,12 @@ def reference_for(module: Module) -> Function | None:
     A subclass has its base's: whoever changes the meaning gives it a `pytorch_reference`.
     """
     if has_own_reference(module):
-        own = foreign(module).pytorch_reference()
-        return None if own is None else as_function(own, module)
+        name = f"{type(foreign(module)).__name__}.pytorch_reference"
+        try:
+            own = foreign(module).pytorch_reference()
+        except Exception as error:
+            raise BrokenReferenceError(f"{name} raised {type(error).__name__}: {error}") from error
+        return None if own is None else as_function(own, module, name)
     if is_container(module):
         names = [name for name, _ in module.named_parameters()]
 
@@ -99,7 +103,7 @@ def reference_for(module: Module) -> Function | None:
     return None
 
 
-def as_function(reference: Any, module: Module) -> Function:
+def as_function(reference: Any, module: Module, name: str = "reference") -> Function:
     """A `torch.nn.Module`, or a function, as a function of the inputs and of the module's parameters in order.
 
     The parameters of a `torch.nn.Module` are matched to the module's by name where names and shapes agree, else one by
@@ -111,13 +115,13 @@ def as_function(reference: Any, module: Module) -> Function:
     """
     if not isinstance(reference, torch.nn.Module):
         if not callable(reference):
-            raise TypeError(f"reference must be a torch.nn.Module or a function, but got {type(reference).__name__}")
+            raise TypeError(f"{name} must be a torch.nn.Module or a function, but got {type(reference).__name__}")
         return reference  # type: ignore[no-any-return]
     own = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     theirs = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
     names = list(own) if own == {name: theirs.get(name) for name in own} and len(own) == len(theirs) else list(theirs)
     if [theirs[name] for name in names] != list(own.values()):
-        raise ValueError(f"reference must have parameters of the shapes {own}, but has {theirs}")
+        raise ValueError(f"{name} must have parameters of the shapes {own}, but has {theirs}")
     torch_module = copy.deepcopy(reference)
 
     def function(*arguments: Tensor) -> Tensor:
@@ -165,33 +169,28 @@ class Twin:
             for name, parameter in self.network.named_parameters()
         }
 
-    def forward(self, input: Tensor, watch: Callable[[str, Tensor, Tensor], None] | None = None) -> Tensor:
-        """(n, c, H, W) -> (n, o, h, w) with a graph; `watch` is given name, input and output of each module."""
-        with torch.enable_grad():
-            return self._apply(self.network, "", input, watch)
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, H, W) -> (n, o, h, w) with a graph.
 
-    def _apply(self, module: Module, name: str, input: Tensor, watch: Any) -> Tensor:
-        # A node of its own, so that the gradient that leaves this module can be told from its neighbours'.
-        input = input * 1 if watch is not None else input
-        output = self._output(module, name, input, watch)
-        if watch is not None:
-            watch(name, input, output)
-        return output
+        Raises:
+            BrokenReferenceError: if the counterparts do not fit together.
+        """
+        try:
+            with torch.enable_grad():
+                return self._apply(self.network, "", input)
+        except Exception as error:
+            raise BrokenReferenceError(f"the twin raised {type(error).__name__}: {error}") from error
 
-    def _output(self, module: Module, name: str, input: Tensor, watch: Any) -> Tensor:
-        def inside(child: str) -> str:
-            return f"{name}.{child}" if name else child
-
-        if has_own_reference(module):
-            pass
-        elif isinstance(module, nn.Sequential):
+    def _apply(self, module: Module, name: str, input: Tensor) -> Tensor:
+        prefix = f"{name}." if name else ""
+        if is_container(module) and isinstance(module, nn.Sequential):
             for child, inner in module.children():
-                input = self._apply(inner, inside(child), input, watch)
+                input = self._apply(inner, f"{prefix}{child}", input)
             return input
-        elif isinstance(module, nn.Skip):
-            output = self._apply(module.inner, inside("inner"), input, watch)
+        if is_container(module) and isinstance(module, nn.Skip):
+            output = self._apply(module.inner, f"{prefix}inner", input)
             return input + output if module.join == "add" else torch.cat([input, output], dim=1)
-        values = [self.values[inside(parameter)] for parameter, _ in module.named_parameters()]
+        values = [self.values[f"{prefix}{parameter}"] for parameter, _ in module.named_parameters()]
         if (function := reference_for(module)) is not None:
             return function(input, *values)
         return cast(Tensor, AtItsWord.apply(module, input, *values))  # type: ignore[no-untyped-call]
@@ -236,9 +235,10 @@ class AtItsWord(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         """The output's gradient -> those of x and of each parameter."""
-        ctx.module.zero_grad()
+        before = [parameter.grad.clone() for parameter in ctx.module.parameters()]
         grad_input = ctx.module.backward(grad_output.contiguous())
-        return (None, grad_input.clone(), *(parameter.grad.clone() for parameter in ctx.module.parameters()))
+        added = [p.grad - start for p, start in zip(ctx.module.parameters(), before, strict=True)]
+        return (None, grad_input.clone(), *added)
 
 
 def gradients(twin: Twin) -> Mapping[str, Tensor]:

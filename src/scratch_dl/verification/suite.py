@@ -15,16 +15,17 @@ from scratch_dl.nn import Module, MSELoss, Sequential, Skip
 from scratch_dl.optim import Optimizer
 from scratch_dl.seeding import seeded
 from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
+from scratch_dl.verification.blame import LOSS
 from scratch_dl.verification.contract import SAME_TENSOR
 from scratch_dl.verification.counterexample import explain
 from scratch_dl.verification.geometries import Case, cases_for
 from scratch_dl.verification.lockstep import check_lockstep
 from scratch_dl.verification.network import check_composed, check_slope
 from scratch_dl.verification.optimizer import OPTIMIZER, check_optimizer, check_updates
-from scratch_dl.verification.passes import BrokenPassError, Function, foreign
+from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, foreign
 from scratch_dl.verification.references import leaves, reference_for
 from scratch_dl.verification.report import NETWORK, Finding, Report
-from scratch_dl.verification.trace import LOSS, Batch, own_step
+from scratch_dl.verification.trace import Batch, own_step
 
 CHANNELS = 3
 FULL = Verification("full", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=100, lockstep_max_s=20.0)
@@ -58,6 +59,9 @@ def verify_network(
     with seeded("verification", seed):
         own, its_optimizer = copy.deepcopy((network, optimizer))
         own.to(dtype=torch.float64, device="cpu")
+        if isinstance(its_optimizer, Optimizer):  # as at its first step, which the twin's is at too
+            fresh = [{} for _ in its_optimizer.parameters]  # type: ignore[var-annotated]
+            its_optimizer.load_state_dict({"lr": its_optimizer.lr, "steps": 0, "state": fresh})
         suite = _Suite(own, its_optimizer, loss or MSELoss(), size, settings, seed)
         suite.modules()
         if settings.geometries:
@@ -83,6 +87,8 @@ class _Suite:
         if not self.oracle:
             self.report.note(NO_ORACLE)
         self.shape = (CHANNELS, *self._reduced(size))
+        self.exact = self._exact()
+        self.network.to(dtype=self.exact)
         self.checked: dict[str, Module] = {}
         self.functions: dict[str, Function | None] = {}
         self.inputs: dict[str, Sequence[Input]] = {}
@@ -98,6 +104,19 @@ class _Suite:
             return size
         self.report.note(f"verified at {height}x{width}, which leaves the remainders of {size[0]}x{size[1]} by 16")
         return height, width
+
+    def _exact(self) -> torch.dtype:
+        """float64, but for a network in which a module of a user's own takes float32 alone."""
+        for dtype in (torch.float64, torch.float32):
+            self.exact = dtype
+            try:
+                own_step(copy.deepcopy(self.network).to(dtype=dtype), self.loss, self._batch(0, _SAMPLES))
+            except BrokenPassError:
+                continue
+            if dtype == torch.float32:
+                self.report.note("the network takes no float64: as a whole it was verified in float32")
+            return dtype
+        return torch.float64  # it takes neither, which the verdicts will say
 
     def modules(self) -> None:
         """Each module at the shape that reaches it in the network; containers around an identity."""
@@ -117,11 +136,15 @@ class _Suite:
 
     def _check(self, name: str, module: Module, inputs: Sequence[tuple[int, ...]]) -> None:
         self.report.kinds[name] = type(foreign(module)).__name__
-        function = reference_for(module) if self.oracle else None
+        self.checked[name], self.inputs[name] = module, inputs
+        try:
+            function = reference_for(module) if self.oracle else None
+            self.functions[name] = function
+            found = all_checks(name, module, function, inputs, self.seed, self.report.note, self.dtypes)
+        except (TypeError, ValueError) as error:  # of its reference, for the module's own are verdicts
+            raise BrokenReferenceError(f"{name} cannot be verified: {error}") from error
         if function is None and self.oracle:
             self.report.note(f"{name} has no reference: algebra cannot see a forward that is wrong consistently")
-        self.checked[name], self.functions[name], self.inputs[name] = module, function, inputs
-        found = all_checks(name, module, function, inputs, self.seed, self.report.note, self.dtypes)
         self.report.add(finding for finding in found if finding.check != SAME_TENSOR)
 
     def geometries(self) -> None:
@@ -161,23 +184,27 @@ class _Suite:
         batch = self._batch(0, _SAMPLES)
         network, optimizer = copy.deepcopy((self.network, self.optimizer))
         if self.oracle:
-            self.report.add(check_composed(network, self.loss, batch))
-            if self.settings.float32:
+            self.report.add(check_composed(network, self.loss, batch, self.exact))
+            if self.settings.float32 and self.exact == torch.float64:
                 single = copy.deepcopy(network).to(dtype=torch.float32)
-                self.report.add(check_composed(single, self.loss, batch.to(torch.float32)))
-        self.report.add(check_slope(network, self.loss, batch))
+                self.report.add(check_composed(single, self.loss, batch.to(torch.float32), self.exact))
+        generator = Generator().manual_seed(self.seed)
+        if self.exact == torch.float64:
+            self.report.add(check_slope(network, self.loss, batch, generator))
         if not isinstance(optimizer, Optimizer):
             self.report.note(f"the optimizer {kind} is no scratch_dl.optim.Optimizer: it was not verified")
             return
-        generator = Generator().manual_seed(self.seed)
-        self.report.add(check_updates(optimizer, generator, self.oracle))
+        try:
+            self.report.add(check_updates(optimizer, generator, self.oracle))
+        except Exception as error:
+            self.report.note(f"{kind} could not be tried on other parameters: {type(error).__name__}: {error}")
         self.report.add(check_optimizer(network, optimizer, self.loss, batch, generator))
         if self.oracle and self.settings.lockstep_steps:
+            pairs = [self.exact, *([torch.float32] if self.settings.float32 and self.exact == torch.float64 else [])]
             self.report.add(
-                check_lockstep(
-                    self.network, self.optimizer, self.loss, self._lockstep_batch, self.settings, self.report.note
-                )
-            )
+                check_lockstep(self.network, self.optimizer, self.loss, self._lockstep_batch, pairs, self.settings,
+                               self.report.note)
+            )  # fmt: skip
 
     def explain(self) -> None:
         """Find the smallest input at which each failed verdict of a module fails."""
@@ -189,7 +216,7 @@ class _Suite:
     def _batch(self, step: int, samples: int) -> Batch:
         generator = Generator().manual_seed(self.seed + step)
         both = torch.rand((2, samples, *self.shape), generator=generator, dtype=torch.float64)
-        return Batch(both[0], both[1])
+        return Batch(both[0], both[1]).to(self.exact)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of what reaches each module."""
@@ -198,7 +225,7 @@ class _Suite:
         for name, module in network.named_modules():
             vars(module)["forward"] = _noting(shapes, name, module.forward)
         try:
-            own_step(network, self.loss, self._batch(0, _SAMPLES))
+            own_step(network, self.loss, self._batch(0, _SAMPLES), clear=False)
         except BrokenPassError as error:
             self.report.add([Finding(NETWORK, error.direction, "a step", float("inf"), 1e-10, detail=str(error))])
         return shapes
