@@ -45,8 +45,8 @@ def test_every_choice_of_every_group_builds_without_reading_data(choice):
 def test_each_level_of_verification_says_its_name(choice, level, steps):
     """YAML reads a bare off as false; and all of them stop at a failure."""
     made = built(f"verification={choice}").verification
-    assert (made.level, made.lockstep_steps, made.on_failure, made.oracle) == (level, steps, "stop", True)
-    assert built().verification.level == "full"
+    assert (made.enabled, made.lockstep_steps, made.on_failure, made.oracle) == (level != "off", steps, "stop", True)
+    assert built().verification.enabled
 
 
 def random_states():
@@ -94,15 +94,15 @@ def test_the_seed_draws_the_weights():
         ("data.target=noise2clean", r"data\.target must be one of"),
         ("data.crop_size=0", r"data\.crop_size must be >= 1"),
         ("noise.std=-0.1", r"noise\.std must be a finite number > 0"),
-        ("verification.level=fast", r"verification\.level must be one of full, quick, off, but got 'fast'"),
+        ("verification.enabled=fast", r"verification\.enabled must be true or false, but got 'fast'"),
         ("verification.on_failure=ignore", r"verification\.on_failure must be one of stop, warn, but got 'ignore'"),
         ("verification.oracle=1", r"verification\.oracle must be true or false, but got 1"),
         ("verification.float32=no_way", r"verification\.float32 must be true or false, but got 'no_way'"),
         ("verification.geometries=null", r"verification\.geometries must be true or false, but got None"),
         ("verification.lockstep_steps=-1", r"verification\.lockstep_steps must be >= 0, but got -1"),
         ("verification.lockstep_max_s=0", r"verification\.lockstep_max_s must be a finite number > 0, but got 0"),
-        ("+verification.levl=full", r"verification\.levl is not a setting; did you mean 'level'"),
-        ("~verification.level", r"verification\.level must be given, but it is missing"),
+        ("+verification.enabld=true", r"verification\.enabld is not a setting; did you mean 'enabled'"),
+        ("~verification.enabled", r"verification\.enabled must be given, but it is missing"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_key_and_rule(override, message):

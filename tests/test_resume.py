@@ -57,7 +57,7 @@ def test_only_what_the_command_says_otherwise_counts_as_a_change(command, given,
         ("trainer.max_minutes", [], True, True),
         ("verification", [], True, True),
         ("verification.on_failure", [], True, True),
-        ("verificationx.level", [], True, False),
+        ("verificationx.enabled", [], True, False),
     ],
 )
 def test_a_setting_that_changes_the_result_needs_permission(key, allowed, depends_on_length, free):

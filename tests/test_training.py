@@ -70,7 +70,7 @@ def training(folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step
     setup = Setup(
         {"optimizer": {"lr": lr}}, seed, "cpu", "float32", None, TinyData(), network, optimizer,
         schedule or Constant(), Trainer(epochs=epochs, **settings),
-        Verification("off", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
+        Verification(False, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
         Tracking("mlruns", None, "x", None, {}, "full"),
     )  # fmt: skip
     return Training(setup, folder, Record(), Observer(at_step), 20.0, lambda *_: None)

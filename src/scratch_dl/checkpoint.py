@@ -129,8 +129,8 @@ def load_network(path: Path | str, allowed_targets: Sequence[str] | None = ()) -
 
     Args:
         path: of the checkpoint.
-        allowed_targets: prefixes, besides scratch_dl., that the model's `_target_` may have. A file is not asked what
-            may be called for it; None trusts the file.
+        allowed_targets: prefixes, besides the group's own, that the model's `_target_` may have. A file is not asked
+            what may be called for it; None trusts the file.
 
     Raises:
         CheckpointError: if the checkpoint cannot be read.

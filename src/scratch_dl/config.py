@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -97,7 +97,7 @@ class Tracking:
 class Verification:
     """What is verified before the first step; `conf/verification/full.yaml` says what each setting means."""
 
-    level: str
+    enabled: bool
     on_failure: str
     oracle: bool
     float32: bool
@@ -106,9 +106,8 @@ class Verification:
     lockstep_max_s: float
 
     def __post_init__(self) -> None:
-        choice("level", self.level, ("full", "quick", "off"))
         choice("on_failure", self.on_failure, ("stop", "warn"))
-        for name in ("oracle", "float32", "geometries"):
+        for name in ("enabled", "oracle", "float32", "geometries"):
             boolean(name, getattr(self, name))
         integer("lockstep_steps", self.lockstep_steps, minimum=0)
         real("lockstep_max_s", self.lockstep_max_s, above=0)
@@ -332,6 +331,11 @@ def naming(group: str, given: Mapping[str, Any]) -> Iterator[None]:
         raise ConfigError(f"{group}{joint}{words}") from error
 
 
+def full_verification() -> Verification:
+    """What conf/verification/full.yaml says."""
+    return Verification(**plain(cast(DictConfig, OmegaConf.load(Path(CONF) / "verification" / "full.yaml"))))
+
+
 def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
     given = config.get(group)
     if not isinstance(given, Mapping):
@@ -352,6 +356,8 @@ def find_target(key: str, target: str) -> Any:
         ConfigError: if there is no such callable.
     """
     path, _, name = target.rpartition(".")
+    if not path:
+        raise ConfigError(f"{key} must be like package.module.Class, but got {target!r}")
     top = target.partition(".")[0]
     owner: Any = None
     inside: list[str] = []  # classes on the way, for a static method

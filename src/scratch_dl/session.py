@@ -171,7 +171,7 @@ class _Session:
         """Verify copies of network and optimizer, and record what was found; random states are left untouched."""
         setup = self.setup
         settings = setup.verification
-        if settings.level == "off":
+        if not settings.enabled:
             self.run.tags({"verification": "off"})
             return
         from scratch_dl.verification import verify_network

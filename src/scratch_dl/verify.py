@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import __version__, frontdoor, provenance
-from scratch_dl.checks import choice, integer
+from scratch_dl.checks import boolean, choice, integer
 from scratch_dl.config import CONF, ConfigError, Setup, build, check_keys, find_target, flat, naming, plain
 
 if TYPE_CHECKING:
@@ -75,12 +75,18 @@ def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None
     return _shown(verify_network(setup.network, setup.optimizer, size, what, seed=setup.seed), run)
 
 
-def _one_module(_: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
+def _one_module(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     from scratch_dl.verification import check_module
+
+    given = plain(config)
+    with naming("", given):
+        seed = integer("seed", given["seed"], minimum=0)
+        oracle = boolean("verification.oracle", given["verification"]["oracle"])
 
     module, reference = _module(settings)
     with naming("", settings):
-        return _shown(check_module(module, reference, settings["input"], draws=settings["draws"]), run)
+        report = check_module(module, reference, settings["input"], draws=settings["draws"], oracle=oracle, seed=seed)
+    return _shown(report, run)
 
 
 def _shown(report: "Report", run: "tracking.Run | None") -> bool:
@@ -141,6 +147,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         if settings["suite"] == "tables":
             raise ConfigError(f"module must be null with suite=tables, but got {settings['module']!r}")
         settings["suite"] = "module"
+    elif alone := [key for key in ("args", "input", "reference") if settings[key] is not None]:
+        raise ConfigError(f"{alone[0]} needs a module, for example module=my_layers.MyConv, but there is none")
     elif settings["suite"] == "module":
         raise ConfigError("module must be given, for example module=my_layers.MyConv, but it is missing")
     settings["args"] = {} if settings["args"] is None else settings["args"]
@@ -157,7 +165,7 @@ def _setup(config: DictConfig) -> Setup:
     """What `train` would build."""
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in OWN])
     setup = build(config)
-    if setup.verification.level == "off":
+    if not setup.verification.enabled:
         raise ConfigError("verification must be full or quick here, but got off")
     return setup
 
@@ -192,7 +200,10 @@ def _made(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         check_keys("args" if key == "module" else f"args (for {target})", arguments, list(parameters))
     with naming("args", arguments):
-        return found(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})
+        try:
+            return found(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})
+        except TypeError as error:
+            raise ConfigError(f"{key}={target} does not take args={dict(arguments)}: {error}") from error
 
 
 def _recorded(settings: Mapping[str, Any]) -> bool:
@@ -210,6 +221,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Entry point of the command."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        frontdoor.exit_with(ConfigError("verify takes one configuration at a time, but got -m"), "verify")
     sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
     frontdoor.run_command(command, "verify")
 

@@ -101,7 +101,7 @@ PLACES = [
 
 def verdicts(whole, optimizer, loss=None, *, oracle=True):
     settings = Verification(
-        "full", "stop", oracle=oracle, float32=False, geometries=False, lockstep_steps=3, lockstep_max_s=20
+        True, "stop", oracle=oracle, float32=False, geometries=False, lockstep_steps=3, lockstep_max_s=20
     )
     return verify_network(whole, optimizer, (12, 8), settings, loss=loss)
 
@@ -174,7 +174,7 @@ def test_the_table_of_geometries_finds_what_the_networks_own_shapes_hide():
         optimizer = optim.SGD(whole.parameters(), lr=0.1)
         assert verdicts(whole, optimizer).passed
         full = Verification(
-            "full", "stop", oracle=True, float32=False, geometries=True, lockstep_steps=0, lockstep_max_s=20
+            True, "stop", oracle=True, float32=False, geometries=True, lockstep_steps=0, lockstep_max_s=20
         )
         failed = verify_network(whole, optimizer, (12, 8), full).failures
         assert [(finding.module, finding.direction) for finding in failed] == [(kind.__name__, direction)]

@@ -8,9 +8,7 @@ from scratch_dl.config import Verification
 from scratch_dl.verification import verify_network
 
 SIZE = (8, 8)
-SETTINGS = Verification(
-    "full", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=5, lockstep_max_s=60.0
-)
+SETTINGS = Verification(True, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=5, lockstep_max_s=60.0)
 
 
 class Pointwise:

@@ -150,7 +150,8 @@ class OfOne(Backward):
 )
 def test_a_backward_without_arguments_is_a_loss(make, takes):
     """An adapted object is asked itself, not its adapter, which takes anything."""
-    assert passes.takes_gradient(adapt(make())) is takes
+    assert passes.takes_gradient(adapt(make()), torch.zeros(3)) is takes
+    assert passes.takes_gradient(adapt(make()), torch.tensor(0.0)) is (takes and make in (nn.ReLU, OfOne))
 
 
 def failing(**methods):

@@ -28,7 +28,7 @@ def shown(report, width=80):
 def paper():
     """The report of the paper's network at its default channels and kernels, with a short lock-step."""
     network = models.paper([24, 32, 24], 4, "same", "transposed", True, "pytorch", (8, 8), torch.Generator())
-    settings = Verification("quick", "stop", True, float32=False, geometries=True, lockstep_steps=2, lockstep_max_s=9)
+    settings = Verification(True, "stop", True, float32=False, geometries=True, lockstep_steps=2, lockstep_max_s=9)
     return verify_network(network, optim.SGD(network.parameters(), 1.0, 0.9), (8, 8), settings)
 
 

@@ -21,7 +21,7 @@ OPTIMIZERS = {
 
 
 def settings(*, oracle=True, float32=True, geometries=False, steps=30):
-    return Verification("full", "stop", oracle, float32, geometries, lockstep_steps=steps, lockstep_max_s=60.0)
+    return Verification(True, "stop", oracle, float32, geometries, lockstep_steps=steps, lockstep_max_s=60.0)
 
 
 def paper(seed=0, kernel=3, upsampling="nearest", bias=True, init="pytorch"):

@@ -47,6 +47,8 @@ class Adapted(Module):
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
+        if isinstance(getattr(inner, "training", None), bool):
+            self.training = inner.training
         self._parameters: dict[str, LiveParameter] = {}
         seen: set[int] = set()
         entries = _entries(inner)

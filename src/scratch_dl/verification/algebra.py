@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl.nn import Module
+from scratch_dl.verification.bands import ALGEBRA, DIFFERENCES
 from scratch_dl.verification.passes import (
     INPUT,
     BrokenPassError,
@@ -23,49 +24,55 @@ from scratch_dl.verification.passes import (
     direction_of,
     draw_like,
     forward,
+    nothing_beside,
     own_pass,
     relative_error,
     takes_gradient,
 )
 from scratch_dl.verification.report import Finding
 
-ADJOINT_LIMIT = {torch.float64: 1e-10, torch.float32: 1e-4}
-DIFFERENCE_LIMIT = {torch.float64: 1e-6, torch.float32: 2e-2}
 PROJECTIONS = 3
 # A right gradient agrees with the difference quotient at some step; a wrong one at none.
-STEPS = {torch.float64: (1e-5, 1e-4, 1e-6), torch.float32: (1e-2, 3e-3, 3e-2)}
+STEPS = {torch.float64: (1e-5, 1e-6, 1e-7, 1e-4), torch.float32: (1e-2, 3e-3, 3e-2)}
+_DRAWS = 4  # of directions: a wrong gradient is wrong along all, a kink inside of a composite is met along one
 _HIDDEN = 1e-2  # a slope of which rounding may be so large a share shows nothing
-_KINK = 1e-2
+_KINK = {torch.float64: 1e-2, torch.float32: 0.3}
 """An output whose slopes on both sides differ by more than this share of its slope lies at a kink."""
 
 
 def check_linearity(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
     """Backward is linear in the output's gradient; a loss, whose backward is given none, has nothing to check."""
-    if not takes_gradient(module):
-        return []
-    limit = ADJOINT_LIMIT[inputs[0].dtype]
+    limit = ALGEBRA[inputs[0].dtype]
     try:
         output = forward(module, inputs)
+        if not takes_gradient(module, output):
+            return []
         u, other = draw_like(output, generator), draw_like(output, generator)
         zero, one, two, second, both = (
             own_pass(module, inputs, g).gradients for g in (0 * u, u, 2 * u, other, u + other)
         )
     except BrokenPassError as error:
         return [Finding(name, error.direction, "linearity", math.inf, limit, detail=str(error))]
+    nothing = nothing_beside(one.values(), inputs[0].dtype)
     findings = []
     for key, at_zero in zero.items():
         direction = direction_of(key, module)
         size = float(one[key].norm())
         # An error relative to 0 has no meaning: relative to the gradient at u.
-        error_at_zero = _number(float(at_zero.norm()) / size if size else float(at_zero.norm() > 0))
+        left = float(at_zero.norm())
+        error_at_zero = 0.0 if left <= nothing else _number(left / size if size else math.inf)
         zeros = torch.zeros_like(at_zero)
         found = compare(name, direction, "linearity: backward(0) = 0", at_zero, zeros, limit)
         findings.append(replace(found, error=error_at_zero))
         findings.append(
-            compare(name, direction, "linearity: backward(2u) = 2 backward(u)", two[key], 2 * one[key], limit)
+            compare(
+                name, direction, "linearity: backward(2u) = 2 backward(u)", two[key], 2 * one[key], limit, "", nothing
+            )
         )
         findings.append(
-            compare(name, direction, "linearity: backward(u + u')", both[key], one[key] + second[key], limit)
+            compare(
+                name, direction, "linearity: backward(u + u')", both[key], one[key] + second[key], limit, "", nothing
+            )
         )
     return findings
 
@@ -76,10 +83,14 @@ def check_adjoint(name: str, module: Module, inputs: Sequence[Tensor], generator
     for key in (INPUT, *(name for name, _ in module.named_parameters())):
         direction = direction_of(key, module)
         try:
-            findings += _check_along(name, module, inputs, key, direction, generator)
+            for _ in range(_DRAWS):
+                found = _check_along(name, module, inputs, key, direction, generator)
+                if all(finding.passed for finding in found):
+                    break
+            findings += found
         except BrokenPassError as error:
             findings.append(Finding(name, error.direction, "central differences", math.inf,
-                                    DIFFERENCE_LIMIT[inputs[0].dtype], detail=str(error)))  # fmt: skip
+                                    DIFFERENCES[inputs[0].dtype], detail=str(error)))  # fmt: skip
     return findings
 
 
@@ -102,13 +113,13 @@ def _check_along(
     along = [max(size, 1.0) * v for v in unit]
     slopes = [_slope(module, inputs, key, v, 1.0, output) for v in along]
     if all(slope.affine for slope in slopes):
-        return [found("adjoint", ADJOINT_LIMIT[dtype], along, slopes)]
+        return [found("adjoint", ALGEBRA[dtype], along, slopes)]
     tried = []
     along = [(size or 1.0) * v for v in unit]
     for h in STEPS[dtype]:
         slopes = [_slope(module, inputs, key, v, h, output) for v in along]
         if any(bool(slope.keep.any()) for slope in slopes) and all(slope.rounding < _HIDDEN for slope in slopes):
-            tried.append(found("central differences", DIFFERENCE_LIMIT[dtype], along, slopes))
+            tried.append(found("central differences", DIFFERENCES[dtype], along, slopes))
             if tried[-1].passed:
                 break
     return [min(tried, key=lambda finding: finding.strain)] if tried else []
@@ -138,7 +149,7 @@ def _slope(module: Module, inputs: Sequence[Tensor], key: str, v: Tensor, h: flo
     rounding = 16 * torch.finfo(middle.dtype).eps * _scale(middle) / (h * size) if size else 0.0
     affine = relative_error(above - middle, middle - below) < max(1e-11, rounding) or not bool(bend.any())
     # By each output's own slope, for at a kink both are as small as v is there; below 1e-6 of the mean nothing matters.
-    return _Slope(value, bend <= _KINK * value.abs().clamp(min=1e-6 * size), rounding, affine)
+    return _Slope(value, bend <= _KINK[middle.dtype] * value.abs().clamp(min=1e-6 * size), rounding, affine)
 
 
 def _projections(
@@ -147,8 +158,8 @@ def _projections(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """<v, J^T u> by backward and <J v, u> by the slopes, one of each a projection."""
     got, expected = [], []
-    gradient = takes_gradient(module)
     for v, u, slope in zip(along, upstream, slopes, strict=True):
+        gradient = takes_gradient(module, u)
         weights = u * slope.keep if gradient else torch.ones_like(u)
         result = own_pass(module, inputs, weights if gradient else None).gradients[key]
         if result.shape != v.shape:

@@ -1,17 +1,26 @@
 """All checks of one module at one shape."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
 from scratch_dl.nn import Module
 from scratch_dl.verification.algebra import check_adjoint, check_linearity
-from scratch_dl.verification.contract import check_contract
-from scratch_dl.verification.oracle import LIMITS, check_oracle
-from scratch_dl.verification.passes import BrokenPassError, Function, draw_like, forward, takes_gradient
+from scratch_dl.verification.bands import ORACLE
+from scratch_dl.verification.contract import check_another_batch, check_contract
+from scratch_dl.verification.oracle import check_oracle
+from scratch_dl.verification.passes import (
+    BrokenPassError,
+    Function,
+    converted_to,
+    copied,
+    draw_like,
+    forward,
+    takes_gradient,
+)
 from scratch_dl.verification.report import Finding
 
 NO_ORACLE = "compared with no reference: algebra cannot see a forward that is wrong consistently"
@@ -42,19 +51,23 @@ def all_checks(
                 raise BrokenPassError("forward", f"returned {output.dtype} for an input of {dtype}")
         except BrokenPassError as error:
             what = f"a forward in {str(dtype).removeprefix('torch.')}"
-            refused.append(Finding(name, error.direction, what, math.inf, LIMITS[dtype], detail=str(error)))
+            refused.append(Finding(name, error.direction, what, math.inf, ORACLE[dtype], detail=str(error)))
             continue
         if not bool(torch.isfinite(output).all()):
             if function is None:
                 detail = "the output is not finite"
-                findings.append(Finding(name, "forward", "a finite output", math.inf, LIMITS[dtype], detail=detail))
+                findings.append(Finding(name, "forward", "a finite output", math.inf, ORACLE[dtype], detail=detail))
             algebra_done = True  # which has nothing to say about what is no number
         if function is not None:
-            grad_output = draw_like(output, generator) if takes_gradient(own) else None
+            grad_output = draw_like(output, generator) if takes_gradient(own, output) else None
             findings += check_oracle(name, own, function, drawn, grad_output)
+            if len(drawn) == 1 and not isinstance(inputs[0], Tensor):
+                large = check_oracle(name, own, function, [_with_large(drawn[0])], grad_output)
+                findings += [replace(finding, check=f"{finding.check}, large numbers") for finding in large]
         if not algebra_done:
             for check in (check_linearity, check_adjoint, check_contract):
                 findings += check(name, own, drawn, generator)
+            findings += check_another_batch(name, converted(module, dtype), own, drawn, generator)
             algebra_done = True
     if not findings:
         return refused[:1]
@@ -66,7 +79,7 @@ def all_checks(
 def draw(inputs: Sequence[Input], dtype: torch.dtype, generator: Generator) -> list[Tensor]:
     """N(0, 1) in each shape; a tensor as it is but for the dtype."""
     return [
-        item.detach().to(dtype)
+        converted_to(item, dtype)
         if isinstance(item, Tensor)
         else torch.randn(item, generator=generator, dtype=torch.float64).to(dtype)
         for item in inputs
@@ -75,4 +88,11 @@ def draw(inputs: Sequence[Input], dtype: torch.dtype, generator: Generator) -> l
 
 def converted(module: Module, dtype: torch.dtype) -> Module:
     """A copy in another dtype."""
-    return copy.deepcopy(module).to(dtype=dtype)
+    return copied(module).to(dtype=dtype)
+
+
+def _with_large(input: Tensor) -> Tensor:
+    """Every other number so large that exp of it overflows."""
+    flat = input.flatten().clone()
+    flat[::2] *= 100 if input.dtype == torch.float32 else 1000
+    return flat.view(input.shape)

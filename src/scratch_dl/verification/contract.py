@@ -9,6 +9,8 @@ from torch import Generator, Tensor
 
 from scratch_dl.nn import Module
 from scratch_dl.nn.adapter import LiveParameter
+from scratch_dl.seeding import seeded
+from scratch_dl.verification.bands import ORACLE
 from scratch_dl.verification.passes import (
     INPUT,
     BrokenPassError,
@@ -24,7 +26,6 @@ from scratch_dl.verification.report import Finding
 
 SAME_TENSOR = "a pair's gradient stays the same tensor"
 """Of no concern to scratch_dl's optimizers, which look anew at each step."""
-LIMIT = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 def check_contract(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
@@ -32,12 +33,12 @@ def check_contract(name: str, module: Module, inputs: Sequence[Tensor], generato
     try:
         return _check(name, module, inputs, generator)
     except BrokenPassError as error:
-        limit = LIMIT[inputs[0].dtype]
+        limit = ORACLE[inputs[0].dtype]
         return [Finding(name, error.direction, "a pass after another", math.inf, limit, detail=str(error))]
 
 
 def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Generator) -> list[Finding]:
-    limit = LIMIT[inputs[0].dtype]
+    limit = ORACLE[inputs[0].dtype]
     findings: list[Finding] = []
 
     def rule(check: str, got: Tensor, expected: Tensor, detail: str) -> None:
@@ -46,20 +47,24 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
         findings.append(Finding(name, "contract", check, error, limit, mean_abs_error(got, expected), said))
 
     output = forward(module, inputs)
-    u = draw_like(output, generator) if takes_gradient(module) else None
+    u = draw_like(output, generator) if takes_gradient(module, output) else None
     once = own_pass(module, inputs, u)
     rule("the same input gives the same output", forward(module, inputs), output,
-         "two forwards of one input differ: switch randomness off in what is verified")  # fmt: skip
+         "two forwards of one input, their random numbers seeded alike, differ")  # fmt: skip
 
     with torch.no_grad(), naming("contract"):
-        module.zero_grad()
         held = [(key, parameter, parameter.grad) for key, parameter in module.named_parameters()]
-        start = {key: grad.clone() for key, _, grad in held}
+        values = [parameter.value.clone() for _, parameter, _ in held]
+        module.zero_grad()
+        held = [(key, now, grad) for (key, _, grad), now in zip(held, module.parameters(), strict=True)]
+        start = {key: parameter.grad.clone() for key, parameter, _ in held}
         given, upstream = [tensor.clone() for tensor in inputs], [] if u is None else [u.clone()]
-        module.forward(*given)
+        with seeded("forward"):
+            module.forward(*given)
         module.backward(*upstream)
-        module.forward(*(draw_like(tensor, generator) for tensor in inputs))
-        module.forward(*given)
+        _forward_of_another(module, inputs, generator)
+        with seeded("forward"):
+            module.forward(*given)
         second = module.backward(*upstream)
         now = dict(module.named_parameters())
     for tensor, before in zip(given, inputs, strict=True):
@@ -68,6 +73,8 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
         rule("backward leaves the output's gradient alone", tensor, cast(Tensor, u), "backward changes it")
     rule("backward belongs to the last forward", second, once.gradients[INPUT],
          "after forward(a), forward(b) the gradient is not that of b")  # fmt: skip
+    for (key, parameter, _), value in zip(held, values, strict=True):
+        rule("forward and backward leave the parameters alone", parameter.value, value, f"{key} is not what it was")
     for key, parameter, grad in held:
         rule("zero_grad clears", start[key], torch.zeros_like(start[key]), f"{key}'s gradient is not 0 after zero_grad")
         current = now[key].grad
@@ -80,3 +87,32 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
             rule(SAME_TENSOR, grad, current, f"{key}'s gradient is a new tensor after a backward: who holds the old "
                  "one, as an optimizer made before, is not served")  # fmt: skip
     return findings
+
+
+def check_another_batch(
+    name: str, pristine: Module, used: Module, inputs: Sequence[Tensor], generator: Generator
+) -> list[Finding]:
+    """A batch of another size than the first one: `used` has seen one, and must do what `pristine` does."""
+    larger = [torch.cat([draw_like(tensor, generator), tensor[:1]]) for tensor in inputs]
+    try:
+        expected = forward(pristine, larger)
+    except BrokenPassError:
+        return []  # a first axis that is no batch
+    check, limit = "a forward does not depend on the ones before", ORACLE[inputs[0].dtype]
+    try:
+        got = forward(used, larger)
+    except BrokenPassError as error:
+        detail = f"after a batch of {len(inputs[0])} one of {len(larger[0])}: {error}"
+        return [Finding(name, "contract", check, math.inf, limit, detail=detail)]
+    error_there = relative_error(got, expected)
+    said = "" if error_there <= limit else "after a batch of another size the output is another one"
+    return [Finding(name, "contract", check, error_there, limit, mean_abs_error(got, expected), said)]
+
+
+def _forward_of_another(module: Module, inputs: Sequence[Tensor], generator: Generator) -> None:
+    """Of other numbers, and of one sample more if the module takes it: nothing of the sort may be kept."""
+    other = [draw_like(tensor, generator) for tensor in inputs]
+    try:
+        module.forward(*(torch.cat([tensor, tensor[:1]]) for tensor in other))
+    except Exception:  # a first axis that is no batch
+        module.forward(*other)

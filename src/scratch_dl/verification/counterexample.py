@@ -92,7 +92,7 @@ def _difference(
             output = forward(exact, drawn)
             if not output.is_floating_point():
                 return ""
-            u = draw_like(output, generator).round(decimals=decimals) if takes_gradient(exact) else None
+            u = draw_like(output, generator).round(decimals=decimals) if takes_gradient(exact, output) else None
             pairs = _got_and_expected(failure.direction, exact, function, drawn, u)
         except BrokenPassError:
             return ""
@@ -107,10 +107,13 @@ def _difference(
         given = f" with input {_numbers(drawn[0])}" if drawn[0].numel() <= _SHOWN else ""
         matters = u is not None and u.numel() <= _SHOWN and failure.direction != "forward"
         at = f" and upstream gradient {_numbers(u)}" if given and u is not None and matters else ""
-        return f"{given}{at}: got {_numbers(got)}, expected {_numbers(expected)}"
+        digits = 4 if _numbers(got, 4) != _numbers(expected, 4) else 10
+        return f"{given}{at}: got {_numbers(got, digits)}, expected {_numbers(expected, digits)}"
     worst = int((got - expected).abs().argmax())
     place = [int(i) for i in torch.unravel_index(torch.tensor(worst), got.shape)]
-    return f": at {place} got {got.flatten()[worst]:.4g}, expected {expected.flatten()[worst]:.4g}"
+    pair = got.flatten()[worst : worst + 1], expected.flatten()[worst : worst + 1]
+    digits = 4 if _numbers(pair[0]) != _numbers(pair[1]) else 10
+    return f": at {place} got {_numbers(pair[0], digits)[1:-1]}, expected {_numbers(pair[1], digits)[1:-1]}"
 
 
 def _got_and_expected(
@@ -131,9 +134,9 @@ def _got_and_expected(
     ]
 
 
-def _numbers(tensor: Tensor) -> str:
+def _numbers(tensor: Tensor, digits: int = 4) -> str:
     """Values, for a message."""
-    return "[" + ", ".join(f"{value:.4g}" for value in tensor.flatten().tolist()) + "]"
+    return "[" + ", ".join(f"{value:.{digits}g}" for value in tensor.flatten().tolist()) + "]"
 
 
 def _lengths(length: int) -> list[int]:

@@ -1,6 +1,5 @@
 """Own network and PyTorch twin train side by side on the same batches; after every step all parameters must agree."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +12,10 @@ from torch import Tensor
 from scratch_dl.config import Verification
 from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
+from scratch_dl.verification.bands import ORACLE, limit_of
 from scratch_dl.verification.blame import blame
 from scratch_dl.verification.optimizer import OPTIMIZER
-from scratch_dl.verification.oracle import LIMITS, limit_of
-from scratch_dl.verification.passes import BrokenPassError, naming, relative_error
+from scratch_dl.verification.passes import BrokenPassError, copied, naming, relative_error
 from scratch_dl.verification.references import Twin, reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
 from scratch_dl.verification.trace import Batch, Trace, own_step, twin_step
@@ -27,7 +26,7 @@ class Pair:
 
     def __init__(self, network: Module, optimizer: Optimizer, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.network, self.optimizer = copy.deepcopy((network, optimizer))
+        self.network, self.optimizer = copied((network, optimizer))
         self.network.to(dtype=dtype)
         self.twin = Twin(network, dtype)
         self.twin_optimizer = self._reference(self.twin.values)
@@ -62,13 +61,16 @@ class Pair:
 
     def blame(self, loss: Module, batch: Batch, own: Trace) -> str:
         """What was wrong with the last step by itself; empty if nothing was."""
-        network = copy.deepcopy(self.network)
+        network = copied(self.network)
         for name, parameter in network.named_parameters():
             parameter.value = self.before[name]
         if place := blame(network, loss, batch, own):
             return place
         for name, value in self.own_values().items():
-            if _finite(value) and not relative_error(value, self.shadow[name]) <= LIMITS[self.dtype]:
+            # A step much longer than what is left of the parameter leaves its rounding there.
+            before, after = self.before[name], self.shadow[name]
+            size = max(float(before.norm()), float(after.norm()), float((after - before).norm()))
+            if not float((value - after).norm()) <= ORACLE[self.dtype] * size:
                 return f"{OPTIMIZER}: the gradient of {name} is right, the step is not"
         return ""
 
@@ -122,7 +124,8 @@ def check_lockstep(
                 found[pair.dtype] = finding
         if any(not finding.passed for finding in found.values()) or not pairs:
             break
-        why = "" if _finite(*exact.twin.values.values()) else "at these settings PyTorch's training diverges too"
+        diverged = not all(_finite(*pair.twin.values.values()) for pair in pairs)
+        why = "at these settings PyTorch's training diverges too" if diverged else ""
         if not why and step < steps and time.monotonic() - start > settings.lockstep_max_s:
             why = f"lockstep_max_s={settings.lockstep_max_s:g} reached"
         if why:
@@ -133,15 +136,15 @@ def check_lockstep(
 
 def _compared(pair: Pair, exact: Pair, loss: Module, batch: Batch, step: int) -> Finding | None:
     """The worst parameter after one step; None if it is out of its band with no piece of the step to blame."""
-    worst = Finding(NETWORK, "lockstep", _name(pair), 0.0, LIMITS[pair.dtype])
+    worst = Finding(NETWORK, "lockstep", _name(pair), 0.0, ORACLE[pair.dtype])
     try:
         own = pair.step(loss, batch)
     except BrokenPassError as error:
         return replace(worst, error=math.inf, detail=f"{error} at step {step}")
+    if not _finite(*pair.twin.values.values()):
+        return worst  # where each of the two overflows is chance
     for name, value in pair.own_values().items():
         theirs = pair.twin.values[name].detach()
-        if not _finite(theirs) and not _finite(value):
-            continue  # both have diverged
         limit = limit_of(pair.dtype, relative_error(theirs, exact.twin.values[name].detach()))
         finding = replace(worst, error=relative_error(value, theirs), limit=limit)
         if finding.strain > worst.strain:

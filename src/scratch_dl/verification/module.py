@@ -1,6 +1,5 @@
 """Verify one module of one's own."""
 
-import copy
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from scratch_dl.nn import adapt
 from scratch_dl.seeding import seeded
 from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
 from scratch_dl.verification.counterexample import explain
-from scratch_dl.verification.passes import foreign
+from scratch_dl.verification.passes import copied, foreign
 from scratch_dl.verification.references import as_function, reference_for
 from scratch_dl.verification.report import Report
 
@@ -29,7 +28,8 @@ def check_module(
 ) -> Report:
     """Check a hand-written module: in float64 and float32 against PyTorch, and by algebra alone.
 
-    Nothing of the module is changed, since copies are checked, and no random state is.
+    Nothing of the module is changed, since copies are checked, and no random state is; only what a module writes to its
+    class has no copy.
 
     Args:
         module: a `scratch_dl.nn.Module`, or any object with `forward` and `backward`; its parameters by
@@ -53,7 +53,7 @@ def check_module(
     """
     start = time.perf_counter()
     with seeded("verification", seed):
-        adapted = copy.deepcopy(adapt(module))
+        adapted = copied(adapt(module))
         kind = type(foreign(adapted)).__name__
         name = name or kind
         function = None
@@ -75,7 +75,7 @@ def as_inputs(inputs: Any, name: str = "inputs") -> list[Input]:
 
     Raises:
         TypeError: if it is none of these.
-        ValueError: if a size is below 0.
+        ValueError: if a size is below 1.
     """
     if isinstance(inputs, Tensor) or _is_shape(inputs):
         inputs = [inputs]
@@ -88,9 +88,11 @@ def as_inputs(inputs: Any, name: str = "inputs") -> list[Input]:
         if isinstance(item, Tensor):
             made.append(item)
         elif _is_shape(item):
-            made.append(tuple(integer(name, side, minimum=0) for side in item))
+            made.append(tuple(integer(name, side, minimum=1) for side in item))
         else:
-            raise TypeError(f"{name} must be shapes such as (4, 3, 16, 16) or tensors, but got {item!r}")
+            raise TypeError(
+                f"{name} must be shapes of whole numbers such as [4, 3, 16, 16], or tensors, but got {item!r}"
+            )
     return made
 
 

@@ -1,6 +1,5 @@
 """The contract between network and optimizer, and the optimizer's rule."""
 
-import copy
 import math
 
 import torch
@@ -9,7 +8,7 @@ from torch import Generator, Tensor
 from scratch_dl.nn import Module, Parameter
 from scratch_dl.optim import SGD, Optimizer
 from scratch_dl.verification.network import EXACT
-from scratch_dl.verification.passes import BrokenPassError, compare, draw_like, flat, naming
+from scratch_dl.verification.passes import BrokenPassError, compare, copied, draw_like, flat, naming
 from scratch_dl.verification.references import reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
 from scratch_dl.verification.trace import Batch, own_step
@@ -103,7 +102,7 @@ def check_updates(optimizer: Optimizer, generator: Generator, oracle: bool) -> l
 
 def _updated(optimizer: Optimizer, values: list[Tensor], grads: list[list[Tensor]]) -> list[Tensor]:
     """What a fresh optimizer of the same settings makes of `values`."""
-    fresh = copy.deepcopy(optimizer)
+    fresh = copied(optimizer)
     fresh.parameters = [Parameter(value) for value in values]
     fresh.steps = 0
     fresh._state = [{} for _ in values]

@@ -1,29 +1,28 @@
 """PyTorch as the oracle: forward and every gradient of one module, under a random upstream gradient.
 
-The truth is PyTorch in float64 at the same numbers. In float32 rounding is weighed with it: where PyTorch's own float32
-is farther from its float64 than a quarter of the band, the band is four times that distance.
+The truth is PyTorch in float64 at the same numbers. Where PyTorch's own float32 is farther from it than a quarter of
+the band, the band is four times that distance.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from scratch_dl.nn import Module
+from scratch_dl.verification.bands import ORACLE, limit_of
 from scratch_dl.verification.passes import (
     BrokenPassError,
     Function,
     compare,
     direction_of,
+    nothing_beside,
     own_pass,
     reference_pass,
     relative_error,
 )
 from scratch_dl.verification.report import Finding
-
-LIMITS = {torch.float64: 1e-10, torch.float32: 1e-5}
-ALLOWANCE = 4.0
-"""How many times PyTorch's own float32 rounding error is allowed, where that is more than the band."""
 
 
 def check_oracle(
@@ -35,13 +34,16 @@ def check_oracle(
     try:
         own = own_pass(module, inputs, grad_output)
     except BrokenPassError as error:
-        return [Finding(name, error.direction, check, float("inf"), LIMITS[dtype], detail=str(error))]
+        return [Finding(name, error.direction, check, math.inf, ORACLE[dtype], detail=str(error))]
     truth = reference_pass(function, module, inputs, grad_output, torch.float64)
-    rounded = reference_pass(function, module, inputs, grad_output, dtype)
+    rounded = reference_pass(function, module, inputs, grad_output, torch.float32)
+
+    nothing = nothing_beside(truth.gradients.values(), dtype)
 
     def finding(direction: str, got: Tensor, expected: Tensor, theirs: Tensor, detail: str = "") -> Finding:
         limit = limit_of(dtype, relative_error(theirs, expected))
-        return compare(name, direction, check, got, expected, limit, detail)
+        least = 0.0 if direction == "forward" else nothing
+        return compare(name, direction, check, got, expected, limit, detail, least)
 
     findings = [finding("forward", own.output, truth.output, rounded.output)]
     for key, expected in truth.gradients.items():
@@ -49,8 +51,3 @@ def check_oracle(
         detail = "" if key in ("input", "weight", "bias") else f"parameter {key}"
         findings.append(finding(direction, own.gradients[key], expected, rounded.gradients[key], detail))
     return findings
-
-
-def limit_of(dtype: torch.dtype, rounding: float) -> float:
-    """The band in `dtype`, where PyTorch's own rounding error is `rounding`."""
-    return LIMITS[dtype] if dtype == torch.float64 else max(LIMITS[dtype], ALLOWANCE * rounding)

@@ -1,19 +1,24 @@
 """One forward and one backward of a module, own or PyTorch's, and how far two tensors are apart."""
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from scratch_dl.nn import Module
 from scratch_dl.nn.adapter import Adapted
+from scratch_dl.nn.reach import reach
+from scratch_dl.seeding import seeded
+from scratch_dl.verification.bands import NOTHING
 from scratch_dl.verification.report import Finding
 
+T = TypeVar("T")
 INPUT = "input"
 Function = Callable[..., Tensor]
 """(*inputs, *parameters) -> output, in PyTorch's differentiable arithmetic."""
@@ -52,7 +57,8 @@ def own_pass(module: Module, inputs: Sequence[Tensor], grad_output: Tensor | Non
         before = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
         output = forward(module, inputs)
         with naming("grad_input"):
-            grad_input = module.backward() if grad_output is None else module.backward(grad_output)
+            # A copy, for one that works in place must not change what the reference is given.
+            grad_input = module.backward() if grad_output is None else module.backward(grad_output.clone())
         if not isinstance(grad_input, Tensor):
             raise BrokenPassError("grad_input", f"backward returned no tensor but {type(grad_input).__name__}")
         gradients = {name: parameter.grad - before[name] for name, parameter in module.named_parameters()}
@@ -65,7 +71,8 @@ def forward(module: Module, inputs: Sequence[Tensor]) -> Tensor:
     Raises:
         BrokenPassError: if the module raises, or returns no tensor.
     """
-    with torch.no_grad(), naming("forward"):
+    # Seeded alike each time, a module that draws, as dropout does, is one function.
+    with torch.no_grad(), naming("forward"), seeded("forward"):
         output = module.forward(*(tensor.clone() for tensor in inputs))
     if not isinstance(output, Tensor):
         raise BrokenPassError("forward", f"forward returned no tensor but {type(output).__name__}")
@@ -82,7 +89,7 @@ def reference_pass(
     """
     names = [name for name, _ in module.named_parameters()]
     with torch.enable_grad():
-        first, *others = (tensor.detach().to(dtype).clone() for tensor in inputs)
+        first, *others = (converted_to(tensor, dtype) for tensor in inputs)
         values = [p.value.detach().to(dtype).clone().requires_grad_() for p in module.parameters()]
         try:
             output = function(first.requires_grad_(), *others, *values)
@@ -104,18 +111,29 @@ def reference_pass(
     return Pass(output.detach(), dict(zip([INPUT, *names], filled, strict=True)))
 
 
-def takes_gradient(module: Module) -> bool:
-    """Whether backward is given the output's gradient; a loss's backward is given nothing."""
+def takes_gradient(module: Module, output: Tensor) -> bool:
+    """Whether backward is given the output's gradient; that of a loss, whose output is one number, needs nothing."""
     try:
-        parameters = inspect.signature(foreign(module).backward).parameters.values()
+        signature = inspect.signature(foreign(module).backward)
+        signature.bind()
     except (TypeError, ValueError):
         return True
-    return any(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters)
+    return output.ndim > 0 and any(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values())
+
+
+def converted_to(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in another dtype; whole numbers, as the classes of a target, stay what they are."""
+    return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype).clone()
 
 
 def foreign(module: Module) -> Any:
     """The object that an adapted module is made of, or the module itself."""
     return module.inner if isinstance(module, Adapted) else module
+
+
+def nothing_beside(gradients: Iterable[Tensor], dtype: torch.dtype) -> float:
+    """The norm below which one of the gradients is rounding alone."""
+    return NOTHING[dtype] * max((float(grad.double().norm()) for grad in gradients), default=0.0)
 
 
 def direction_of(name: str, module: Module) -> str:
@@ -129,8 +147,11 @@ def direction_of(name: str, module: Module) -> str:
     return "grad_bias" if last == "b" or "bias" in last else "grad_weight"
 
 
-def relative_error(got: Tensor, expected: Tensor) -> float:
-    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or one of them alone is no number."""
+def relative_error(got: Tensor, expected: Tensor, nothing: float = 0.0) -> float:
+    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or one of them alone is no number.
+
+    Two tensors whose norms are both at most `nothing` count as equal.
+    """
     if got.shape != expected.shape:
         return math.inf
     a, b = got.detach().double(), expected.detach().double()
@@ -140,6 +161,8 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     difference, b = torch.where(same, 0.0, a - b), torch.where(same & ~b.isfinite(), 0.0, b)
     scale = float(torch.maximum(difference.abs().max(), b.abs().max())) or 1.0  # squares of small numbers are 0
     distance, size = float((difference / scale).norm()), float((b / scale).norm())
+    if max(distance + size, size) * scale <= nothing:
+        return 0.0
     if not math.isfinite(distance):
         return math.inf
     return distance / size if size else (0.0 if distance == 0 else math.inf)
@@ -153,14 +176,21 @@ def mean_abs_error(got: Tensor, expected: Tensor) -> float:
 
 
 def compare(
-    module: str, direction: str, check: str, got: Tensor, expected: Tensor, limit: float, detail: str = ""
+    module: str,
+    direction: str,
+    check: str,
+    got: Tensor,
+    expected: Tensor,
+    limit: float,
+    detail: str = "",
+    nothing: float = 0.0,
 ) -> Finding:
     """A finding from two tensors."""
     if got.shape != expected.shape:
         shapes = f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
         detail = f"{detail}, {shapes}" if detail else shapes
     return Finding(
-        module, direction, check, relative_error(got, expected), limit, mean_abs_error(got, expected), detail
+        module, direction, check, relative_error(got, expected, nothing), limit, mean_abs_error(got, expected), detail
     )
 
 
@@ -169,8 +199,26 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
+def copied(thing: T) -> T:
+    """A deep copy of a module, or of several things together, whatever tensors lie in it.
+
+    Tensors of an autograd graph are detached, and a parameter takes its gradient along.
+    """
+    memo: dict[int, Any] = {}
+    for _, item in reach([thing]):
+        if isinstance(item, Tensor) and id(item) not in memo and (not item.is_leaf or item.grad is not None):
+            twin = item.detach().clone() if not item.is_leaf else copy.deepcopy(item)
+            if item.is_leaf and item.grad is not None:
+                twin.grad = item.grad.detach().clone()
+                memo[id(item.grad)] = twin.grad
+            memo[id(item)] = twin
+    return copy.deepcopy(thing, memo)
+
+
 def draw_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """N(0, 1) in the shape, dtype and on the device of `tensor`."""
+    """N(0, 1) in the shape, dtype and on the device of `tensor`; a tensor of whole numbers as it is."""
+    if not tensor.is_floating_point():
+        return tensor
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
 
 

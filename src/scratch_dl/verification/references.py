@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scratch_dl import nn, optim
 from scratch_dl.nn import Module
-from scratch_dl.verification.passes import BrokenReferenceError, Function, foreign
+from scratch_dl.seeding import seeded
+from scratch_dl.verification.passes import BrokenReferenceError, Function, copied, foreign
 
 
 def conv2d(module: nn.Conv2d) -> Function:
@@ -163,11 +164,14 @@ class Twin:
     """
 
     def __init__(self, network: Module, dtype: torch.dtype) -> None:
-        self.network = copy.deepcopy(network).to(dtype=dtype)
+        self.dtype = dtype
+        self.network = copied(network).to(dtype=dtype)
         self.values: dict[str, Tensor] = {
             name: parameter.value.detach().clone().requires_grad_()
             for name, parameter in self.network.named_parameters()
         }
+        # By the parameter, for one may stand at two places.
+        self._names = {id(parameter): name for name, parameter in self.network.named_parameters()}
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, H, W) -> (n, o, h, w) with a graph.
@@ -190,10 +194,10 @@ class Twin:
         if is_container(module) and isinstance(module, nn.Skip):
             output = self._apply(module.inner, f"{prefix}inner", input)
             return input + output if module.join == "add" else torch.cat([input, output], dim=1)
-        values = [self.values[f"{prefix}{parameter}"] for parameter, _ in module.named_parameters()]
+        values = [self.values[self._names[id(parameter)]] for parameter in module.parameters()]
         if (function := reference_for(module)) is not None:
             return function(input, *values)
-        return cast(Tensor, AtItsWord.apply(module, input, *values))  # type: ignore[no-untyped-call]
+        return cast(Tensor, AtItsWord.apply(module, name, input, *values))  # type: ignore[no-untyped-call]
 
 
 def has_own_reference(module: Module) -> bool:
@@ -202,8 +206,13 @@ def has_own_reference(module: Module) -> bool:
 
 
 def is_container(module: Module) -> bool:
-    """Whether a module has nothing of its own to verify but how it joins the modules inside."""
-    return isinstance(module, nn.Sequential | nn.Skip) and not has_own_reference(module)
+    """Whether a module only joins the modules inside, as Sequential or Skip do; a subclass may do something else."""
+    kind = type(module)
+    plain = any(
+        isinstance(module, known) and kind.forward is known.forward and kind.backward is known.backward
+        for known in (nn.Sequential, nn.Skip)
+    )
+    return plain and not has_own_reference(module)
 
 
 def leaves(network: Module) -> dict[str, Module]:
@@ -225,12 +234,13 @@ class AtItsWord(torch.autograd.Function):
     """A hand-written module as a node of autograd's graph: its own forward, its own backward."""
 
     @staticmethod
-    def forward(ctx: Any, module: Module, input: Tensor, *values: Tensor) -> Tensor:
-        """(module, x, *parameters) -> the module's output."""
+    def forward(ctx: Any, module: Module, name: str, input: Tensor, *values: Tensor) -> Tensor:
+        """(module, its name, x, *parameters) -> the module's output."""
         ctx.module = module
         for parameter, value in zip(module.parameters(), values, strict=True):
             parameter.value = value.detach()
-        return module.forward(input.detach().clone()).detach().clone()
+        with seeded(name):
+            return module.forward(input.detach().clone()).detach().clone()
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
@@ -238,7 +248,7 @@ class AtItsWord(torch.autograd.Function):
         before = [parameter.grad.clone() for parameter in ctx.module.parameters()]
         grad_input = ctx.module.backward(grad_output.contiguous())
         added = [p.grad - start for p, start in zip(ctx.module.parameters(), before, strict=True)]
-        return (None, grad_input.clone(), *added)
+        return (None, None, grad_input.clone(), *added)
 
 
 def gradients(twin: Twin) -> Mapping[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ class Verdict:
         return self.decisive.passed
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """Findings, and what they come to.
 
@@ -123,7 +124,7 @@ class Report:
     def metrics(self) -> dict[str, float]:
         """`verify/<module>/<direction>_rel_err`: the decisive errors; `verify/passed`, `verify/checks`, `verify/s`."""
         values = {
-            f"verify/{module}/{direction}_rel_err": verdict.decisive.error
+            f"verify/{_for_mlflow(module)}/{direction}_rel_err": verdict.decisive.error
             for module, row in self.verdicts.items()
             for direction, verdict in row.items()
         }
@@ -186,6 +187,8 @@ class Report:
             self.show(console)
         return captured.get().rstrip()
 
+    __repr__ = __str__  # what an assertion shows
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values; what is not finite is a text."""
         verdicts = {
@@ -227,6 +230,11 @@ class Report:
         if files:
             run.text(json.dumps(self.to_json(), indent=1), "verification/report.json")
             run.text(self.markdown(), "verification/report.md")
+
+
+def _for_mlflow(name: str) -> str:
+    """A module may be named anything, a metric not."""
+    return re.sub(r"[^\w\-. ]", "_", name, flags=re.ASCII)
 
 
 def _said(finding: Finding) -> str:

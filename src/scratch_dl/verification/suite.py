@@ -1,6 +1,5 @@
 """Everything that is verified of the network that is about to be trained, on copies of it."""
 
-import copy
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl.checks import Pair
-from scratch_dl.config import Verification
-from scratch_dl.models import check_size
+from scratch_dl.config import Verification, full_verification
+from scratch_dl.models import CHANNELS, check_size
 from scratch_dl.nn import Module, MSELoss, Sequential, Skip
 from scratch_dl.optim import Optimizer
 from scratch_dl.seeding import seeded
@@ -22,13 +21,11 @@ from scratch_dl.verification.geometries import Case, cases_for
 from scratch_dl.verification.lockstep import check_lockstep
 from scratch_dl.verification.network import check_composed, check_slope
 from scratch_dl.verification.optimizer import OPTIMIZER, check_optimizer, check_updates
-from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, foreign
-from scratch_dl.verification.references import leaves, reference_for
+from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, copied, foreign
+from scratch_dl.verification.references import is_container, leaves, reference_for
 from scratch_dl.verification.report import NETWORK, Finding, Report
 from scratch_dl.verification.trace import Batch, own_step
 
-CHANNELS = 3
-FULL = Verification("full", "stop", oracle=True, float32=True, geometries=True, lockstep_steps=100, lockstep_max_s=20.0)
 _SAMPLES = 2
 _LONG = 64
 _LOCKSTEP_SAMPLES = 4
@@ -38,7 +35,7 @@ def verify_network(
     network: Module,
     optimizer: Optimizer,
     size: Pair,
-    settings: Verification = FULL,
+    settings: Verification | None = None,
     *,
     loss: Module | None = None,
     seed: int = 0,
@@ -51,13 +48,14 @@ def verify_network(
         network: maps images (n, 3, H, W) to images of the same shape.
         optimizer: of its parameters.
         size: (H, W) of the images, which are drawn from U(0, 1).
-        settings: how much is verified.
+        settings: how much is verified; that of conf/verification/full.yaml if None.
         loss: the MSELoss if None.
         seed: of all draws.
     """
     start = time.perf_counter()
+    settings = settings or full_verification()
     with seeded("verification", seed):
-        own, its_optimizer = copy.deepcopy((network, optimizer))
+        own, its_optimizer = copied((network, optimizer))
         own.to(dtype=torch.float64, device="cpu")
         if isinstance(its_optimizer, Optimizer):  # as at its first step, which the twin's is at too
             fresh = [{} for _ in its_optimizer.parameters]  # type: ignore[var-annotated]
@@ -110,7 +108,7 @@ class _Suite:
         for dtype in (torch.float64, torch.float32):
             self.exact = dtype
             try:
-                own_step(copy.deepcopy(self.network).to(dtype=dtype), self.loss, self._batch(0, _SAMPLES))
+                own_step(copied(self.network).to(dtype=dtype), self.loss, self._batch(0, _SAMPLES))
             except BrokenPassError:
                 continue
             if dtype == torch.float32:
@@ -121,16 +119,16 @@ class _Suite:
     def modules(self) -> None:
         """Each module at the shape that reaches it in the network; containers around an identity."""
         shapes = self._shapes()
-        for name, module in leaves(self.network).items():
-            if name in shapes:
-                self._check(name, module, [shapes[name]])
+        for name, module in self.network.named_modules():
+            if is_container(module):
+                if isinstance(module, Skip) and name in shapes:
+                    alone = copied(module)
+                    alone.inner = Sequential()
+                    self._check(name, alone, [shapes[name]])
+            elif name in shapes:
+                self._check(name or NETWORK, module, [shapes[name]])
             else:
                 self.report.note(f"{name} was not reached by a forward of the network")
-        for name, container in self.network.named_modules():
-            if isinstance(container, Skip) and name in shapes:
-                alone = copy.deepcopy(container)
-                alone.inner = Sequential()
-                self._check(name, alone, [shapes[name]])
         images = (_SAMPLES, *self.shape)
         self._check(LOSS, self.loss, [images, images])
 
@@ -182,29 +180,56 @@ class _Suite:
         kind = type(self.optimizer).__name__
         self.report.kinds |= {OPTIMIZER: kind, NETWORK: ""}
         batch = self._batch(0, _SAMPLES)
-        network, optimizer = copy.deepcopy((self.network, self.optimizer))
+        network, optimizer = copied((self.network, self.optimizer))
+        if self._draws():
+            self.report.note(
+                "the network draws random numbers: its modules and the optimizer were verified, not the whole"
+            )
+            self.optimizer_alone(network, optimizer, batch)
+            return
         if self.oracle:
             self.report.add(check_composed(network, self.loss, batch, self.exact))
             if self.settings.float32 and self.exact == torch.float64:
-                single = copy.deepcopy(network).to(dtype=torch.float32)
+                single = copied(network).to(dtype=torch.float32)
                 self.report.add(check_composed(single, self.loss, batch.to(torch.float32), self.exact))
-        generator = Generator().manual_seed(self.seed)
-        if self.exact == torch.float64:
-            self.report.add(check_slope(network, self.loss, batch, generator))
-        if not isinstance(optimizer, Optimizer):
-            self.report.note(f"the optimizer {kind} is no scratch_dl.optim.Optimizer: it was not verified")
+        if not network.parameters():
+            self.report.note("the network has no parameters: no slope, no optimizer and no lock-step were verified")
             return
-        try:
-            self.report.add(check_updates(optimizer, generator, self.oracle))
-        except Exception as error:
-            self.report.note(f"{kind} could not be tried on other parameters: {type(error).__name__}: {error}")
-        self.report.add(check_optimizer(network, optimizer, self.loss, batch, generator))
+        if self.exact == torch.float64:
+            self.report.add(check_slope(network, self.loss, batch, Generator().manual_seed(self.seed)))
+        if not self.optimizer_alone(network, optimizer, batch):
+            return
         if self.oracle and self.settings.lockstep_steps:
             pairs = [self.exact, *([torch.float32] if self.settings.float32 and self.exact == torch.float64 else [])]
             self.report.add(
                 check_lockstep(self.network, self.optimizer, self.loss, self._lockstep_batch, pairs, self.settings,
                                self.report.note)
             )  # fmt: skip
+
+    def optimizer_alone(self, network: Module, optimizer: Any, batch: Batch) -> bool:
+        """Its contract with the network, and its rule; whether it is of a kind that can be verified."""
+        kind = type(optimizer).__name__
+        if not isinstance(optimizer, Optimizer):
+            self.report.note(f"the optimizer {kind} is no scratch_dl.optim.Optimizer: it was not verified")
+            return False
+        generator = Generator().manual_seed(self.seed)
+        try:
+            self.report.add(check_updates(optimizer, generator, self.oracle))
+        except Exception as error:
+            self.report.note(f"{kind} could not be tried on other parameters: {type(error).__name__}: {error}")
+        self.report.add(check_optimizer(network, optimizer, self.loss, batch, generator))
+        return True
+
+    def _draws(self) -> bool:
+        """Whether the network's output depends on a random state."""
+        outputs = []
+        for seed in (1, 2):
+            with seeded("draws", seed), torch.no_grad():
+                try:
+                    outputs.append(copied(self.network).forward(self._batch(0, _SAMPLES).input))
+                except Exception:  # the verdicts say so
+                    return False
+        return not torch.equal(*outputs) and bool(torch.isfinite(outputs[0]).all())
 
     def explain(self) -> None:
         """Find the smallest input at which each failed verdict of a module fails."""
@@ -221,7 +246,7 @@ class _Suite:
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of what reaches each module."""
         shapes: dict[str, tuple[int, ...]] = {}
-        network = copy.deepcopy(self.network)
+        network = copied(self.network)
         for name, module in network.named_modules():
             vars(module)["forward"] = _noting(shapes, name, module.forward)
         try:

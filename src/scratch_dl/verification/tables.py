@@ -24,8 +24,8 @@ from torch import Generator, Tensor
 
 from scratch_dl import nn
 from scratch_dl.checks import integer
+from scratch_dl.verification.bands import limit_of
 from scratch_dl.verification.equations import NOTES, Slip, sigmoid_gradient_at_upstream, slips
-from scratch_dl.verification.oracle import limit_of
 from scratch_dl.verification.subjects import SUBJECTS, Figure, Subject
 from scratch_dl.verification.timing import Progress, Spread, Timing, compete, contests
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.nn import Module
+from scratch_dl.seeding import seeded
 from scratch_dl.verification.passes import naming
 from scratch_dl.verification.references import Twin, gradients, leaves, reference_for
 
@@ -62,7 +63,7 @@ def own_step(network: Module, loss: Module, batch: Batch, clear: bool = True) ->
 
 def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:
     """The same by autograd; the gradients stay in the twin's values too, for an optimizer."""
-    dtype = next(iter(twin.values.values())).dtype
+    dtype = twin.dtype
     for value in twin.values.values():
         value.grad = None
     with torch.enable_grad():
@@ -90,7 +91,8 @@ def _watched(network: Module, trace: Trace) -> Iterator[None]:
     def note_forward(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(*inputs: Tensor) -> Tensor:
             trace.inputs[name] = inputs[0].detach().clone()
-            output = function(*inputs)
+            with seeded(name):  # as the twin's, so that what draws, as dropout does, draws the same
+                output = function(*inputs)
             trace.outputs[name] = output.detach().clone()
             return output
 
