@@ -20,6 +20,7 @@ from scratch_dl.verification.report import Finding
 
 T = TypeVar("T")
 INPUT = "input"
+_SMALL = 1e-140  # squares of less are 0
 Function = Callable[..., Tensor]
 """(*inputs, *parameters) -> output, in PyTorch's differentiable arithmetic."""
 
@@ -157,11 +158,13 @@ def relative_error(got: Tensor, expected: Tensor, nothing: float = 0.0) -> float
     a, b = got.detach().double(), expected.detach().double()
     if not a.numel():
         return 0.0
-    same = (a == b) | (a.isnan() & b.isnan())  # inf - inf is no number
-    difference, b = torch.where(same, 0.0, a - b), torch.where(same & ~b.isfinite(), 0.0, b)
-    scale = float(torch.maximum(difference.abs().max(), b.abs().max())) or 1.0  # squares of small numbers are 0
-    distance, size = float((difference / scale).norm()), float((b / scale).norm())
-    if max(distance + size, size) * scale <= nothing:
+    distance, size = float((a - b).norm()), float(b.norm())
+    if not (distance < math.inf and _SMALL < size < math.inf):  # then with care
+        same = (a == b) | (a.isnan() & b.isnan())  # inf - inf is no number
+        difference, b = torch.where(same, 0.0, a - b), torch.where(same & ~b.isfinite(), 0.0, b)
+        scale = float(torch.maximum(difference.abs().max(), b.abs().max())) or 1.0
+        distance, size = scale * float((difference / scale).norm()), scale * float((b / scale).norm())
+    if distance + size <= nothing:
         return 0.0
     if not math.isfinite(distance):
         return math.inf

@@ -90,19 +90,19 @@ def _watched(network: Module, trace: Trace) -> Iterator[None]:
 
     def note_forward(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(*inputs: Tensor) -> Tensor:
-            trace.inputs[name] = inputs[0].detach().clone()
+            trace.inputs[name] = inputs[0].detach()
             with seeded(name):  # as the twin's, so that what draws, as dropout does, draws the same
                 output = function(*inputs)
-            trace.outputs[name] = output.detach().clone()
+            trace.outputs[name] = output.detach()
             return output
 
         return call
 
     def note_backward(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(grad_output: Tensor) -> Tensor:
-            trace.grad_outputs[name] = grad_output.detach().clone()
+            trace.grad_outputs[name] = grad_output.detach()
             grad = function(grad_output)
-            trace.grad_inputs[name] = grad.detach().clone()
+            trace.grad_inputs[name] = grad.detach()
             return grad
 
         return call
