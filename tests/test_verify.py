@@ -99,7 +99,7 @@ def test_the_command_in_a_process_of_its_own(folder):
         pytest.param([*MODULE, "args={gain: 2.0}"], 0, "all 2 verdicts passed", id="arguments"),
         pytest.param([*MODULE, "args={gain: 2.0}", "reference=my_layers.tanh"], 1, "FAIL Tanh forward", id="forward"),
         pytest.param([*WRONG, "reference=torch.nn.Tanh"], 1, "smallest failing input [1, 1] with input [", id="wrong"),
-        pytest.param([*MODULE, "draws=1"], 0, "(8 comparisons", id="draws"),
+        pytest.param([*MODULE, "draws=1"], 0, "(9 comparisons", id="draws"),
         pytest.param(
             [
                 "module=scratch_dl.nn.Conv2d", "args={in_channels: 3, out_channels: 8, kernel_size: [3, 2]}",
