@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +48,8 @@ def test_the_module_of_ones_own_is_verified_as_shown(tmp_path):
     (tmp_path / "my_layers.py").write_text(module)
     command, shown = re.search(r"\$ python -m (scratch_dl.verify .*?)\n(.*?)```", README, re.DOTALL).groups()
     settings = {**os.environ, "COLUMNS": "80"}
-    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, env=settings, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    words = [sys.executable, "-m", *shlex.split(command)]
+    done = subprocess.run(words, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert without_time(done.stdout) == without_time(shown)
     program = f"import torch\nfrom my_layers import Tanh\n{check}"

@@ -250,7 +250,13 @@ def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed:
         target = find_target(f"{key}._target_", settings["_target_"])
     known = inspect.signature(target).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        check_keys(key, arguments, [name for name in known if name not in extra])
+        try:
+            check_keys(key, arguments, [name for name in known if name not in extra])
+        except ConfigError as error:
+            if "." not in key:
+                raise
+            left = next(name for name in arguments if name not in known or name in extra)
+            raise ConfigError(f"{error}; '~{key}.{left}' removes what another _target_ had there") from error
     for name, parameter in known.items():
         if (
             parameter.default is parameter.empty
@@ -294,7 +300,7 @@ def check_targets(config: Mapping[str, Any]) -> None:
         elif key.rpartition(".")[2] == "_target_" and not str(value).startswith(prefixes):
             raise ConfigError(
                 f"{key} must begin with one of {', '.join(prefixes)}, but got {value!r}; "
-                "allowed_targets=[...] adds a prefix"
+                f"'allowed_targets=[{str(value).partition('.')[0]}.]' permits it"
             )
 
     visit("", config)

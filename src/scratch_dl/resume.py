@@ -58,7 +58,8 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
         best = checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
         setup.network.load_state_dict(best["network"])
         scores, before = summary["scores"], summary["overrides"]
-        return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before)
+        return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before,
+                      summary.get("verification", "off"))  # fmt: skip
     allowed = command["resume"]["allow"]
     for key, (old, new) in changes.items():
         if not _free(key, allowed, setup.schedule.depends_on_length):

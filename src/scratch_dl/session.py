@@ -45,6 +45,7 @@ class Result:
         tracked: whether MLflow has everything; if not, `resume=<folder>` sends the rest.
         exit_status: of a command that ends so.
         overrides: what the command line said.
+        verification: "passed", "off", or "FAILED" with the first module.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class Result:
     tracked: bool = True
     exit_status: int = 0
     overrides: list[str] = field(default_factory=list)
+    verification: str = "off"
 
 
 def train_run(
@@ -93,6 +95,7 @@ class _Session:
         self.full = setup.tracking.detail == "full"
         self.cache = Path(setup.tracking.dir) / "cache"
         self.scores: dict[str, float] = {}
+        self.verdict = "off"
         self.started = time.monotonic()
 
     def execute(self, restored: Mapping[str, Any] | None) -> Result:
@@ -138,8 +141,9 @@ class _Session:
         if late and not exit_status:
             exit_status = 128 + late[0]
         return Result(
-            self.run.run_id, self.folder, status, self.scores, progress, network, tracked, exit_status, self.overrides
-        )
+            self.run.run_id, self.folder, status, self.scores, progress, network, tracked, exit_status, self.overrides,
+            self.verdict,
+        )  # fmt: skip
 
     def _headline(self, start: int, steps: int) -> str:
         setup = self.setup
@@ -173,22 +177,26 @@ class _Session:
         settings = setup.verification
         if not settings.enabled:
             self.run.tags({"verification": "off"})
+            print("verification=off: no module was verified", flush=True)
             return
         from scratch_dl.verification import verify_network
 
         report = verify_network(setup.network, setup.optimizer, setup.data.crop_size, settings, seed=setup.seed)
         # A resumed run has said its metrics at step 0.
         report.record(self.run, metrics=fresh, files=self.full or not report.passed)
+        self.verdict = "passed"
         if report.passed:
             print(report.headline, flush=True)
             return
         report.show()
+        first = report.failures[0]
+        self.verdict = f"FAILED, first at {first.module} {first.direction}"
         if settings.on_failure == "stop":
-            first = report.failures[0]
             raise VerificationError(
-                f"verification failed, first at {first.module} {first.direction}; "
+                f"verification {self.verdict.replace('FAILED', 'failed')}; "
                 "verification.on_failure=warn trains all the same"
             )
+        print("verification.on_failure=warn: training all the same", flush=True)
 
     def _on_validation(self, step: int, output: Tensor) -> None:
         if self.full:
@@ -247,6 +255,7 @@ class _Session:
             "status": status,
             "reason": reason,
             "overrides": self.overrides,
+            "verification": self.verdict,
             "scores": self.scores,
             "progress": asdict(progress),
             "elapsed_s": round(time.monotonic() - self.started, 1),

@@ -1,6 +1,7 @@
 """The end panel of a run: its scores beside the baselines, where things are, and what to type next."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,12 +25,14 @@ def show(result: Result, config: DictConfig) -> None:
     where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
     if config.tracking.uri:
         where += f" tracking.uri={shlex.quote(str(config.tracking.uri))}"
-    lines = [f"run       {result.run_id}", f"folder    {folder}"]
+    allowed = ",".join(config.allowed_targets)
+    permit = f" {shlex.quote(f'allowed_targets=[{allowed}]')}" if allowed else ""
+    lines = [f"verified  {result.verification}", f"run       {result.run_id}", f"folder    {folder}"]
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     if result.status == "FINISHED":
-        again = " ".join(shlex.quote(override) for override in result.overrides)
-        lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}")
+        again = " ".join(shlex.quote(word) for word in [*_config_dir(), *result.overrides])
+        lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
     rows = _rows(result)
     free = LINES - len(rows) - 3  # the table's head and the border
@@ -38,6 +41,13 @@ def show(result: Result, config: DictConfig) -> None:
         lines.pop()
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
     screen.print(console.panel(title, console.score_table(rows, (*METHODS, "first", "best", "last")), lines))
+
+
+def _config_dir() -> list[str]:
+    """Hydra's flag for a folder of configurations, if this process was given it."""
+    words = sys.argv[1:]
+    flags = [number for number, word in enumerate(words) if word in ("--config-dir", "-cd")]
+    return words[flags[-1] : flags[-1] + 2] if flags else [word for word in words if word.startswith("--config-dir=")]
 
 
 def _rows(result: Result) -> dict[str, dict[str, float]]:

@@ -198,7 +198,13 @@ def _made(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
         raise ConfigError(f"{key} must name a class, but got {target!r}")
     parameters = inspect.signature(found).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        check_keys("args" if key == "module" else f"args (for {target})", arguments, list(parameters))
+        try:
+            check_keys("args", arguments, list(parameters))
+        except ConfigError as error:
+            if key == "module":
+                raise
+            own = "; a module whose arguments have other names says its counterpart by a method pytorch_reference"
+            raise ConfigError(f"reference={target} is made with the module's args: {error}{own}") from error
     with naming("args", arguments):
         try:
             return found(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})

@@ -96,7 +96,7 @@ def test_a_smaller_setting_checks_less():
     single = verified(paper(), float32=False, steps=2)
     none = verified(paper(), steps=0)
     assert not [finding for finding in algebra.findings if finding.direction in ("forward", "lockstep")]
-    assert any("compared with no reference" in note for note in algebra.notes)
+    assert any("without a reference" in note for note in algebra.notes)
     assert not [finding for finding in single.findings if "float32" in finding.check]
     assert [finding for finding in full.findings if "float32" in finding.check]
     assert "lockstep" not in none.verdicts["network"]

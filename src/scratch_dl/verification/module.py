@@ -45,7 +45,7 @@ def check_module(
         seed: of the draws.
 
     Returns:
-        The report; `assert report.passed, report` in a test.
+        The report; `assert report.passed, str(report)` in a test.
 
     Raises:
         TypeError: if the module has no forward or backward, or an argument is not of its kind.

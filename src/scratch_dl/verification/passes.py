@@ -3,9 +3,11 @@
 import copy
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -202,6 +204,18 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
+def unlisted(module: Module) -> list[str]:
+    """The tensors of an object of a user's own that look like parameters, but are not listed as such."""
+    if not isinstance(module, Adapted):
+        return []
+    known = {tensor.data_ptr() for p in module.parameters() for tensor in (p.value, p.grad) if tensor.numel()}
+    return [
+        name
+        for name, item in reach(module.inner)
+        if isinstance(item, Tensor) and item.is_floating_point() and item.numel() and item.data_ptr() not in known
+    ]
+
+
 def copied(thing: T) -> T:
     """A deep copy of a module, or of several things together, whatever tensors lie in it.
 
@@ -236,4 +250,6 @@ def naming(direction: str) -> Iterator[None]:
         yield
     except Exception as error:
         first = " ".join(str(error).splitlines()[:1])
-        raise BrokenPassError(direction, f"raised {type(error).__name__}: {first}") from error
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise BrokenPassError(direction, f"raised {type(error).__name__}: {first} ({where})") from error

@@ -115,6 +115,8 @@ def as_function(reference: Any, module: Module, name: str = "reference") -> Func
         TypeError: if the reference is neither.
     """
     if not isinstance(reference, torch.nn.Module):
+        if isinstance(reference, type):
+            raise TypeError(f"{name} must be an object or a function, but got the class {reference.__name__}")
         if not callable(reference):
             raise TypeError(f"{name} must be a torch.nn.Module or a function, but got {type(reference).__name__}")
         return reference  # type: ignore[no-any-return]

@@ -238,6 +238,8 @@ def _for_mlflow(name: str) -> str:
 
 
 def _said(finding: Finding) -> str:
+    if finding.error == math.inf and finding.detail.startswith(("raised", "returned")):
+        return f"{finding.detail} ({finding.check})"
     error = f"error {finding.error:.2g}, at most {finding.limit:.0e} ({finding.check})"
     return f"{error}; {finding.detail}" if finding.detail else error
 

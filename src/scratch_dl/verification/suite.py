@@ -142,7 +142,7 @@ class _Suite:
         except (TypeError, ValueError) as error:  # of its reference, for the module's own are verdicts
             raise BrokenReferenceError(f"{name} cannot be verified: {error}") from error
         if function is None and self.oracle:
-            self.report.note(f"{name} has no reference: algebra cannot see a forward that is wrong consistently")
+            self.report.note(f"{name} has no reference: a forward that is wrong, and its backward with it, is not seen")
         self.report.add(finding for finding in found if finding.check != SAME_TENSOR)
 
     def geometries(self) -> None:
