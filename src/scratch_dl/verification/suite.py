@@ -28,7 +28,6 @@ from scratch_dl.verification.trace import Batch, own_step
 
 _SAMPLES = 2
 _LONG = 64
-_LOCKSTEP_SAMPLES = 4
 
 
 def verify_network(
@@ -236,7 +235,7 @@ class _Suite:
         explain(self.report, self.checked, self.functions, self.inputs, self.seed)
 
     def _lockstep_batch(self, step: int) -> Batch:
-        return self._batch(step, _LOCKSTEP_SAMPLES)
+        return self._batch(step, _SAMPLES)
 
     def _batch(self, step: int, samples: int) -> Batch:
         generator = Generator().manual_seed(self.seed + step)
