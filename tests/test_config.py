@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_dl import config as configuration
-from scratch_dl.config import CONF, ConfigError, build, plain
+from scratch_dl import targets
+from scratch_dl.config import CONF, build, plain
 from scratch_dl.frontdoor import compose_config
+from scratch_dl.targets import ConfigError
 
 CHOICES = [
     f"{path.parent.name}={path.stem}"
@@ -307,5 +308,5 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch):
 
 
 def test_the_message_of_a_callable_is_prefixed_by_its_key():
-    with pytest.raises(ConfigError, match=r"^optimizer\.lr must"), configuration.naming("optimizer", {"lr": 1}):
+    with pytest.raises(ConfigError, match=r"^optimizer\.lr must"), targets.naming("optimizer", {"lr": 1}):
         raise ValueError("lr must be")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scratch_dl import checkpoint, train
-from scratch_dl.config import ConfigError
+from scratch_dl.targets import ConfigError
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
 

@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF, ConfigError
+from scratch_dl.config import CONF
+from scratch_dl.targets import ConfigError
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
@@ -27,9 +28,10 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     from rich.console import Console
 
     from scratch_dl import checkpoint, console, evaluation, pictures, tracking
-    from scratch_dl.config import check_keys, make, plain
+    from scratch_dl.config import plain
     from scratch_dl.resume import find_folder, recorded_config
     from scratch_dl.summary import METHODS
+    from scratch_dl.targets import check_keys, make
 
     settings = plain(config)
     check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking", "allowed_targets"])

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl.checks import nearest
-from scratch_dl.config import CONF, ConfigError, build
+from scratch_dl.config import CONF, build
+from scratch_dl.targets import ConfigError
 
 USAGE, FAILURE = 2, 1
 _NO_GROUP = "Config group override must be"  # Hydra says this with a plain ValueError

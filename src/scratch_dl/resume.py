@@ -9,8 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import checkpoint, tracking
-from scratch_dl.config import ConfigError, build, plain
+from scratch_dl.config import build, plain
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
+from scratch_dl.targets import ConfigError
 from scratch_dl.training import Progress
 
 # What may differ without a word: where and how long the run goes on, not what it computes.

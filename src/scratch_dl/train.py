@@ -15,7 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF, ConfigError, build
+from scratch_dl.config import CONF, build
+from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.session import Result

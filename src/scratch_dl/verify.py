@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import __version__, frontdoor, provenance
 from scratch_dl.checks import boolean, choice, integer
-from scratch_dl.config import CONF, ConfigError, Setup, build, check_keys, find_target, flat, naming, plain
+from scratch_dl.config import CONF, Setup, build, flat, plain
+from scratch_dl.targets import ConfigError, check_keys, find_target, naming
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
