@@ -1,5 +1,6 @@
 """What tests all over the tree share: one thread, and a seeded generator of their own."""
 
+import os
 import sys
 
 import pytest
@@ -12,10 +13,14 @@ def pytest_configure():
 
 
 @pytest.fixture(autouse=True)
-def users_modules_are_forgotten():
-    """Tests write a `my_layers.py` each into a folder of their own: none finds another one's."""
+def nothing_is_left_behind():
+    """Of one test for the next: a user's `my_layers` of its own folder, and what a command run here tells Hydra."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
     yield
     sys.modules.pop("my_layers", None)
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    if before is not None:
+        os.environ["HYDRA_FULL_ERROR"] = before
 
 
 @pytest.fixture

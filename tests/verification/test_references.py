@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from course import Linear
 
 from scratch_dl import nn
 from scratch_dl.nn import adapt
@@ -114,26 +115,6 @@ def test_references_by_formula(module, inputs, expected):
     """At numbers that can be seen through."""
     tensors = [torch.tensor(values, dtype=torch.float64) for values in inputs]
     torch.testing.assert_close(reference_for(module)(*tensors), torch.tensor(expected, dtype=torch.float64))
-
-
-class Linear:
-    """The course's convention: pairs, bias first."""
-
-    def __init__(self, i=3, o=2):
-        self.b, self.w = torch.randn(o), torch.randn(o, i)
-        self.db, self.dw = torch.zeros(o), torch.zeros(o, i)
-
-    def forward(self, x):
-        self.x = x
-        return x @ self.w.T + self.b
-
-    def backward(self, g):
-        self.dw += g.T @ self.x
-        self.db += g.sum(0)
-        return g @ self.w
-
-    def param(self):
-        return [(self.b, self.db), (self.w, self.dw)]
 
 
 class Square(nn.Module):

@@ -14,6 +14,11 @@ ALLOWANCE = 4.0
 """How many times PyTorch's own rounding error is allowed, where that is more than the band."""
 
 
+def short(dtype: torch.dtype) -> str:
+    """The name without PyTorch's prefix, as float64."""
+    return str(dtype).removeprefix("torch.")
+
+
 def limit_of(dtype: torch.dtype, rounding: float) -> float:
     """The oracle's band in `dtype`, where PyTorch's own float32 is `rounding` away from its float64.
 

@@ -9,14 +9,14 @@ from torch import Generator, Tensor
 
 from scratch_dl.nn import Module
 from scratch_dl.verification.algebra import check_adjoint, check_linearity
-from scratch_dl.verification.bands import ORACLE
+from scratch_dl.verification.bands import ORACLE, short
 from scratch_dl.verification.contract import check_another_batch, check_contract
 from scratch_dl.verification.oracle import check_oracle
 from scratch_dl.verification.passes import (
     BrokenPassError,
     Function,
+    converted,
     converted_to,
-    copied,
     draw_like,
     forward,
     takes_gradient,
@@ -43,7 +43,7 @@ def all_checks(
         note(f"{name} lists no parameter for {', '.join(names[:6])}: neither trained nor verified")
     findings: list[Finding] = []
     algebra_done = False
-    refused: list[Finding] = []
+    refused: dict[torch.dtype, Finding] = {}
     for dtype in dtypes:
         generator = torch.Generator().manual_seed(seed)
         own = converted(module, dtype)
@@ -53,8 +53,8 @@ def all_checks(
             if output.dtype != dtype:
                 raise BrokenPassError("forward", f"returned {output.dtype} for an input of {dtype}")
         except BrokenPassError as error:
-            what = f"a forward in {str(dtype).removeprefix('torch.')}"
-            refused.append(Finding(name, error.direction, what, math.inf, ORACLE[dtype], detail=str(error)))
+            check = f"a forward in {short(dtype)}"
+            refused[dtype] = Finding(name, error.direction, check, math.inf, ORACLE[dtype], detail=str(error))
             continue
         if not bool(torch.isfinite(output).all()):
             if function is None:
@@ -68,15 +68,15 @@ def all_checks(
                 large = check_oracle(name, own, function, [_with_large(drawn[0])], grad_output)
                 findings += [replace(finding, check=f"{finding.check}, large numbers") for finding in large]
         if not algebra_done:
-            for check in (check_linearity, check_adjoint, check_contract):
-                findings += check(name, own, drawn, generator)
+            for checks in (check_linearity, check_adjoint, check_contract):
+                findings += checks(name, own, drawn, generator)
             findings += check_another_batch(name, converted(module, dtype), own, drawn, generator)
             algebra_done = True
     if not findings:
-        return refused[:1]
-    for finding in refused:  # one that takes the other dtype is not wrong, only less well checked
+        return list(refused.values())[:1]
+    for dtype, finding in refused.items():  # one that takes the other dtype is not wrong, only less well checked
         note(
-            f"{name} took no {finding.check.rpartition(' ')[2]}: its forward {finding.detail}. In float32 algebra sees "
+            f"{name} took no {short(dtype)}: its forward {finding.detail}. In float32 algebra sees "
             "no error below 2 %; torch.zeros_like(x), or dtype=x.dtype, takes both"
         )
     return findings
@@ -90,11 +90,6 @@ def draw(inputs: Sequence[Input], dtype: torch.dtype, generator: Generator) -> l
         else torch.randn(item, generator=generator, dtype=torch.float64).to(dtype)
         for item in inputs
     ]
-
-
-def converted(module: Module, dtype: torch.dtype) -> Module:
-    """A copy in another dtype."""
-    return copied(module).to(dtype=dtype)
 
 
 def _with_large(input: Tensor) -> Tensor:

@@ -53,11 +53,11 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
          "two forwards of one input, their random numbers seeded alike, differ")  # fmt: skip
 
     with torch.no_grad(), naming("contract"):
-        held = [(key, parameter, parameter.grad) for key, parameter in module.named_parameters()]
-        values = [parameter.value.clone() for _, parameter, _ in held]
+        tensors = {key: parameter.grad for key, parameter in module.named_parameters()}
+        values = {key: parameter.value.clone() for key, parameter in module.named_parameters()}
         module.zero_grad()
-        held = [(key, now, grad) for (key, _, grad), now in zip(held, module.parameters(), strict=True)]
-        start = {key: parameter.grad.clone() for key, parameter, _ in held}
+        parameters = dict(module.named_parameters())
+        start = {key: parameter.grad.clone() for key, parameter in parameters.items()}
         given, upstream = [tensor.clone() for tensor in inputs], [] if u is None else [u.clone()]
         with seeded("forward"):
             module.forward(*given)
@@ -73,9 +73,11 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
         rule("backward leaves the output's gradient alone", tensor, cast(Tensor, u), "backward changes it")
     rule("backward belongs to the last forward", second, once.gradients[INPUT],
          "after forward(a), forward(b) the gradient is not that of b")  # fmt: skip
-    for (key, parameter, _), value in zip(held, values, strict=True):
-        rule("forward and backward leave the parameters alone", parameter.value, value, f"{key} is not what it was")
-    for key, parameter, grad in held:
+    for key, parameter in parameters.items():
+        rule(
+            "forward and backward leave the parameters alone", parameter.value, values[key], f"{key} is not what it was"
+        )
+    for key, parameter in parameters.items():
         rule("zero_grad clears", start[key], torch.zeros_like(start[key]), f"{key}'s gradient is not 0 after zero_grad")
         current = now[key].grad
         rule("gradients add up over two backwards", current - start[key], 2 * once.gradients[key],
@@ -84,8 +86,8 @@ def _check(name: str, module: Module, inputs: Sequence[Tensor], generator: Gener
         said = f"{key} is a new Parameter after a backward: an optimizer holds the old one" if gone else ""
         findings.append(Finding(name, "contract", "no stale copies", math.inf if gone else 0.0, limit, 0.0, said))
         if isinstance(parameter, LiveParameter) and isinstance(parameter.entry, tuple | list):
-            rule(SAME_TENSOR, grad, current, f"{key}'s gradient is a new tensor after a backward: who holds the old "
-                 "one, as an optimizer made before, is not served")  # fmt: skip
+            rule(SAME_TENSOR, tensors[key], current, f"{key}'s gradient is a new tensor after a backward: who "
+                 "holds the old one, as an optimizer made before, is not served")  # fmt: skip
     return findings
 
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from scratch_dl.nn import Module
 from scratch_dl.verification.algebra import numeric_gradient
-from scratch_dl.verification.battery import Input, all_checks, converted, draw
+from scratch_dl.verification.battery import Input, all_checks, draw
 from scratch_dl.verification.passes import (
     BrokenPassError,
     BrokenReferenceError,
     Function,
+    converted,
     direction_of,
     draw_like,
     forward,

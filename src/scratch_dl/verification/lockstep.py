@@ -12,7 +12,7 @@ from torch import Tensor
 from scratch_dl.config import Verification
 from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
-from scratch_dl.verification.bands import ORACLE, limit_of
+from scratch_dl.verification.bands import ORACLE, limit_of, short
 from scratch_dl.verification.blame import blame
 from scratch_dl.verification.optimizer import OPTIMIZER
 from scratch_dl.verification.passes import BrokenPassError, copied, naming, relative_error
@@ -154,7 +154,7 @@ def _compared(pair: Pair, exact: Pair, loss: Module, batch: Batch, step: int) ->
 
 
 def _name(pair: Pair) -> str:
-    return f"lock-step {str(pair.dtype).removeprefix('torch.')}"
+    return f"lock-step {short(pair.dtype)}"
 
 
 def _finite(*tensors: Tensor) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl.nn import Module
-from scratch_dl.verification.bands import DIFFERENCES, ORACLE, limit_of
+from scratch_dl.verification.bands import DIFFERENCES, ORACLE, limit_of, short
 from scratch_dl.verification.blame import blame
 from scratch_dl.verification.passes import (
     BrokenPassError,
@@ -35,7 +35,7 @@ _STEPS = (1e-5, 1e-6, 1e-7, 1e-4, 1e-3)
 def check_composed(network: Module, loss: Module, batch: Batch, exact: torch.dtype = torch.float64) -> list[Finding]:
     """Output, input gradient and every parameter's gradient of the network against autograd on its twin in `exact`."""
     dtype = batch.input.dtype
-    check = f"autograd {str(dtype).removeprefix('torch.')}"
+    check = f"autograd {short(dtype)}"
     try:
         own = own_step(network, loss, batch)
     except BrokenPassError as error:

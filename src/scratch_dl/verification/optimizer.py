@@ -1,6 +1,7 @@
 """The contract between network and optimizer, and the optimizer's rule."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -97,7 +98,7 @@ def check_updates(optimizer: Optimizer, generator: Generator, oracle: bool) -> l
         findings.append(
             compare(OPTIMIZER, "contract", f"momentum {m:g} under a constant gradient", got, expected, EXACT)
         )
-    return [finding if not finding.passed else Finding(**{**vars(finding), "detail": ""}) for finding in findings]
+    return [finding if not finding.passed else replace(finding, detail="") for finding in findings]
 
 
 def _updated(optimizer: Optimizer, values: list[Tensor], grads: list[list[Tensor]]) -> list[Tensor]:

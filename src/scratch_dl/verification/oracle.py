@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.nn import Module
-from scratch_dl.verification.bands import ORACLE, limit_of
+from scratch_dl.verification.bands import ORACLE, limit_of, short
 from scratch_dl.verification.passes import (
     BrokenPassError,
     Function,
@@ -30,7 +30,7 @@ def check_oracle(
 ) -> list[Finding]:
     """Compare one pass of `module`, in the dtype of the inputs, with PyTorch's."""
     dtype = inputs[0].dtype
-    check = f"PyTorch {str(dtype).removeprefix('torch.')}"
+    check = f"PyTorch {short(dtype)}"
     try:
         own = own_pass(module, inputs, grad_output)
     except BrokenPassError as error:

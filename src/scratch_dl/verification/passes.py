@@ -232,6 +232,11 @@ def copied(thing: T) -> T:
     return copy.deepcopy(thing, memo)
 
 
+def converted(module: Module, dtype: torch.dtype) -> Module:
+    """A copy in another dtype."""
+    return copied(module).to(dtype=dtype)
+
+
 def draw_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """N(0, 1) in the shape, dtype and on the device of `tensor`; a tensor of whole numbers as it is."""
     if not tensor.is_floating_point():

@@ -15,7 +15,7 @@ from torch import Tensor
 from scratch_dl import nn, optim
 from scratch_dl.nn import Module
 from scratch_dl.seeding import seeded
-from scratch_dl.verification.passes import BrokenReferenceError, Function, copied, foreign
+from scratch_dl.verification.passes import BrokenReferenceError, Function, converted, foreign
 
 
 def conv2d(module: nn.Conv2d) -> Function:
@@ -167,7 +167,7 @@ class Twin:
 
     def __init__(self, network: Module, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.network = copied(network).to(dtype=dtype)
+        self.network = converted(network, dtype)
         self.values: dict[str, Tensor] = {
             name: parameter.value.detach().clone().requires_grad_()
             for name, parameter in self.network.named_parameters()

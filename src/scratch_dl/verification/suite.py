@@ -1,7 +1,9 @@
 """Everything that is verified of the network that is about to be trained, on copies of it."""
 
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from scratch_dl.models import CHANNELS, check_size
 from scratch_dl.nn import Module, MSELoss, Sequential, Skip
 from scratch_dl.optim import Optimizer
 from scratch_dl.seeding import seeded
+from scratch_dl.verification.bands import ORACLE
 from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
 from scratch_dl.verification.blame import LOSS
 from scratch_dl.verification.contract import SAME_TENSOR
@@ -21,7 +24,7 @@ from scratch_dl.verification.geometries import Case, cases_for
 from scratch_dl.verification.lockstep import check_lockstep
 from scratch_dl.verification.network import check_composed, check_slope
 from scratch_dl.verification.optimizer import OPTIMIZER, check_optimizer, check_updates
-from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, copied, foreign
+from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, converted, copied, foreign
 from scratch_dl.verification.references import is_container, leaves, reference_for
 from scratch_dl.verification.report import NETWORK, Finding, Report
 from scratch_dl.verification.trace import Batch, own_step
@@ -107,7 +110,7 @@ class _Suite:
         for dtype in (torch.float64, torch.float32):
             self.exact = dtype
             try:
-                own_step(copied(self.network).to(dtype=dtype), self.loss, self._batch(0, _SAMPLES))
+                own_step(converted(self.network, dtype), self.loss, self._batch(0))
             except BrokenPassError:
                 continue
             if dtype == torch.float32:
@@ -178,7 +181,7 @@ class _Suite:
         """The network as a whole, its contract with loss and optimizer, and the lock-step."""
         kind = type(self.optimizer).__name__
         self.report.kinds |= {OPTIMIZER: kind, NETWORK: ""}
-        batch = self._batch(0, _SAMPLES)
+        batch = self._batch(0)
         network, optimizer = copied((self.network, self.optimizer))
         if self._draws():
             self.report.note(
@@ -189,7 +192,7 @@ class _Suite:
         if self.oracle:
             self.report.add(check_composed(network, self.loss, batch, self.exact))
             if self.settings.float32 and self.exact == torch.float64:
-                single = copied(network).to(dtype=torch.float32)
+                single = converted(network, torch.float32)
                 self.report.add(check_composed(single, self.loss, batch.to(torch.float32), self.exact))
         if not network.parameters():
             self.report.note("the network has no parameters: no slope, no optimizer and no lock-step were verified")
@@ -201,7 +204,7 @@ class _Suite:
         if self.oracle and self.settings.lockstep_steps:
             pairs = [self.exact, *([torch.float32] if self.settings.float32 and self.exact == torch.float64 else [])]
             self.report.add(
-                check_lockstep(self.network, self.optimizer, self.loss, self._lockstep_batch, pairs, self.settings,
+                check_lockstep(self.network, self.optimizer, self.loss, self._batch, pairs, self.settings,
                                self.report.note)
             )  # fmt: skip
 
@@ -225,7 +228,7 @@ class _Suite:
         for seed in (1, 2):
             with seeded("draws", seed), torch.no_grad():
                 try:
-                    outputs.append(copied(self.network).forward(self._batch(0, _SAMPLES).input))
+                    outputs.append(copied(self.network).forward(self._batch(0).input))
                 except Exception:  # the verdicts say so
                     return False
         return not torch.equal(*outputs) and bool(torch.isfinite(outputs[0]).all())
@@ -234,12 +237,9 @@ class _Suite:
         """Find the smallest input at which each failed verdict of a module fails."""
         explain(self.report, self.checked, self.functions, self.inputs, self.seed)
 
-    def _lockstep_batch(self, step: int) -> Batch:
-        return self._batch(step, _SAMPLES)
-
-    def _batch(self, step: int, samples: int) -> Batch:
+    def _batch(self, step: int) -> Batch:
         generator = Generator().manual_seed(self.seed + step)
-        both = torch.rand((2, samples, *self.shape), generator=generator, dtype=torch.float64)
+        both = torch.rand((2, _SAMPLES, *self.shape), generator=generator, dtype=torch.float64)
         return Batch(both[0], both[1]).to(self.exact)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -249,9 +249,11 @@ class _Suite:
         for name, module in network.named_modules():
             vars(module)["forward"] = _noting(shapes, name, module.forward)
         try:
-            own_step(network, self.loss, self._batch(0, _SAMPLES), clear=False)
+            own_step(network, self.loss, self._batch(0), clear=False)
         except BrokenPassError as error:
-            self.report.add([Finding(NETWORK, error.direction, "a step", float("inf"), 1e-10, detail=str(error))])
+            self.report.add(
+                [Finding(NETWORK, error.direction, "a step", math.inf, ORACLE[self.exact], detail=str(error))]
+            )
         return shapes
 
 
@@ -266,4 +268,4 @@ def _noting(shapes: dict[str, tuple[int, ...]], name: str, function: Any) -> Any
 
 def _with_detail(finding: Finding, detail: str) -> Finding:
     said = "; ".join(part for part in (detail, finding.detail) if part)
-    return finding if finding.passed else Finding(**{**vars(finding), "detail": said})
+    return finding if finding.passed else replace(finding, detail=said)

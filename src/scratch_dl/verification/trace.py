@@ -72,15 +72,13 @@ def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:
         target = batch.target.to(dtype)
         criterion = reference_for(loss)
         if criterion is None:  # a loss of a user's own is taken at its word
-            amount = float(loss.forward(output.detach(), target))
+            loss.forward(output.detach(), target)
             output.backward(loss.backward())  # type: ignore[no-untyped-call]
         else:
-            value = criterion(output, target)
-            amount = float(value.detach())
-            value.backward()  # type: ignore[no-untyped-call]
+            criterion(output, target).backward()  # type: ignore[no-untyped-call]
     grad = torch.zeros_like(input) if input.grad is None else input.grad
     grads = {name: grad.detach().clone() for name, grad in gradients(twin).items()}
-    return Trace(outputs={"": output.detach()}, grad_inputs={"": grad}, grads=grads, loss=amount)
+    return Trace(outputs={"": output.detach()}, grad_inputs={"": grad}, grads=grads)
 
 
 @contextmanager
