@@ -68,7 +68,7 @@ def training(folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step
     network = paper([3, 4, 3], 4, "same", "transposed", True, "pytorch", (8, 8), torch.Generator().manual_seed(seed))
     optimizer = (optimizer or (lambda parameters: SGD(parameters, lr, momentum=0.9)))(network.parameters())
     setup = Setup(
-        {"optimizer": {"lr": lr}}, seed, "cpu", "float32", None, TinyData(), network, optimizer,
+        {"optimizer": {"lr": lr}}, seed, "cpu", "float32", "auto", None, TinyData(), network, optimizer,
         schedule or Constant(), Trainer(epochs=epochs, **settings),
         Verification(False, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
         Tracking("mlruns", None, "x", None, {}, "full"),

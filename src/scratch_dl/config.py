@@ -114,6 +114,7 @@ class Setup:
     seed: int
     device: str
     dtype: str
+    backend: str
     threads: int | None
     data: "DataSet"
     network: "Denoiser"
@@ -157,15 +158,18 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     Raises:
         ConfigError: if a setting cannot be used.
     """
+    from scratch_dl import kernels
+
     config = plain(config)
     check_keys("", config, [*GROUPS, "trainer", "verification", "tracking", "resume", "seed", "device", "dtype",
-                            "threads", "allowed_targets", "experiment", "debug"])  # fmt: skip
+                            "backend", "threads", "allowed_targets", "experiment", "debug"])  # fmt: skip
     check_targets(config)
     with naming("", config):
         seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
         dtype = choice("dtype", config["dtype"], ("float32", "float64"))
         threads = config["threads"] if config["threads"] is None else integer("threads", config["threads"], minimum=1)
         device = _device(config["device"])
+        kernels.check(config["backend"])
     if isinstance(config.get("tracking"), Mapping):
         config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
     trainer = _settings("trainer", Trainer, config)
@@ -181,7 +185,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
     return Setup(
-        config, seed, device, dtype, threads, data, network, optimizer, schedule, trainer, verification, tracking
+        config, seed, device, dtype, config["backend"], threads, data, network, optimizer, schedule, trainer,
+        verification, tracking,
     )  # fmt: skip
 
 

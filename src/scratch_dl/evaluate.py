@@ -27,14 +27,16 @@ def command(config: DictConfig) -> None:
 def _evaluate(config: DictConfig, folder: Path) -> None:
     from rich.console import Console
 
-    from scratch_dl import checkpoint, console, evaluation, pictures, tracking
+    from scratch_dl import checkpoint, console, evaluation, kernels, pictures, tracking
     from scratch_dl.config import plain
     from scratch_dl.resume import find_folder, recorded_config
     from scratch_dl.summary import METHODS
-    from scratch_dl.targets import check_keys, make
+    from scratch_dl.targets import check_keys, make, naming
 
     settings = plain(config)
-    check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking", "allowed_targets"])
+    check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking", "backend", "allowed_targets"])
+    with naming("", settings):
+        kernels.use(settings["backend"])
     if settings["checkpoint"] not in ("best", "last"):
         raise ConfigError(f"checkpoint must be best or last, but got {settings['checkpoint']!r}")
     splits = settings["splits"]
@@ -56,6 +58,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     status = "FAILED"
     try:
         run.params({f"noise.{key}": value for key, value in noise.items()} | {"checkpoint": settings["checkpoint"]})
+        run.tags({"kernels": kernels.used()})
         rows: dict[str, dict[str, float]] = {}
         for split in splits:
             scores, shown = evaluation.evaluate_photographs(data, network, split, Path(store.directory) / "cache")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scratch_dl import kernels
 from scratch_dl.checks import boolean, real
 from scratch_dl.nn.module import Parameter
 
@@ -54,16 +55,25 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Update every parameter in place from its gradient."""
         self.steps += 1
+        if not self.parameters:
+            return
         with torch.no_grad():
-            for parameter, state in zip(self.parameters, self._state, strict=True):
-                grad = parameter.grad.to(parameter.value.dtype)
-                if self.weight_decay:
-                    grad = grad + self.weight_decay * parameter.value
-                self._update(parameter.value, grad, state)
+            values = [parameter.value for parameter in self.parameters]
+            grads = [p.grad.to(value.dtype) for p, value in zip(self.parameters, values, strict=True)]
+            if self.weight_decay:
+                grads = [grad + self.weight_decay * value for grad, value in zip(grads, values, strict=True)]
+            self._update(values, grads, self._state)
 
     @abstractmethod
-    def _update(self, value: Tensor, grad: Tensor, state: dict[str, Tensor]) -> None:
-        """Change `value` in place, given its gradient and the tensors kept for it."""
+    def _update(self, values: list[Tensor], grads: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+        """Change the values in place, given their gradients and the tensors kept for each."""
+
+    def _kept(self, name: str, values: list[Tensor], states: list[dict[str, Tensor]]) -> list[Tensor]:
+        """The tensor of that name kept for each value; zeros at first."""
+        for value, state in zip(values, states, strict=True):
+            if name not in state:
+                state[name] = torch.zeros_like(value)
+        return [state[name] for state in states]
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of what the next step depends on, besides the parameters."""
@@ -126,14 +136,9 @@ class SGD(Optimizer):
         if nesterov and not momentum:
             raise ValueError("nesterov=True needs a momentum > 0, but got momentum=0")
 
-    def _update(self, value: Tensor, grad: Tensor, state: dict[str, Tensor]) -> None:
-        if self.momentum:
-            if "velocity" in state:
-                state["velocity"].mul_(self.momentum).add_(grad)
-            else:
-                state["velocity"] = grad.clone()
-            grad = grad.add(state["velocity"], alpha=self.momentum) if self.nesterov else state["velocity"]
-        value.sub_(grad, alpha=self.lr)
+    def _update(self, values: list[Tensor], grads: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+        velocities = self._kept("velocity", values, states) if self.momentum else None
+        kernels.sgd(values, grads, velocities, self.lr, self.momentum, self.nesterov)
 
 
 class Adam(Optimizer):
@@ -168,17 +173,13 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
             raise ValueError(f"betas must be two numbers, but got {betas!r}")
-        self.betas = tuple(real(f"betas[{i}]", beta, minimum=0, below=1) for i, beta in enumerate(betas))
+        b1, b2 = (real(f"betas[{i}]", beta, minimum=0, below=1) for i, beta in enumerate(betas))
+        self.betas = b1, b2
         self.eps = real("eps", eps, minimum=0)
 
-    def _update(self, value: Tensor, grad: Tensor, state: dict[str, Tensor]) -> None:
-        if not state:
-            state.update(mean=torch.zeros_like(value), square=torch.zeros_like(value))
-        b1, b2 = self.betas
-        state["mean"].mul_(b1).add_(grad, alpha=1 - b1)
-        state["square"].mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        root = state["square"].sqrt().div_(math.sqrt(1 - b2**self.steps)).add_(self.eps)
-        value.addcdiv_(state["mean"], root, value=-self.lr / (1 - b1**self.steps))
+    def _update(self, values: list[Tensor], grads: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+        means, squares = (self._kept(name, values, states) for name in self._slots)
+        kernels.adam(values, grads, means, squares, self.lr, self.betas, self.eps, self.steps)
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:

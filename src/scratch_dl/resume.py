@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl import checkpoint, tracking
+from scratch_dl import checkpoint, kernels, tracking
 from scratch_dl.config import build, plain
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.targets import ConfigError
@@ -43,7 +43,8 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     """
     command = plain(config)
     folder = find_folder(str(command["resume"]["run"]), command["tracking"])
-    recorded = {"verification": command["verification"], **recorded_config(folder)}
+    # Runs of before there were these settings lack them.
+    recorded = {"verification": command["verification"], "backend": "reference", **recorded_config(folder)}
     given = [override for override in overrides if not override.startswith(("resume", "hydra."))]
     changes = _changes(recorded, command, given)
     merged = _merged(recorded, changes)
@@ -71,10 +72,22 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
             )
     if setup.threads is None and content["threads"] != torch.get_num_threads():
         torch.set_num_threads(content["threads"])  # bits depend on it
+    if setup.backend == "auto":
+        setup.backend = _same_kernels(content.get("kernels", "reference"))
     print(f"going on with the run in {folder}")
     if any(key.startswith("trainer.") for key in changes):
         content["progress"]["stopped"] = ""  # the reason to stop early may be gone
     return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
+
+
+def _same_kernels(before: str) -> str:
+    """The backend that a run was computed with, on which its bits depend; "auto", and a word of it, if not here."""
+    try:
+        kernels.check(before)
+    except ValueError:
+        print(f"the run was computed by {before} kernels, which cannot be used here: its bits will not be the same")
+        return "auto"
+    return before
 
 
 def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> Path:

@@ -15,7 +15,17 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from scratch_dl import __version__, baselines, checkpoint, console, evaluation, pictures, provenance, tracking
+from scratch_dl import (
+    __version__,
+    baselines,
+    checkpoint,
+    console,
+    evaluation,
+    kernels,
+    pictures,
+    provenance,
+    tracking,
+)
 from scratch_dl.config import Setup, flat
 from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
@@ -74,6 +84,7 @@ def train_run(
     """
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
+    kernels.use(setup.backend)
     with _locked(folder):
         store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
         if restored is None:
@@ -110,6 +121,9 @@ class _Session:
             else:
                 self.run.params(flat(self.setup.config))  # what is permitted to differ becomes a tag changed/<key>
                 self.run.tags({"resumed_with": " ".join(self.overrides)})
+            used, why = kernels.used(self.setup.device), kernels.why_not_native()
+            self.run.tags({"kernels": used})
+            print(f"kernels: {used}{f'; native: {why}' if why and self.setup.backend == 'auto' else ''}", flush=True)
             self._verify(fresh=restored is None)
             crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
             self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scratch_dl import checkpoint, evaluation
+from scratch_dl import checkpoint, evaluation, kernels
 from scratch_dl.config import Setup
-from scratch_dl.nn import MSELoss
+from scratch_dl.nn import MSELoss, parameter_gradients
 from scratch_dl.optim import clip_grad_norm
 
 
@@ -145,23 +146,35 @@ class Training:
         progress, start, first = self.progress, time.perf_counter(), self.progress.step
         end = min((first // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps)
         limit = self.setup.trainer.max_minutes
-        while progress.step < end and not caught:
-            self._step()
-            if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
-                progress.stopped = f"trainer.max_minutes={limit:g} reached"
-                break
+        # While the network computes one batch, the next one is drawn.
+        with ThreadPoolExecutor(max_workers=1) as drawing:
+            coming = drawing.submit(self._batch, progress.step)
+            while progress.step < end and not caught:
+                batch = coming.result()
+                if progress.step + 1 < end:
+                    coming = drawing.submit(self._batch, progress.step + 1)
+                self._step(batch)
+                if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
+                    progress.stopped = f"trainer.max_minutes={limit:g} reached"
+                    break
         seconds = time.perf_counter() - start
         progress.training_s += seconds
         if progress.step == end or progress.stopped:
             images = (progress.step - first) * self.setup.trainer.batch_size
             self.record.metric("images_per_s", images / seconds, progress.step)
 
-    def _step(self) -> None:
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Input and target of a step, as the network takes them."""
+        setup = self.setup
+        number = 0 if setup.trainer.repeat_first_batch else step
+        input, target = setup.data.batch(number, setup.trainer.batch_size, setup.seed)
+        like = setup.network.parameters()[0].value
+        return input.to(like), target.to(like)
+
+    def _step(self, batch: tuple[Tensor, Tensor]) -> None:
         setup, step = self.setup, self.progress.step
         network, optimizer, trainer = setup.network, setup.optimizer, setup.trainer
-        batch = setup.data.batch(0 if trainer.repeat_first_batch else step, trainer.batch_size, setup.seed)
-        like = network.parameters()[0].value
-        input, target = (tensor.to(like) for tensor in batch)
+        input, target = batch
         optimizer.lr = self.base_lr * setup.schedule.factor(step / self.total_steps)
         optimizer.zero_grad()
         loss = float(self.loss(network(input), target))
@@ -172,7 +185,7 @@ class Training:
                 f"train/loss became {loss} at step {self.progress.step}; a smaller optimizer.lr (it is "
                 f"{self.base_lr:g}) or trainer.clip_norm (it is {trainer.clip_norm}) may cure it"
             )
-        network.backward(self.loss.backward())
+        parameter_gradients(network, self.loss.backward())
         if trainer.clip_norm is not None:
             self.record.metric(
                 "train/grad_norm", clip_grad_norm(optimizer.parameters, trainer.clip_norm), self.progress.step
@@ -218,6 +231,7 @@ class Training:
             "config": self.setup.config,
             "crop_size": list(self.setup.data.crop_size),
             "threads": torch.get_num_threads(),
+            "kernels": kernels.used(self.setup.device),
         }
         if best:
             checkpoint.save(self.checkpoints / checkpoint.BEST, content)

@@ -121,7 +121,7 @@ def test_switching_to_evaluation_and_back_forgets_the_forward(build, draw):
         module.backward(z)
 
 
-@pytest.mark.parametrize("kind", ["conv", "transposed", "up-transposed"])
+@pytest.mark.parametrize("kind", ["conv", "transposed", "up-nearest", "up-nearest-factor-1", "up-transposed"])
 def test_an_input_changed_in_place_before_the_backward_is_an_error(kind, generator, draw):
     """What has been changed would give a wrong gradient without a word."""
     module, x = MODULES[kind](generator).to(torch.float64), draw(2, *SIZE)
@@ -132,7 +132,7 @@ def test_an_input_changed_in_place_before_the_backward_is_an_error(kind, generat
     module.backward(module(x))  # and the next forward starts anew
 
 
-@pytest.mark.parametrize("kind", ["nearest", "up-nearest", "up-nearest-factor-1", "relu", "sigmoid"])
+@pytest.mark.parametrize("kind", ["nearest", "relu", "sigmoid"])
 def test_an_input_that_the_backward_does_not_need_may_be_changed(kind, draw):
     module, fresh = (MODULES[kind](torch.Generator().manual_seed(11)).to(torch.float64) for _ in range(2))
     x = draw(2, *SIZE)

@@ -275,8 +275,9 @@ class SkipForgetsItself(nn.Skip):
 
 
 class MomentumIgnored(optim.SGD):
-    def _update(self, value, grad, _):
-        value.sub_(grad, alpha=self.lr)
+    def _update(self, values, grads, _):
+        for value, grad in zip(values, grads, strict=True):
+            value.sub_(grad, alpha=self.lr)
 
 
 class MomentumShared(optim.SGD):

@@ -1,4 +1,4 @@
-"""The sums of a convolution and of nearest-neighbour upsampling in torch tensor arithmetic, on any device.
+"""What the modules, the loss and the optimizers compute, in torch tensor arithmetic, on any device: the definition.
 
 Axis letters: n sample, c input channel, o output channel, h w output pixel, H W input pixel, i j kernel offset.
 Tensors come and go as (n, c, H, W); inside, the channels are last in memory, so that a pixel's channels lie side by
@@ -10,9 +10,13 @@ side, and so they stay from module to module. With X the zero-padded input, s th
     dL/dX[n,c,p,q] = sum G[n,o,h,w] W[o,c,i,j] over hs+id = p, ws+jd = q    (4)
 
 (1) is the paper's equation 6 with its summation index mended, (4) its equation 10.
+
+A forward takes an `activation`, "relu" or "sigmoid", that is applied to its output. An input gradient takes `positive`,
+the output of a ReLU that was the forward's input: the gradient is then that of the ReLU's input.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -47,14 +51,15 @@ class Geometry(NamedTuple):
 _CHUNK = 1 << 19
 
 
-def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+def convolution(
+    input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: str | None = None
+) -> Tensor:
     """(n, c, H, W), (o, c, i, j), (o,) -> (n, o, h, w), by (1)."""
     turned = _turned(geometry)
     if turned is None or weight.shape[0] >= weight.shape[1]:
-        return _gather(input, weight, bias, geometry)
+        return _activated(_gather(input, weight, bias, geometry), activation)
     size = geometry.output_size((input.shape[2], input.shape[3]))
-    output = _scatter(input, _turn(weight), size, turned)
-    return output if bias is None else output.add_(bias[:, None, None])
+    return _activated(_biased(_scatter(input, _turn(weight), size, turned), bias), activation)
 
 
 def convolution_grad_bias(grad_output: Tensor) -> Tensor:
@@ -70,20 +75,49 @@ def convolution_grad_weight(input: Tensor, grad_output: Tensor, geometry: Geomet
     return _turn(_correlate(grad_output, input, turned))
 
 
-def convolution_grad_input(grad_output: Tensor, weight: Tensor, size: Pair, geometry: Geometry) -> Tensor:
+def convolution_grad_input(
+    grad_output: Tensor, weight: Tensor, size: Pair, geometry: Geometry, positive: Tensor | None = None
+) -> Tensor:
     """(n, o, h, w), (o, c, i, j) -> (n, c, H, W) for an input of `size` (H, W), by (4)."""
     turned = _turned(geometry)
     if turned is None or weight.shape[0] >= weight.shape[1]:
-        return _scatter(grad_output, weight, size, geometry)
-    return _gather(grad_output, _turn(weight), None, turned)
+        return _masked(_scatter(grad_output, weight, size, geometry), positive)
+    return _masked(_gather(grad_output, _turn(weight), None, turned), positive)
 
 
 def convolution_transposed(
-    input: Tensor, weight: Tensor, bias: Tensor | None, size: Pair, geometry: Geometry
+    input: Tensor, weight: Tensor, bias: Tensor | None, size: Pair, geometry: Geometry, activation: str | None = None
 ) -> Tensor:
     """(n, c, H, W), (c, o, i, j), (o,) -> (n, o, *size): (4) with the input for G, plus the bias."""
-    output = convolution_grad_input(input, weight, size, geometry)
-    return output if bias is None else output.add_(bias[:, None, None])
+    return _activated(_biased(convolution_grad_input(input, weight, size, geometry), bias), activation)
+
+
+def convolution_transposed_grad_input(
+    grad_output: Tensor, weight: Tensor, geometry: Geometry, positive: Tensor | None = None
+) -> Tensor:
+    """(n, o, H, W), (c, o, i, j) -> (n, c, h, w): (1) of the gradient, without a bias."""
+    return _masked(convolution(grad_output, weight, None, geometry), positive)
+
+
+def upsampled_convolution(
+    input: Tensor, weight: Tensor, bias: Tensor | None, scale: Pair, geometry: Geometry, activation: str | None = None
+) -> Tensor:
+    """(n, c, H, W), (o, c, i, j), (o,) -> (n, o, h, w): (1) of the input enlarged by repetition."""
+    return convolution(upsample_nearest(input, scale), weight, bias, geometry, activation)
+
+
+def upsampled_convolution_grad_input(
+    grad_output: Tensor, weight: Tensor, size: Pair, scale: Pair, geometry: Geometry, positive: Tensor | None = None
+) -> Tensor:
+    """(n, o, h, w), (o, c, i, j) -> (n, c, H, W) for an input of `size`, before it is enlarged."""
+    enlarged = size[0] * scale[0], size[1] * scale[1]
+    grad = upsample_nearest_grad_input(convolution_grad_input(grad_output, weight, enlarged, geometry), scale)
+    return _masked(grad, positive)
+
+
+def upsampled_convolution_grad_weight(input: Tensor, grad_output: Tensor, scale: Pair, geometry: Geometry) -> Tensor:
+    """(n, c, H, W), (n, o, h, w) -> (o, c, i, j): (3) of the input enlarged by repetition."""
+    return convolution_grad_weight(upsample_nearest(input, scale), grad_output, geometry)
 
 
 def upsample_nearest(input: Tensor, scale: Pair) -> Tensor:
@@ -100,6 +134,74 @@ def upsample_nearest_grad_input(grad_output: Tensor, scale: Pair) -> Tensor:
     n, c, h, w = grad_output.shape
     blocks = grad_output.permute(0, 2, 3, 1).reshape(n, h // scale[0], scale[0], w // scale[1], scale[1], c)
     return blocks.sum(dim=(2, 4)).permute(0, 3, 1, 2)
+
+
+def relu(input: Tensor) -> Tensor:
+    """max(X, 0)."""
+    return input.clamp(min=0)
+
+
+def relu_grad(output: Tensor, grad_output: Tensor) -> Tensor:
+    """G where the output is positive (or no number), else 0."""
+    return torch.where(output <= 0, 0.0, grad_output)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-X)), as 1 / (1 + e) for X >= 0 and e / (1 + e) below, with e = exp(-|X|), which cannot overflow."""
+    e = input.abs().neg_().exp_()
+    return torch.where(input >= 0, 1.0, e).div_(e.add_(1.0))
+
+
+def sigmoid_grad(output: Tensor, grad_output: Tensor) -> Tensor:
+    """G Z (1 - Z), with Z the output."""
+    grad: Tensor = output * (1 - output)
+    return grad.mul_(grad_output)
+
+
+def squared_error(input: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Sum of (Y - T)^2, of shape (), and scale (Y - T), in the input's shape."""
+    error = input - target
+    return error.square().sum(), error.mul_(scale)
+
+
+def sgd(
+    values: Sequence[Tensor], grads: Sequence[Tensor], velocities: Sequence[Tensor] | None, lr: float, momentum: float,
+    nesterov: bool,
+) -> None:  # fmt: skip
+    """In place: v <- momentum v + g, w <- w - lr v (nesterov: lr (g + momentum v)); without v, w <- w - lr g."""
+    for k, (value, grad) in enumerate(zip(values, grads, strict=True)):
+        change = grad
+        if velocities is not None:
+            velocity = velocities[k].mul_(momentum).add_(grad)
+            change = grad.add(velocity, alpha=momentum) if nesterov else velocity
+        value.sub_(change, alpha=lr)
+
+
+def adam(
+    values: Sequence[Tensor], grads: Sequence[Tensor], means: Sequence[Tensor], squares: Sequence[Tensor], lr: float,
+    betas: tuple[float, float], eps: float, step: int,
+) -> None:  # fmt: skip
+    """Adam's update at its `step`-th step, from 1, in place; the equations stand in `scratch_dl.optim.Adam`."""
+    b1, b2 = betas
+    for value, grad, mean, square in zip(values, grads, means, squares, strict=True):
+        mean.mul_(b1).add_(grad, alpha=1 - b1)
+        square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
+        root = square.sqrt().div_(math.sqrt(1 - b2**step)).add_(eps)
+        value.addcdiv_(mean, root, value=-lr / (1 - b1**step))
+
+
+def _activated(output: Tensor, activation: str | None) -> Tensor:
+    if activation is None:
+        return output
+    return relu(output) if activation == "relu" else sigmoid(output)
+
+
+def _masked(grad: Tensor, positive: Tensor | None) -> Tensor:
+    return grad if positive is None else relu_grad(positive, grad)
+
+
+def _biased(output: Tensor, bias: Tensor | None) -> Tensor:
+    return output if bias is None else output.add_(bias[:, None, None])
 
 
 def _turned(geometry: Geometry) -> Geometry | None:

@@ -2,7 +2,7 @@
 
 from scratch_dl.nn.activation import ReLU, Sigmoid
 from scratch_dl.nn.adapter import adapt
-from scratch_dl.nn.container import Sequential, Skip
+from scratch_dl.nn.container import Sequential, Skip, parameter_gradients
 from scratch_dl.nn.conv import Conv2d, ConvTranspose2d
 from scratch_dl.nn.init import INITIALISERS
 from scratch_dl.nn.loss import MSELoss
@@ -23,4 +23,5 @@ __all__ = [
     "Upsampling",
     "UpsamplingNearest2d",
     "adapt",
+    "parameter_gradients",
 ]

@@ -1,8 +1,8 @@
 """Activations: element by element, any shape. G = dL/dZ."""
 
-import torch
 from torch import Tensor
 
+from scratch_dl import kernels
 from scratch_dl.nn.module import Module, check_floats, check_grad_output
 
 
@@ -11,7 +11,7 @@ class ReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same."""
-        output = check_floats("input", input).clamp(min=0)
+        output = kernels.relu(check_floats("input", input))
         self._keep(output)  # positive exactly where the input is
         return output
 
@@ -19,20 +19,15 @@ class ReLU(Module):
         """The output's shape -> the same."""
         (output,) = self._take()
         grad_output = check_grad_output(grad_output, output.shape, output)
-        return torch.where(output <= 0, 0.0, grad_output)
+        return kernels.relu_grad(output, grad_output)
 
 
 class Sigmoid(Module):
-    """Z = 1 / (1 + exp(-X)); dL/dX = G Z (1 - Z).
-
-    exp is taken of -|X| alone, which cannot overflow: Z = 1 / (1 + e) for X >= 0 and e / (1 + e) below, e = exp(-|X|).
-    """
+    """Z = 1 / (1 + exp(-X)); dL/dX = G Z (1 - Z)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same."""
-        input = check_floats("input", input)
-        e = input.abs().neg_().exp_()
-        output = torch.where(input >= 0, 1.0, e).div_(e.add_(1.0))
+        output = kernels.sigmoid(check_floats("input", input))
         self._keep(output)
         return output
 
@@ -40,5 +35,4 @@ class Sigmoid(Module):
         """The output's shape -> the same."""
         (output,) = self._take()
         grad_output = check_grad_output(grad_output, output.shape, output)
-        grad: Tensor = output * (1 - output)
-        return grad.mul_(grad_output)
+        return kernels.sigmoid_grad(output, grad_output)

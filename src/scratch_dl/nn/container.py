@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.checks import Pair, choice
+from scratch_dl.nn import fusion
 from scratch_dl.nn.adapter import Adapted, adapt
 from scratch_dl.nn.module import Module, check_floats, check_grad_output
 
@@ -30,6 +31,9 @@ def _identity(module: Module) -> int:
 
 class Sequential(_Container):
     """One module after another; of none, the identity.
+
+    A convolution and the activation after it, and a ReLU's gradient and that of the convolution after it, are computed
+    in one where `fusion` allows: the same numbers, and each module keeps and adds what it would alone.
 
     Args:
         modules: the modules in order, named "0", "1", ...; or one dict of names and modules. A module is then an
@@ -60,14 +64,34 @@ class Sequential(_Container):
 
     def forward(self, input: Tensor) -> Tensor:
         """Through the modules, first to last."""
-        for _, module in self.children():
-            input = module(input)
+        modules = [module for _, module in self.children()]
+        while modules:
+            module = modules.pop(0)
+            activation = fusion.activation_of(module, modules[0]) if modules else None
+            if activation is None:
+                input = module(input)
+            else:
+                input = module.forward(input, activation)
+                modules.pop(0)._keep(input)
         return input
 
-    def backward(self, grad_output: Tensor) -> Tensor:
-        """Through the modules, last to first."""
-        for _, module in reversed(list(self.children())):
-            grad_output = module.backward(grad_output)
+    def backward(self, grad_output: Tensor, input_grad: bool = True) -> Tensor:
+        """Through the modules, last to first.
+
+        Args:
+            grad_output: that of the output.
+            input_grad: whether that of the input is asked for; if not, what is returned may be an empty tensor.
+        """
+        modules = [module for _, module in self.children()]
+        while modules:
+            module = modules.pop()
+            if modules and fusion.passes_relu(modules[-1], module):
+                grad_output = module.backward(grad_output, through_relu=True)
+                modules.pop()._take()
+            elif modules or input_grad:
+                grad_output = module.backward(grad_output)
+            else:
+                grad_output = parameter_gradients(module, grad_output)
         return grad_output
 
     def __len__(self) -> int:
@@ -75,6 +99,13 @@ class Sequential(_Container):
 
     def __getitem__(self, position: int) -> Module:
         return list(self.children())[position][1]
+
+
+def parameter_gradients(module: Module, grad_output: Tensor) -> Tensor:
+    """The module's backward as a training needs it: the input's gradient is left out where the module allows that."""
+    if fusion.is_convolution(module) or fusion.untouched(module, (Sequential.forward, Sequential.backward)):
+        return module.backward(grad_output, input_grad=False)
+    return module.backward(grad_output)
 
 
 class Skip(_Container):

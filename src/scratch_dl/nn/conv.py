@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from scratch_dl import kernels
 from scratch_dl.checks import Pair, boolean, integer, pair
-from scratch_dl.kernels.reference import Geometry
+from scratch_dl.kernels import Geometry
 from scratch_dl.nn.init import initialise
 from scratch_dl.nn.module import Module, Parameter, check_grad_output, check_input
 
@@ -82,16 +82,22 @@ class Conv2d(Module):
         """
         return fitting(self.geometry, size)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, c, H, W) -> (n, o, h, w), by (1)."""
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
+        """(n, c, H, W) -> (n, o, h, w), by (1); then "relu" or "sigmoid" where an `activation` is computed along."""
         input = check_input(input, self.in_channels, self.weight.value)
         self.output_size((input.shape[2], input.shape[3]))
         self._keep(input)
         bias = None if self.bias is None else self.bias.value
-        return kernels.convolution(input, self.weight.value, bias, self.geometry)
+        return kernels.convolution(input, self.weight.value, bias, self.geometry, activation)
 
-    def backward(self, grad_output: Tensor) -> Tensor:
-        """(n, o, h, w) -> (n, c, H, W), by (4); adds (3) to `weight.grad` and (2) to `bias.grad`."""
+    def backward(self, grad_output: Tensor, input_grad: bool = True, through_relu: bool = False) -> Tensor:
+        """(n, o, h, w) -> (n, c, H, W), by (4); adds (3) to `weight.grad` and (2) to `bias.grad`.
+
+        Args:
+            grad_output: that of the output.
+            input_grad: whether (4) is asked for; an empty tensor is returned if not.
+            through_relu: return the gradient of the input of a ReLU, whose output was the input here.
+        """
         (input,) = self._take()
         n, _, *size = input.shape
         grad_output = check_grad_output(
@@ -100,7 +106,11 @@ class Conv2d(Module):
         self.weight.grad += kernels.convolution_grad_weight(input, grad_output, self.geometry)
         if self.bias is not None:
             self.bias.grad += kernels.convolution_grad_bias(grad_output)
-        return kernels.convolution_grad_input(grad_output, self.weight.value, (size[0], size[1]), self.geometry)
+        if not input_grad:
+            return torch.empty(0)
+        positive = input if through_relu else None
+        weight = self.weight.value
+        return kernels.convolution_grad_input(grad_output, weight, (size[0], size[1]), self.geometry, positive)
 
     def _describe(self) -> str:
         return (
@@ -193,16 +203,19 @@ class ConvTranspose2d(Module):
             raise ValueError(f"padding={self.padding} leaves nothing of an input of {size[0]}x{size[1]} pixels")
         return height, width
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, c, H, W) -> (n, o, h, w), by (5)."""
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
+        """(n, c, H, W) -> (n, o, h, w), by (5); `activation` as in Conv2d."""
         input = check_input(input, self.in_channels, self.weight.value)
         size = self.output_size((input.shape[2], input.shape[3]))
         self._keep(input)
         bias = None if self.bias is None else self.bias.value
-        return kernels.convolution_transposed(input, self.weight.value, bias, size, self.geometry)
+        return kernels.convolution_transposed(input, self.weight.value, bias, size, self.geometry, activation)
 
-    def backward(self, grad_output: Tensor) -> Tensor:
-        """(n, o, h, w) -> (n, c, H, W), by (7); adds (6) to `weight.grad` and the sum of G to `bias.grad`."""
+    def backward(self, grad_output: Tensor, input_grad: bool = True, through_relu: bool = False) -> Tensor:
+        """(n, o, h, w) -> (n, c, H, W), by (7); adds (6) to `weight.grad` and the sum of G to `bias.grad`.
+
+        `input_grad` and `through_relu` as in Conv2d.
+        """
         (input,) = self._take()
         n, _, *size = input.shape
         grad_output = check_grad_output(
@@ -211,7 +224,10 @@ class ConvTranspose2d(Module):
         self.weight.grad += kernels.convolution_grad_weight(grad_output, input, self.geometry)
         if self.bias is not None:
             self.bias.grad += kernels.convolution_grad_bias(grad_output)
-        return kernels.convolution(grad_output, self.weight.value, None, self.geometry)
+        if not input_grad:
+            return torch.empty(0)
+        positive = input if through_relu else None
+        return kernels.convolution_transposed_grad_input(grad_output, self.weight.value, self.geometry, positive)
 
     def _describe(self) -> str:
         return (

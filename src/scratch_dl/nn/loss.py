@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from scratch_dl import kernels
 from scratch_dl.checks import choice
 from scratch_dl.nn.module import Module, check_floats
 
@@ -33,17 +34,15 @@ class MSELoss(Module):
             raise ValueError(f"target must have the input's shape {tuple(input.shape)}, but got {tuple(target.shape)}")
         if target.dtype != input.dtype:
             raise TypeError(f"target must be {input.dtype} as the input is, but got {target.dtype}")
-        error = input - target
-        self._keep(error)
-        squares = error.square()
-        return squares.mean() if self.reduction == "mean" else squares.sum()
+        mean, count = self.reduction == "mean", input.numel()
+        total, grad = kernels.squared_error(input, target, 2 / max(1, count) if mean else 2.0)
+        self._keep(grad)
+        return total / count if mean else total
 
     def backward(self) -> Tensor:
         """The gradient of the loss with respect to the input, in the input's shape."""
-        error: Tensor
-        (error,) = self._take()
-        scale = 2 / max(1, error.numel()) if self.reduction == "mean" else 2.0
-        grad: Tensor = error * scale
+        grad: Tensor
+        (grad,) = self._take()
         return grad
 
     def _describe(self) -> str:

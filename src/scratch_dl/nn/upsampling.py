@@ -3,12 +3,14 @@
 Axis letters: n sample, c input channel, o output channel, H W input pixel, s0 s1 the factors.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Generator, Tensor
 
 from scratch_dl import kernels
 from scratch_dl.checks import Pair, boolean, choice, integer, pair
-from scratch_dl.kernels.reference import Geometry
+from scratch_dl.kernels import Geometry
 from scratch_dl.nn.conv import Spatial, fitting
 from scratch_dl.nn.init import initialise
 from scratch_dl.nn.module import Module, Parameter, check_floats, check_grad_output, check_input
@@ -109,18 +111,7 @@ class Upsampling(Module):
     @property
     def geometry(self) -> Geometry:
         """How the kernel lies: over the enlarged input (nearest), or over the output (transposed)."""
-        nearest = self.mode == "nearest"
-        sides = []
-        for axis, (k, s) in enumerate(zip(self.kernel_size, self.scale_factor, strict=True)):
-            if not isinstance(self.padding, str):
-                before = after = self.padding[axis]
-            elif nearest:
-                before, after = (k - 1) // 2, k // 2
-            else:
-                before = max(0, (k - s + 1) // 2)
-                after = k - s - before  # `before` again, less the output padding
-            sides.append((before, after))
-        return Geometry(self.kernel_size, (1, 1) if nearest else self.scale_factor, (sides[0], sides[1]), (1, 1))
+        return _geometry(self.mode, self.kernel_size, self.scale_factor, self.padding)
 
     def output_size(self, size: Pair) -> Pair:
         """(H, W) -> (s0 H, s1 W) under "same"; else what the convolution makes of it.
@@ -140,31 +131,36 @@ class Upsampling(Module):
             raise ValueError(f"padding={self.padding} leaves nothing of an input of {size[0]}x{size[1]} pixels")
         return height, width
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, c, H, W) -> (n, o, s0 H, s1 W) under "same"."""
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
+        """(n, c, H, W) -> (n, o, s0 H, s1 W) under "same"; `activation` as in Conv2d."""
         input = check_input(input, self.in_channels, self.weight.value)
         size = self.output_size((input.shape[2], input.shape[3]))
+        self._keep(input, size)
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         if self.mode == "nearest":
-            enlarged = kernels.upsample_nearest(input, self.scale_factor)
-            self._keep(enlarged, size)
-            return kernels.convolution(enlarged, weight, bias, self.geometry)
-        self._keep(input, size)
-        return kernels.convolution_transposed(input, weight, bias, size, self.geometry)
+            return kernels.upsampled_convolution(input, weight, bias, self.scale_factor, self.geometry, activation)
+        return kernels.convolution_transposed(input, weight, bias, size, self.geometry, activation)
 
-    def backward(self, grad_output: Tensor) -> Tensor:
-        """The output's shape -> the input's; adds to `weight.grad` and `bias.grad`."""
-        kept, size = self._take()
-        grad_output = check_grad_output(grad_output, (len(kept), self.out_channels, *size), kept)
-        weight, geometry = self.weight.value, self.geometry
+    def backward(self, grad_output: Tensor, input_grad: bool = True, through_relu: bool = False) -> Tensor:
+        """The output's shape -> the input's; adds to `weight.grad` and `bias.grad`. Arguments as in Conv2d."""
+        input, size = self._take()
+        n, _, *before = input.shape
+        grad_output = check_grad_output(grad_output, (n, self.out_channels, *size), input)
+        weight, scale, geometry = self.weight.value, self.scale_factor, self.geometry
+        nearest = self.mode == "nearest"
+        if nearest:
+            self.weight.grad += kernels.upsampled_convolution_grad_weight(input, grad_output, scale, geometry)
+        else:
+            self.weight.grad += kernels.convolution_grad_weight(grad_output, input, geometry)
         if self.bias is not None:
             self.bias.grad += kernels.convolution_grad_bias(grad_output)
-        if self.mode == "nearest":
-            self.weight.grad += kernels.convolution_grad_weight(kept, grad_output, geometry)
-            grad = kernels.convolution_grad_input(grad_output, weight, (kept.shape[2], kept.shape[3]), geometry)
-            return kernels.upsample_nearest_grad_input(grad, self.scale_factor)
-        self.weight.grad += kernels.convolution_grad_weight(grad_output, kept, geometry)
-        return kernels.convolution(grad_output, weight, None, geometry)
+        if not input_grad:
+            return torch.empty(0)
+        positive = input if through_relu else None
+        if nearest:
+            to = before[0], before[1]
+            return kernels.upsampled_convolution_grad_input(grad_output, weight, to, scale, geometry, positive)
+        return kernels.convolution_transposed_grad_input(grad_output, weight, geometry, positive)
 
     def _describe(self) -> str:
         return (
@@ -172,3 +168,19 @@ class Upsampling(Module):
             f"scale_factor={self.scale_factor}, padding={self.padding!r}, mode={self.mode!r}, "
             f"bias={self.bias is not None}"
         )
+
+
+@lru_cache
+def _geometry(mode: str, kernel_size: Pair, scale_factor: Pair, padding: Pair | str) -> Geometry:
+    nearest = mode == "nearest"
+    sides = []
+    for axis, (k, s) in enumerate(zip(kernel_size, scale_factor, strict=True)):
+        if not isinstance(padding, str):
+            before = after = padding[axis]
+        elif nearest:
+            before, after = (k - 1) // 2, k // 2
+        else:
+            before = max(0, (k - s + 1) // 2)
+            after = k - s - before  # `before` again, less the output padding
+        sides.append((before, after))
+    return Geometry(kernel_size, (1, 1) if nearest else scale_factor, (sides[0], sides[1]), (1, 1))

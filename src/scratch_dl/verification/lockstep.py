@@ -15,10 +15,10 @@ from scratch_dl.optim import Optimizer
 from scratch_dl.verification.bands import ORACLE, limit_of, short
 from scratch_dl.verification.blame import blame
 from scratch_dl.verification.optimizer import OPTIMIZER
-from scratch_dl.verification.passes import BrokenPassError, copied, naming, relative_error
+from scratch_dl.verification.passes import BrokenPassError, copied, flat, naming, relative_error
 from scratch_dl.verification.references import Twin, reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
-from scratch_dl.verification.trace import Batch, Trace, own_step, twin_step
+from scratch_dl.verification.trace import Batch, Trace, own_step, training_step, twin_step
 
 _FAR = 1e-3
 """Where even PyTorch's float32 is farther from its float64, the two trainings are no longer compared."""
@@ -39,7 +39,7 @@ class Pair:
         self.before: dict[str, Tensor] = {}
 
     def step(self, loss: Module, batch: Batch) -> Trace:
-        """One step of both; the own one's trace.
+        """One step of both, the own one as a training does it; its trace.
 
         Raises:
             BrokenPassError: if a module or the optimizer raises.
@@ -47,7 +47,7 @@ class Pair:
         with naming("contract"):
             self.optimizer.zero_grad()
         self.before = {name: value.clone() for name, value in self.own_values().items()}
-        own = own_step(self.network, loss, batch, clear=False)
+        own = training_step(self.network, loss, batch, clear=False)
         twin_step(self.twin, loss, batch)
         for name, value in self.shadow.items():
             value.copy_(self.before[name])
@@ -67,8 +67,10 @@ class Pair:
         network = copied(self.network)
         for name, parameter in network.named_parameters():
             parameter.value = self.before[name]
-        if place := blame(network, loss, batch, own):
+        if place := blame(network, loss, batch, watched := own_step(network, loss, batch)):
             return place
+        if not relative_error(flat(own.grads.values()), flat(watched.grads.values())) <= ORACLE[self.dtype]:
+            return f"{NETWORK}: each module's gradients are right, those of several computed in one are not"
         for name, value in self.own_values().items():
             # A step much longer than what is left of the parameter leaves its rounding there.
             before, after = self.before[name], self.shadow[name]

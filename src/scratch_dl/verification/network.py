@@ -22,7 +22,7 @@ from scratch_dl.verification.passes import (
 )
 from scratch_dl.verification.references import Twin
 from scratch_dl.verification.report import NETWORK, Finding
-from scratch_dl.verification.trace import Batch, Trace, own_step, twin_step
+from scratch_dl.verification.trace import Batch, Trace, own_step, training_step, twin_step
 
 EXACT = ORACLE[torch.float64]
 SLOPE_LIMIT = DIFFERENCES[torch.float64]
@@ -40,6 +40,7 @@ def check_composed(network: Module, loss: Module, batch: Batch, exact: torch.dty
         own = own_step(network, loss, batch)
     except BrokenPassError as error:
         return [Finding(NETWORK, error.direction, check, math.inf, EXACT, detail=str(error))]
+    in_one = _computed_in_one(network, loss, batch, own)
     try:
         truth, rounded = (twin_step(Twin(network, kind), loss, batch) for kind in (exact, torch.float32))
     except BrokenReferenceError as error:
@@ -67,7 +68,19 @@ def check_composed(network: Module, loss: Module, batch: Batch, exact: torch.dty
     for name, expected in truth.grads.items():
         direction = direction_of(name, network)
         findings.append(finding(direction, own.grads[name], expected, rounded.grads[name], f"of {name}"))
-    return findings
+    return [*findings, in_one]
+
+
+def _computed_in_one(network: Module, loss: Module, batch: Batch, own: Trace) -> Finding:
+    """A step as a training does it, beside the one that was watched module by module."""
+    dtype = batch.input.dtype
+    check = f"as in training, modules computed in one, {short(dtype)}"
+    try:
+        step = training_step(network, loss, batch)
+    except BrokenPassError as error:
+        return Finding(NETWORK, error.direction, check, math.inf, ORACLE[dtype], detail=str(error))
+    got, expected = (flat([some.outputs[""], *some.grads.values()]) for some in (step, own))
+    return compare(NETWORK, "contract", check, got, expected, ORACLE[dtype])
 
 
 def check_slope(network: Module, loss: Module, batch: Batch, generator: Generator) -> list[Finding]:

@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from scratch_dl.nn import Module
+from scratch_dl.nn import Module, parameter_gradients
 from scratch_dl.seeding import seeded
 from scratch_dl.verification.passes import naming
 from scratch_dl.verification.references import Twin, gradients, leaves, reference_for
@@ -30,7 +31,8 @@ class Batch:
 class Trace:
     """What passed through each module in one step of a network, by dotted name; "" is the network.
 
-    `grads` are the parameters' gradients, by the parameters' names. Of a twin there are the network's own entries only.
+    `grads` are the parameters' gradients, by the parameters' names. Of a twin, and of a step that was not watched,
+    there are the network's own entries only.
     """
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
@@ -49,16 +51,35 @@ def own_step(network: Module, loss: Module, batch: Batch, clear: bool = True) ->
     """
     trace = Trace()
     with torch.no_grad(), _watched(network, trace):
-        if clear:
-            with naming("contract"):
-                network.zero_grad()
-        with naming("forward"):
-            output = network.forward(batch.input.clone())
-            trace.loss = float(loss.forward(output, batch.target.clone()))
-        with naming("grad_input"):
-            network.backward(loss.backward())
-        trace.grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+        _step(network, loss, batch, trace, network.backward, clear)
     return trace
+
+
+def training_step(network: Module, loss: Module, batch: Batch, clear: bool = True) -> Trace:
+    """The same as a training does it: modules may be computed in one, and there is no gradient of the input.
+
+    Raises:
+        BrokenPassError: if a module raises.
+    """
+    trace = Trace()
+    with torch.no_grad():
+        _step(network, loss, batch, trace, partial(parameter_gradients, network), clear)
+    return trace
+
+
+def _step(
+    network: Module, loss: Module, batch: Batch, trace: Trace, backward: Callable[[Tensor], Tensor], clear: bool
+) -> None:
+    if clear:
+        with naming("contract"):
+            network.zero_grad()
+    with naming("forward"):
+        output = network.forward(batch.input.clone())
+        trace.outputs[""] = output.detach()
+        trace.loss = float(loss.forward(output, batch.target.clone()))
+    with naming("grad_input"):
+        backward(loss.backward())
+    trace.grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 
 
 def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:

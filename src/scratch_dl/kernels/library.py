@@ -1,0 +1,109 @@
+"""The C++ library: where it is, which instructions it uses, and its functions."""
+
+import ctypes
+import os
+import re
+from ctypes import c_double, c_int, c_int64, c_void_p
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DTYPES = {torch.float32: "f32", torch.float64: "f64"}
+VECTOR_BYTES = {"avx512": 64, "avx2": 32, "portable": 16}
+
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "gather": (c_int, (*[c_void_p] * 6, c_int, c_void_p, c_int)),
+    "correlate": (c_int, (*[c_void_p] * 6, c_int)),
+    "channel_sums": (None, (c_void_p, c_int64, c_int64, c_void_p, c_int)),
+    "relu": (None, (c_void_p, c_void_p, c_int64, c_int)),
+    "relu_grad": (None, (c_void_p, c_void_p, c_void_p, c_int64, c_int)),
+    "sigmoid": (None, (c_void_p, c_void_p, c_int64, c_int)),
+    "sigmoid_grad": (None, (c_void_p, c_void_p, c_void_p, c_int64, c_int)),
+    "mse": (c_double, (c_void_p, c_void_p, c_void_p, *[c_int64] * 4, c_double, c_void_p, c_int)),
+    "sgd": (None, (c_int64, *[c_void_p] * 4, c_double, c_double, c_int, c_int)),
+    "adam": (None, (c_int64, *[c_void_p] * 5, *[c_double] * 5, c_int)),
+}
+
+
+class Library:
+    """The functions, by name and type of number.
+
+    Attributes:
+        offered: the instruction sets that it has for this processor, the widest first.
+        instructions: the one in use.
+        vector_bytes: the length of its vectors.
+        functions: by dtype, the functions by name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _share_openmp()
+        # RTLD_NOW: what is missing is found out here, not in the midst of a training.
+        self._loaded = ctypes.CDLL(str(path), mode=2)
+        self._loaded.scratch_dl_offers.restype = ctypes.c_char_p
+        self._loaded.scratch_dl_offers.argtypes = (ctypes.c_char_p,)
+        self._loaded.scratch_dl_choose.restype = None
+        self._loaded.scratch_dl_choose.argtypes = (ctypes.c_char_p,)
+        self._loaded.scratch_dl_peak.restype = c_double
+        self._loaded.scratch_dl_peak.argtypes = (c_int64, c_int)
+        self.functions = {dtype: _Functions(self._loaded, suffix) for dtype, suffix in DTYPES.items()}
+        self.offered = tuple(name for name in VECTOR_BYTES if self._loaded.scratch_dl_offers(name.encode()))
+        self.choose(self.offered[0])
+
+    def choose(self, instructions: str) -> None:
+        """Use one of the `offered` instruction sets from now on."""
+        self._loaded.scratch_dl_choose(instructions.encode())
+        self.instructions = instructions
+        self.vector_bytes = VECTOR_BYTES[instructions]
+
+    def peak_gflops(self, threads: int) -> float:
+        """Billions of additions and multiplications a second of so many threads that do nothing else; float32."""
+        import time
+
+        best = 0.0
+        for _ in range(5):
+            start = time.perf_counter()
+            operations = self._loaded.scratch_dl_peak(4_000_000, threads)
+            best = max(best, operations / (time.perf_counter() - start) / 1e9)
+        return best
+
+
+class _Functions:
+    """The library's functions for one type of number, as attributes."""
+
+    def __init__(self, loaded: ctypes.CDLL, suffix: str) -> None:
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = loaded[f"scratch_dl_{name}_{suffix}"]
+            function.restype, function.argtypes = result, arguments
+            setattr(self, name, function)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+@cache
+def load() -> Library | str:
+    """The library, or why there is none; SCRATCH_DL_NATIVE names another file than the one that was installed."""
+    named = os.environ.get("SCRATCH_DL_NATIVE")
+    beside = [Path(__file__).with_name(f"_native{suffix}") for suffix in EXTENSION_SUFFIXES]
+    for path in [Path(named)] if named else beside:
+        if path.exists():
+            try:
+                return Library(path)
+            except (OSError, AttributeError) as error:
+                return f"{path.name} cannot be loaded: {error}"
+    return "it was not built, which takes a C++17 compiler when scratch_dl is installed"
+
+
+def _share_openmp() -> None:
+    """Let the library use the threads of torch's OpenMP: those of a second one would wait for the same cores."""
+    maps = Path("/proc/self/maps")
+    names = re.findall(r"\S*/lib(?:gomp|iomp5|omp)\S*\.so\S*", maps.read_text()) if maps.exists() else []
+    for name in dict.fromkeys([*names, "libgomp.so.1"]):
+        try:
+            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        return
