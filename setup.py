@@ -42,7 +42,8 @@ class BuildNative(build_ext):
         jobs = [("variant.cpp", folder / name, flags) for name, flags in VARIANTS.items()]
         jobs.append(("library.cpp", folder, ["-DSCRATCH_DL_X86"] if X86 else []))
         with ThreadPoolExecutor() as pool:
-            objects = sum(pool.map(lambda job: self._compiled(*job[:2], [*COMMON, *job[2], *sanitize]), jobs), [])
+            compiled = pool.map(lambda job: self._compiled(*job[:2], [*COMMON, *job[2], *sanitize]), jobs)
+            objects = [path for paths in compiled for path in paths]
         # Not linked with OpenMP: it is to use the threads of the one that torch has loaded.
         path = Path(self.get_ext_fullpath(ext.name))
         path.parent.mkdir(parents=True, exist_ok=True)

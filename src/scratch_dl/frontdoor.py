@@ -3,9 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -13,9 +14,13 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from scratch_dl import __version__, provenance
 from scratch_dl.checks import nearest
-from scratch_dl.config import CONF, build
+from scratch_dl.config import CONF, build, flat, plain
 from scratch_dl.targets import ConfigError
+
+if TYPE_CHECKING:
+    from scratch_dl import tracking
 
 USAGE, FAILURE = 2, 1
 _NO_GROUP = "Config group override must be"  # Hydra says this with a plain ValueError
@@ -37,6 +42,26 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             return compose(name, overrides=list(overrides), return_hydra_config=True)
     finally:
         GlobalHydra.instance().hydra = before
+
+
+@contextmanager
+def recording(config: DictConfig, folder: Path, name: str) -> Iterator["tracking.Run"]:
+    """An MLflow run, which ends with the block; its settings are those of the command."""
+    from scratch_dl import tracking
+
+    where = plain(config)["tracking"]
+    store = tracking.open_store(where["dir"], where["uri"])
+    tags = {**where["tags"], "command": provenance.command_line(), "version": __version__}
+    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, tags)
+    status = "FAILED"
+    try:
+        run.params(flat(plain(config)))
+        yield run
+        status = "FINISHED"
+    finally:
+        sent = run.finish(status)
+    unsent = "" if sent else "; MLflow has not got everything"
+    print(f"recorded  {run.run_id} (experiment {where['experiment']}){unsent}")
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

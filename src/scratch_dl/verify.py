@@ -6,8 +6,7 @@ the paper's tables (`suite=tables`). Exit status 1 if anything fails.
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl import __version__, frontdoor, provenance
+from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer
-from scratch_dl.config import CONF, Setup, build, flat, plain
+from scratch_dl.config import CONF, Setup, build, plain
 from scratch_dl.targets import ConfigError, check_keys, find_target, naming
 
 if TYPE_CHECKING:
@@ -56,11 +55,16 @@ def command(config: DictConfig) -> None:
 
 
 def _verify(config: DictConfig, folder: Path) -> bool:
+    from scratch_dl import kernels
+
     settings = _settings(config)
     measure = {"network": _network, "module": _one_module, "tables": _tables}[settings["suite"]]
+    with naming("", plain(config)):
+        kernels.use(plain(config)["backend"])
     if not _recorded(settings):
         return measure(config, settings, None)
-    with _run(config, folder, str(settings["module"] or settings["suite"])) as run:
+    with frontdoor.recording(config, folder, str(settings["module"] or settings["suite"])) as run:
+        run.tags({"kernels": kernels.used()})
         return measure(config, settings, run)
 
 
@@ -108,26 +112,6 @@ def _tables(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run 
     if run is not None:
         measured.record(run)
     return measured.passed
-
-
-@contextmanager
-def _run(config: DictConfig, folder: Path, name: str) -> Iterator["tracking.Run"]:
-    """An MLflow run, which ends with the block; its settings are those of the command."""
-    from scratch_dl import tracking
-
-    where = plain(config)["tracking"]
-    store = tracking.open_store(where["dir"], where["uri"])
-    tags = {**where["tags"], "command": provenance.command_line(), "version": __version__}
-    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, tags)
-    status = "FAILED"
-    try:
-        run.params(flat(plain(config)))
-        yield run
-        status = "FINISHED"
-    finally:
-        sent = run.finish(status)
-    unsent = "" if sent else "; MLflow has not got everything"
-    print(f"recorded  {run.run_id} (experiment {where['experiment']}){unsent}")
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from scratch_dl import nn
+from scratch_dl import interleave, nn
 from scratch_dl.tracking.names import check_name
 from scratch_dl.verification import subjects, tables, timing
 
@@ -215,7 +215,7 @@ def test_progress_counts_runs_and_rounds():
 def test_times_are_per_call_and_the_ratio_is_of_pairs(monkeypatch):
     """Of a clock that a call of ours moves by 6 us and one of PyTorch's by 2; the warm-up's values are left out."""
     clock = [0]
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: clock[0])
+    monkeypatch.setattr(interleave.time, "perf_counter_ns", lambda: clock[0])
     modes = []
 
     def call(microseconds):
@@ -228,9 +228,9 @@ def test_times_are_per_call_and_the_ratio_is_of_pairs(monkeypatch):
 
     contest = timing.Contest(subjects.SUBJECTS[0], "full", call(6), call(2))
     (measured,) = timing.compete([contest], rounds=4, calls=5)
-    assert measured.ours == timing.Quartiles(6, 6, 6)
-    assert measured.pytorch == timing.Quartiles(2, 2, 2)
-    assert measured.ratio == timing.Quartiles(3, 3, 3)
+    assert measured.ours == interleave.Quartiles(6, 6, 6)
+    assert measured.pytorch == interleave.Quartiles(2, 2, 2)
+    assert measured.ratio == interleave.Quartiles(3, 3, 3)
     assert measured.paper_us is None
     assert set(modes) == {(6, False), (2, True)}
     assert [mode[0] for mode in modes[::5]] == [2, 6, 6, 2, 2, 6, 6, 2, 2, 6, 6, 2]
@@ -238,8 +238,8 @@ def test_times_are_per_call_and_the_ratio_is_of_pairs(monkeypatch):
 
 def test_quartiles_lie_between_neighbours():
     """Linear, as numpy's default; of one value all three are it."""
-    assert timing.Quartiles.of([4, 1, 3, 2]) == timing.Quartiles(1.75, 2.5, 3.25)
-    assert timing.Quartiles.of([5]) == timing.Quartiles(5, 5, 5)
+    assert interleave.Quartiles.of([4, 1, 3, 2]) == interleave.Quartiles(1.75, 2.5, 3.25)
+    assert interleave.Quartiles.of([5]) == interleave.Quartiles(5, 5, 5)
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 from torch import Generator, Tensor
 
 from scratch_dl import nn
 from scratch_dl.checks import integer
+from scratch_dl.interleave import Progress
+from scratch_dl.text_table import TextTable
 from scratch_dl.verification.bands import limit_of
 from scratch_dl.verification.equations import NOTES, Slip, sigmoid_gradient_at_upstream, slips
 from scratch_dl.verification.subjects import SUBJECTS, Figure, Subject
-from scratch_dl.verification.timing import Progress, Spread, Timing, compete, contests
+from scratch_dl.verification.timing import Spread, Timing, compete, contests
 
 if TYPE_CHECKING:
     from scratch_dl.tracking import Run
@@ -150,7 +150,7 @@ class Tables:
         run.text(self.markdown(), "verification/tables.md")
         run.text(json.dumps(self.to_json(), indent=1), "verification/tables.json")
 
-    def _grids(self) -> "list[_Grid]":
+    def _grids(self) -> list[TextTable]:
         cells = ("module", "", "|\u0394|\npaper", "|\u0394|\nours", "error\nours", "error\nPyTorch")
         times = ("module", "\u00b5s, paper\nours", "\u00b5s, paper\nPyTorch", "\u00b5s\nours", "\u00b5s\nPyTorch",
                  "ours / PyTorch\n(quartiles)")  # fmt: skip
@@ -160,13 +160,13 @@ class Tables:
         first, second = ([_cell_row(cell) for cell in self.cells if cell.table == table] for table in ("I", "II"))
         forward, full = ([row.row() for row in self.timings if row.part == part] for part in ("forward", "full"))
         return [
-            _Grid("Table I: forward", runs, 2, cells, first),
-            _Grid("Table II: backward", runs, 2, cells, second),
-            _Grid("Table III: time per forward", clock, 1, times, forward),
-            _Grid("Time per forward and backward, not in the paper", clock, 1, (times[0], *times[3:]),
-                  [(row[0], *row[3:]) for row in full]),
-            _Grid("Printed equations", "error: relative, against float64; of (4) and (5) the share of wrong sizes", 3,
-                  slips, [slip.row() for slip in self.slips]),
+            TextTable("Table I: forward", runs, 2, cells, first),
+            TextTable("Table II: backward", runs, 2, cells, second),
+            TextTable("Table III: time per forward", clock, 1, times, forward),
+            TextTable("Time per forward and backward, not in the paper", clock, 1, (times[0], *times[3:]),
+                      [(row[0], *row[3:]) for row in full]),
+            TextTable("Printed equations", "error: relative, against float64; of (4) and (5) the share of wrong sizes",
+                      3, slips, [slip.row() for slip in self.slips]),
         ]  # fmt: skip
 
 
@@ -254,32 +254,8 @@ def _cell(subject: Subject, quantity: str, values: Sequence[tuple[float, ...]]) 
     )
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A table of texts, for a terminal or for Markdown; the first `texts` columns stand at the left."""
-
-    title: str
-    legend: str
-    texts: int
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-    def markdown(self) -> str:
-        rule = ["---" if place < self.texts else "---:" for place in range(len(self.head))]
-        lines = [[text.replace("\n", " ").replace("|", "\\|") for text in row] for row in (self.head, rule, *self.rows)]
-        return "\n".join([f"**{self.title}** ({self.legend})", "", *(f"| {' | '.join(line)} |" for line in lines)])
-
-    def rich(self) -> Group:
-        table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-        for place, name in enumerate(self.head):
-            table.add_column(Text(name), justify="left" if place < self.texts else "right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        return Group(Text(self.title, style="bold"), Text(self.legend), table, Text())
-
-
-_NOTES = _Grid("Slips without a figure", "in the paper's order", 3, ("where", "printed", "meant"),
-               [dataclasses.astuple(note) for note in NOTES])  # fmt: skip
+_NOTES = TextTable("Slips without a figure", "in the paper's order", 3, ("where", "printed", "meant"),
+                   [dataclasses.astuple(note) for note in NOTES])  # fmt: skip
 
 
 def _cell_row(cell: Cell) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 Both are timed in one process, turn by turn, so that both meet the same disturbances.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,13 +11,8 @@ import torch
 from torch import Generator
 
 from scratch_dl import nn
-from scratch_dl.checks import integer
+from scratch_dl.interleave import Progress, Quartiles, Side, interleave
 from scratch_dl.verification.subjects import SHAPE, Figure, Subject
-
-_WARM_UP_ROUNDS = 2
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
 
 
 class Spread(NamedTuple):
@@ -33,21 +27,6 @@ class Spread(NamedTuple):
         """Of at least one value; the deviation of one alone is 0."""
         numbers = torch.tensor(values, dtype=torch.float64)
         return cls(float(numbers.mean()), float(numbers.std()) if len(values) > 1 else 0.0, float(numbers.max()))
-
-
-@dataclass(frozen=True)
-class Quartiles:
-    """The middle half of some numbers."""
-
-    low: float
-    median: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Quartiles":
-        """First, second and third quartile, linear between neighbours; `values` must not be empty."""
-        marks = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-        return cls(*torch.tensor(values, dtype=torch.float64).quantile(marks).tolist())
 
 
 @dataclass(frozen=True)
@@ -139,34 +118,12 @@ def compete(
     Raises:
         ValueError: if `rounds` or `calls` is below 1.
     """
-    integer("rounds", rounds, minimum=1)
-    integer("calls", calls, minimum=1)
-    ours: list[list[float]] = [[] for _ in contests]
-    pytorch: list[list[float]] = [[] for _ in contests]
-    for turn in range(_WARM_UP_ROUNDS + rounds):
-        for contest, mine, theirs in zip(contests, ours, pytorch, strict=True):
-            sides = [(mine, contest.ours, torch.no_grad), (theirs, contest.pytorch, torch.enable_grad)]
-            # Whoever comes second finds the input in the processor's cache.
-            for values, call, mode in sides if turn % 2 else reversed(sides):
-                with mode():
-                    values.append(_microseconds(call, calls))
-        if progress and turn >= _WARM_UP_ROUNDS:
-            progress("timing", turn + 1 - _WARM_UP_ROUNDS, rounds)
-    return tuple(
-        _timing(contest, mine[_WARM_UP_ROUNDS:], theirs[_WARM_UP_ROUNDS:])
-        for contest, mine, theirs in zip(contests, ours, pytorch, strict=True)
-    )
-
-
-def _microseconds(call: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter_ns() - start) / (1e3 * calls)
+    groups = [(Side(contest.ours), Side(contest.pytorch, torch.enable_grad)) for contest in contests]
+    measured = interleave(groups, rounds, calls, progress)
+    return tuple(_timing(contest, *sides) for contest, sides in zip(contests, measured, strict=True))
 
 
 def _timing(contest: Contest, ours: Sequence[float], pytorch: Sequence[float]) -> Timing:
-    ratios = [mine / theirs for mine, theirs in zip(ours, pytorch, strict=True)]
-    subject, spreads = contest.subject, (Quartiles.of(values) for values in (ours, pytorch, ratios))
+    subject, ratio = contest.subject, Quartiles.of_ratio(ours, pytorch)
     paper_us = subject.paper_us if contest.part == "forward" else None
-    return Timing(subject.name, subject.label, contest.part, paper_us, *spreads)
+    return Timing(subject.name, subject.label, contest.part, paper_us, Quartiles.of(ours), Quartiles.of(pytorch), ratio)

@@ -1,0 +1,105 @@
+"""`python -m scratch_dl.bench [key=value ...]`: how fast is it beside PyTorch?
+
+Own modules and networks and PyTorch's, in turn in one process; prints tables, records an MLflow run. Exit status 0 also
+where a goal is not reached: to measure is not to pass.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from scratch_dl import frontdoor
+from scratch_dl.checks import boolean, choice, integer, text
+from scratch_dl.config import CONF, Tracking, plain
+from scratch_dl.targets import ConfigError, naming
+
+PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")
+
+
+class FrontDoor(Callback):
+    """Refuses a configuration before its folder is made."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the settings; exits on an error."""
+        try:
+            _settings(config)
+        except Exception as error:
+            frontdoor.exit_with(error, "bench")
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="bench")
+def command(config: DictConfig) -> None:
+    """Measure, print, record."""
+    try:
+        _bench(config, Path(HydraConfig.get().runtime.output_dir))
+    except Exception as error:
+        frontdoor.exit_with(error, "bench")
+
+
+def _bench(config: DictConfig, folder: Path) -> None:
+    settings = _settings(config)
+    from rich.console import Console
+    from rich.text import Text
+
+    from scratch_dl.benchmarks import suite
+
+    output, console = settings.pop("output"), Console(highlight=False)
+    with frontdoor.recording(config, folder, "smoke" if settings["smoke"] else "bench") as run:
+        results = suite.measure(**settings, console=console)
+        console.print(results.summary.rich(), Text(results.headline))
+        results.record(run)
+        if output is not None:
+            results.write(Path(output).expanduser())
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """The settings but those of tracking, checked.
+
+    Raises:
+        ConfigError: if one cannot be used.
+    """
+    from scratch_dl import kernels
+
+    settings = plain(config)
+    tracking = settings.pop("tracking")
+    with naming("tracking", tracking):
+        Tracking(**tracking)
+    with naming("", settings):
+        parts = _listed("parts", settings["parts"], PARTS)
+        for part in parts:
+            choice("parts", part, PARTS)
+        for count in _listed("threads", settings["threads"], ("1", "null")):
+            if count is not None:
+                integer("threads", count, minimum=1)
+        integer("rounds", settings["rounds"], minimum=1)
+        integer("seed", settings["seed"], minimum=0)
+        kernels.check(settings["backend"])
+        boolean("smoke", settings["smoke"])
+        if settings["output"] is not None:
+            text("output", settings["output"])
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"parts must be different from one another, but got {parts}")
+    return settings
+
+
+def _listed(name: str, value: Any, example: tuple[str, ...]) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError(f"{name} must be a list such as '{name}=[{','.join(example)}]', but got {value!r}")
+    return value
+
+
+def main() -> None:
+    """Entry point of the command."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        frontdoor.exit_with(ConfigError("bench takes one configuration at a time, but got -m"), "bench")
+    sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
+    frontdoor.run_command(command, "bench")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""The hand-written modules and networks beside PyTorch's, in turn in one process; one file a part.
+
+suite.py       settings, the parts, and what they found together
+outcome.py     what one part found: figures, their goals, a table
+goals.py       every goal
+twins.py       the same network of torch.nn, with the same weights
+"""

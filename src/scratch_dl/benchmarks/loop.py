@@ -1,0 +1,153 @@
+"""The default training: how much of its time is the network's arithmetic, and how long its command takes to start."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+from torch import Tensor
+
+from scratch_dl import nn, training
+from scratch_dl.benchmarks.outcome import Outcome, told
+from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.config import build
+from scratch_dl.frontdoor import compose_config
+from scratch_dl.interleave import Quartiles
+from scratch_dl.models import Denoiser
+from scratch_dl.optim import clip_grad_norm
+from scratch_dl.text_table import TextTable
+
+_SMOKE = ("data.crops_per_epoch=16", "data.crop_size=8", "data.validation_crops=2", "model.channels=[2,2,2]")
+_TIMEOUT_S = 120.0
+
+
+class Stopwatch:
+    """Seconds within the functions it watches, which do not call one another."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def watch(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, its time added up."""
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return watched
+
+
+class Watched:
+    """Stands in a module's place; its call is watched, and its backward, from outside, so that it runs as ever."""
+
+    def __init__(self, module: nn.Module, watch: Stopwatch) -> None:
+        self.module = module
+        self._call, self.backward = watch.watch(module), watch.watch(module.backward)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The module's output."""
+        return self._call(*inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the module's."""
+        return getattr(self.module, name)
+
+
+def gradients(network: Watched, grad_output: Tensor) -> Tensor:
+    """What a training calls for its backward, of the module itself: it leaves out what no training needs."""
+    return nn.parameter_gradients(network.module, grad_output)
+
+
+class Silent:
+    """A record and an observer that keep nothing but when the first step began and the last one ended."""
+
+    def __init__(self) -> None:
+        self.first = self.last = 0.0
+
+    def metric(self, key: str, value: float, step: int) -> None:
+        """Nothing is kept."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Nothing is kept."""
+
+    def sync(self) -> bool:
+        """Whether all is sent, of which there is nothing."""
+        return True
+
+    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (an observer's arguments)
+        """A step is done."""
+        self.last = time.perf_counter()
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:  # noqa: ARG002
+        """A validation is done: the first one before the first step."""
+        if not epoch:
+            self.first = time.perf_counter()
+
+
+def measure(settings: Settings) -> Outcome:
+    """One epoch of the default training, and `train --help` a few times."""
+    shares = train(settings)
+    times = [start_s() for _ in range(1 if settings.smoke else 5)]
+    start = Quartiles.of(times)
+    figures = {**{f"loop/{name}": value for name, value in shares.items()}, "loop/help_s": start.median}
+    rows = [
+        ("arithmetic, of the time from first to last step", f"{shares['arithmetic_share']:.1%}",
+         told("loop/arithmetic_share", shares["arithmetic_share"])),
+        ("the same, with the epoch's validation and checkpoint", f"{shares['arithmetic_share_of_epoch']:.1%}", ""),
+        ("a step", f"{shares['step_ms']:.2f} ms", ""),
+        (f"python -m scratch_dl.train --help, of {len(times)}", f"{start.median:.2f} s",
+         told("loop/help_s", start.median)),
+    ]  # fmt: skip
+    legend = f"one epoch, {shares['steps']:.0f} steps; forward, loss, backward and optimizer; nothing is recorded"
+    table = TextTable("Default training", legend, 1, ("", "", "goal"), rows)
+    return Outcome("loop", settings.threads, figures, table, [{**shares, "help_s": times}])
+
+
+def train(settings: Settings) -> dict[str, float]:
+    """Train one epoch; shares of the network's arithmetic (zero_grad and update included) in it.
+
+    All is called as ever, but through a stopwatch.
+    """
+    overrides = [f"seed={settings.seed}", "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
+    setup, watch, silent = build(compose_config("train", overrides)), Stopwatch(), Silent()
+    setup.data.describe()  # as a session does: the pictures are read before the first step
+    setup.network = cast(Denoiser, Watched(setup.network, watch))
+    for name in ("zero_grad", "step"):
+        setattr(setup.optimizer, name, watch.watch(getattr(setup.optimizer, name)))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(training, "parameter_gradients", watch.watch(gradients)),
+        mock.patch.object(training, "clip_grad_norm", watch.watch(clip_grad_norm)),
+    ):
+        run = training.Training(setup, Path(folder), silent, silent, 0.0, lambda *_: None)
+        run.loss = cast(nn.MSELoss, Watched(run.loss, watch))
+        steps = run.fit().step
+        whole = time.perf_counter() - silent.first
+    between = silent.last - silent.first
+    return {
+        "arithmetic_share": watch.seconds / between,
+        "arithmetic_share_of_epoch": watch.seconds / whole,
+        "step_ms": 1e3 * between / steps,
+        "steps": steps,
+    }
+
+
+def start_s() -> float:
+    """Seconds that `python -m scratch_dl.train --help` takes in a process of its own.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "scratch_dl.train", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    if done.returncode:
+        raise RuntimeError(f"python -m scratch_dl.train --help failed with {done.returncode}: {done.stderr[-200:]!r}")
+    return time.perf_counter() - start

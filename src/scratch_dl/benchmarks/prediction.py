@@ -1,0 +1,43 @@
+"""Megapixels a second of `network.predict`, beside the twin under `torch.inference_mode`."""
+
+import statistics
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from scratch_dl.benchmarks.cases import DEFAULT, UNET
+from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
+from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.twins import check_equal, last, twin
+from scratch_dl.interleave import Quartiles, Side, interleave
+
+
+def measure(settings: Settings) -> Outcome:
+    """Time a large image and a batch of crops, with the default network and the U-Net."""
+    generator = settings.generator()
+    found = []
+    sizes = [("image", 1, (16, 16)), ("crops", 2, (8, 8))] if settings.smoke else [
+        ("image", 1, (512, 512)), ("crops", 64, (32, 32)),
+    ]  # fmt: skip
+    for model in (DEFAULT, UNET):
+        for kind, batch, size in sizes:
+            case = replace(model, batch=batch, size=size)
+            network, images = case.build(generator), case.images(generator)
+            models = {"eager": (twin(network), images)}
+            models["eager last"] = last(twin(network)), images.contiguous(memory_format=torch.channels_last)
+            sides = [Side(partial(network.predict, images))]
+            sides += [Side(partial(made, given), torch.inference_mode) for made, given in models.values()]
+            label = f"{model.name}, {batch} x {size[0]}x{size[1]}"
+            with torch.no_grad():
+                for name, (made, given) in models.items():
+                    check_equal(f"{label}, {name}", (network.predict(images), []), (made(given), []))
+            ((mine, *rivals),) = interleave([sides], settings.rounds, 1)
+            name, times = min(zip(models, rivals, strict=True), key=lambda pair: statistics.median(pair[1]))
+            own, theirs = (
+                Quartiles.of([batch * size[0] * size[1] / time for time in values]) for values in (mine, times)
+            )
+            ratio = Quartiles.of_ratio(mine, times)
+            found.append(Comparison(f"prediction/{model.name}_{kind}", label, name, own, theirs, ratio))
+    legend = f"{settings.rounds} rounds; PyTorch: the faster of NCHW and channels_last; the ratio is of times"
+    return compared("prediction", "Prediction", legend, "MP/s", settings.threads, found, ratio="time, own / PyTorch")

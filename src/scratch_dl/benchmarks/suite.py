@@ -1,0 +1,147 @@
+"""The parts, at each number of threads, and what they found together."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console, Group
+from rich.text import Text
+
+from scratch_dl import kernels, provenance
+from scratch_dl.benchmarks import figure, flops, loop, memory, modules, prediction, scaling, steps
+from scratch_dl.benchmarks.goals import GOALS, goal_of
+from scratch_dl.benchmarks.outcome import Outcome, number
+from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.text_table import TextTable
+
+if TYPE_CHECKING:
+    from scratch_dl.tracking import Run
+
+MEASURES: dict[str, Callable[[Settings], Outcome]] = {
+    "modules": modules.measure,
+    "steps": steps.measure,
+    "flops": flops.measure,
+    "memory": memory.measure,
+    "scaling": scaling.measure,
+    "prediction": prediction.measure,
+    "loop": loop.measure,
+}
+_ONCE = ("memory", "scaling", "loop")  # with the last number of threads alone
+JSON, FIGURE, MARKDOWN = "bench.json", "bench.png", "bench.md"
+
+
+@dataclass
+class Results:
+    """What was found, where and with what."""
+
+    machine: dict[str, Any]
+    outcomes: list[Outcome] = field(default_factory=list)
+    elapsed_s: float = 0.0
+
+    def goals(self) -> list[dict[str, Any]]:
+        """Every figure that has a goal, with its number of threads."""
+        return [{**goal, "threads": outcome.threads} for outcome in self.outcomes for goal in outcome.goals()]
+
+    @property
+    def verdict(self) -> str:
+        """How many of the figures that have a goal reach it."""
+        reached = [goal["reached"] for goal in self.goals()]
+        return f"{sum(reached)} of {len(reached)} figures reach their goal"
+
+    @property
+    def summary(self) -> TextTable:
+        """A row a goal: how many figures reach it, and the one farthest from it with its threads."""
+        rows = []
+        for goal in GOALS:
+            found = [one for one in self.goals() if goal_of(one["figure"]) is goal]
+            if found:
+                worst = (max if goal.sign.startswith("<") else min)(found, key=lambda one: float(one["value"]))
+                reached = f"{sum(one['reached'] for one in found)} of {len(found)}"
+                rule, threads = f"{goal.sign} {goal.bound:.2f}", str(worst["threads"])
+                rows.append((goal.pattern, rule, reached, number(worst["value"]), threads))
+        return TextTable("Goals", self.verdict, 1, ("figure", "goal", "reached", "worst", "threads"), rows)
+
+    def metrics(self) -> dict[str, float]:
+        """Names for MLflow: bench/<threads>_threads/<figure>."""
+        return {
+            f"bench/{outcome.threads}_threads/{name}": value
+            for outcome in self.outcomes
+            for name, value in outcome.figures.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as numbers, texts, lists and dicts."""
+        return {"machine": self.machine, "elapsed_s": round(self.elapsed_s, 1), "goals": self.goals(),
+                "outcomes": [outcome.to_json() for outcome in self.outcomes]}  # fmt: skip
+
+    def markdown(self) -> str:
+        """Machine, tables and verdict as GitHub's Markdown."""
+        parts = [f"{self.headline}:"]
+        for outcome in self.outcomes:
+            parts += [outcome.titled.markdown(), *outcome.notes]
+        return "\n\n".join([*parts, self.summary.markdown()]) + "\n"
+
+    @property
+    def headline(self) -> str:
+        """The machine and the kernels, in a sentence without its end."""
+        machine = self.machine
+        return (
+            f"On {machine['cpu']}, {machine['usable_cores']} cores, torch {machine['torch']}, kernels: "
+            f"{machine['backend']}, in {self.elapsed_s / 60:.1f} minutes"
+        )
+
+    def write(self, folder: Path) -> None:
+        """The JSON file and the picture, into a folder, which is made if missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON).write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        figure.draw(self.outcomes).savefig(folder / FIGURE)
+
+    def record(self, run: "Run") -> None:
+        """Put everything into an MLflow run: metrics, machine, tables, JSON and picture."""
+        run.params({f"machine.{name}": value for name, value in self.machine.items()})
+        run.metrics(self.metrics(), 0)
+        run.tags({"goals": self.verdict})
+        run.text(json.dumps(self.to_json(), indent=1), JSON)
+        run.text(self.markdown(), MARKDOWN)
+        run.figure(figure.draw(self.outcomes), FIGURE)
+
+
+def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads: Sequence[int | None],
+            smoke: bool, console: Console | None = None) -> Results:  # fmt: skip
+    """Measure `parts` at each of `threads` in turn; what is torch's number of threads before is so afterwards.
+
+    Args:
+        parts: names out of `MEASURES`.
+        rounds: values behind every median.
+        seed: of inputs, targets and weights.
+        backend: of the hand-written kernels; it stays chosen.
+        threads: None is torch's own choice.
+        smoke: tiny sizes and at most two rounds.
+        console: is shown each table when it is there.
+    """
+    start, before = time.perf_counter(), torch.get_num_threads()
+    kernels.use(backend)
+    results = Results(_machine(seed, rounds))
+    counts = list(dict.fromkeys(before if count is None else count for count in threads))
+    try:
+        for part in parts:
+            for count in counts[-1:] if part in _ONCE else counts:
+                torch.set_num_threads(count)
+                outcome = MEASURES[part](Settings(min(rounds, 2) if smoke else rounds, seed, backend, count, smoke))
+                results.outcomes.append(outcome)
+                if console is not None:
+                    console.print(Group(outcome.titled.rich(), *(Text(note) for note in outcome.notes)))
+    finally:
+        torch.set_num_threads(before)
+    results.elapsed_s = time.perf_counter() - start
+    return results
+
+
+def _machine(seed: int, rounds: int) -> dict[str, Any]:
+    environment = provenance.environment()
+    machine = {name: environment[name] for name in ("cpu", "cores", "usable_cores", "python", "platform")}
+    return {**machine, "torch": str(torch.__version__), "backend": kernels.used(), "seed": seed, "rounds": rounds}
