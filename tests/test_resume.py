@@ -3,7 +3,7 @@
 import pytest
 
 from scratch_dl import resume
-from scratch_dl.resume import expand
+from scratch_dl.train import expand
 
 
 def test_resume_makes_hydra_write_nothing_of_its_own():

@@ -19,19 +19,6 @@ IDLE = ("resume", "verification", "tracking.", "trainer.test")  # no reason to g
 FREE = ("resume", "verification", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
 
 
-def expand(arguments: Sequence[str]) -> list[str]:
-    """`resume=X` -> the overrides by which Hydra makes no new folder and writes nothing of its own."""
-    expanded: list[str] = []
-    for argument in arguments:
-        key, _, where = argument.partition("=")
-        if key in ("resume", "resume.run") and where not in ("", "null"):
-            quoted = where if where[:1] in "'\"" else f"'{where}'"
-            expanded += [f"resume.run={quoted}", "hydra.run.dir=.", "hydra.output_subdir=null"]
-        else:
-            expanded.append(argument)
-    return expanded
-
-
 def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     """Go on with the run `config.resume.run` (an id or a folder) under the settings it recorded.
 

@@ -33,8 +33,6 @@ def train(overrides: Sequence[str] = ()) -> "Result":
     Raises:
         ConfigError: if a setting cannot be used; others as in `scratch_dl.session.train_run`.
     """
-    from scratch_dl.resume import expand
-
     if isinstance(overrides, str):
         raise TypeError(f"overrides must be a list of texts, but got {overrides!r}")
     given = list(overrides)
@@ -81,10 +79,21 @@ def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":
     return result
 
 
+def expand(arguments: Sequence[str]) -> list[str]:
+    """`resume=X` -> the overrides by which Hydra makes no new folder and writes nothing of its own."""
+    expanded: list[str] = []
+    for argument in arguments:
+        key, _, where = argument.partition("=")
+        if key in ("resume", "resume.run") and where not in ("", "null"):
+            quoted = where if where[:1] in "'\"" else f"'{where}'"
+            expanded += [f"resume.run={quoted}", "hydra.run.dir=.", "hydra.output_subdir=null"]
+        else:
+            expanded.append(argument)
+    return expanded
+
+
 def main() -> None:
     """Entry point of the command."""
-    from scratch_dl.resume import expand
-
     sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
     frontdoor.run_command(command)
 

@@ -22,20 +22,23 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "relu_grad": (None, (c_void_p, c_void_p, c_void_p, c_int64, c_int)),
     "sigmoid": (None, (c_void_p, c_void_p, c_int64, c_int)),
     "sigmoid_grad": (None, (c_void_p, c_void_p, c_void_p, c_int64, c_int)),
-    "mse": (c_double, (c_void_p, c_void_p, c_void_p, *[c_int64] * 4, c_double, c_void_p, c_int)),
+    "squared_error": (None, (*[c_void_p] * 3, *[c_int64] * 4, c_double, c_double, c_void_p, c_void_p, c_int)),
     "sgd": (None, (c_int64, *[c_void_p] * 4, c_double, c_double, c_int, c_int)),
     "adam": (None, (c_int64, *[c_void_p] * 5, *[c_double] * 5, c_int)),
 }
 
 
+_vector_bytes = 16
+FUNCTIONS: dict[torch.dtype, "_Functions"] = {}
+"""The library's functions for each type of number, once it is loaded."""
+
+
 class Library:
-    """The functions, by name and type of number.
+    """The loaded library; its functions are in FUNCTIONS.
 
     Attributes:
         offered: the instruction sets that it has for this processor, the widest first.
         instructions: the one in use.
-        vector_bytes: the length of its vectors.
-        functions: by dtype, the functions by name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +51,8 @@ class Library:
         self._loaded.scratch_dl_choose.argtypes = (ctypes.c_char_p,)
         self._loaded.scratch_dl_peak.restype = c_double
         self._loaded.scratch_dl_peak.argtypes = (c_int64, c_int)
-        self.functions = {dtype: _Functions(self._loaded, suffix) for dtype, suffix in DTYPES.items()}
+        for dtype, suffix in DTYPES.items():
+            FUNCTIONS[dtype] = _Functions(self._loaded, suffix)
         self.offered = tuple(name for name in VECTOR_BYTES if self._loaded.scratch_dl_offers(name.encode()))
         self.choose(self.offered[0])
 
@@ -56,7 +60,8 @@ class Library:
         """Use one of the `offered` instruction sets from now on."""
         self._loaded.scratch_dl_choose(instructions.encode())
         self.instructions = instructions
-        self.vector_bytes = VECTOR_BYTES[instructions]
+        global _vector_bytes
+        _vector_bytes = VECTOR_BYTES[instructions]
 
     def peak_gflops(self, threads: int) -> float:
         """Billions of additions and multiplications a second of so many threads that do nothing else; float32."""
@@ -81,6 +86,11 @@ class _Functions:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
+
+
+def instruction_bytes() -> int:
+    """The length of a vector of the instruction set in use."""
+    return _vector_bytes
 
 
 @cache

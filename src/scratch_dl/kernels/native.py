@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from scratch_dl.checks import Pair
-from scratch_dl.kernels import plans, reference
-from scratch_dl.kernels.library import Library, load
+from scratch_dl.kernels import library, plans, reference
+from scratch_dl.kernels.library import FUNCTIONS
 from scratch_dl.kernels.plans import Plan
 from scratch_dl.kernels.reference import Geometry
 
@@ -60,7 +60,7 @@ def convolution_grad_bias(grad_output: Tensor) -> Tensor:
     dense = grad_output.contiguous(memory_format=torch.channels_last)
     n, o, h, w = dense.shape
     grad = dense.new_empty(o)
-    function = _library().functions[dense.dtype].channel_sums
+    function = FUNCTIONS[dense.dtype].channel_sums
     function(dense.data_ptr(), n * h * w, o, grad.data_ptr(), _threads(dense.numel()))
     return grad
 
@@ -121,7 +121,7 @@ def relu(input: Tensor) -> Tensor:
     """See `reference.relu`."""
     input, output = _dense(input)
     count = input.numel()
-    _library().functions[input.dtype].relu(input.data_ptr(), output.data_ptr(), count, torch.get_num_threads())
+    FUNCTIONS[input.dtype].relu(input.data_ptr(), output.data_ptr(), count, torch.get_num_threads())
     return output
 
 
@@ -134,7 +134,7 @@ def sigmoid(input: Tensor) -> Tensor:
     """See `reference.sigmoid`."""
     input, output = _dense(input)
     count = input.numel()
-    _library().functions[input.dtype].sigmoid(input.data_ptr(), output.data_ptr(), count, torch.get_num_threads())
+    FUNCTIONS[input.dtype].sigmoid(input.data_ptr(), output.data_ptr(), count, torch.get_num_threads())
     return output
 
 
@@ -143,10 +143,10 @@ def sigmoid_grad(output: Tensor, grad_output: Tensor) -> Tensor:
     return _elementwise_grad("sigmoid_grad", output, grad_output)
 
 
-def squared_error(input: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def squared_error(input: Tensor, target: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor]:
     """See `reference.squared_error`."""
     input, grad = _dense(input)
-    stride = grad.stride()
+    stride, loss = grad.stride(), torch.empty((), dtype=input.dtype)
     n, c, h, w = input.shape if input.ndim == 4 else (0, 0, 0, 0)
     if stride == (h * w * c, 1, w * c, c):
         where = plans.strides(target.stride())
@@ -154,13 +154,12 @@ def squared_error(input: Tensor, target: Tensor, scale: float) -> tuple[Tensor, 
         if target.stride() != stride:
             target = torch.empty_like(grad).copy_(target)
         n, c, h, w = 1, 1, 1, input.numel()
-        where = plans.strides((0, 0, w, 1))
-    function = _library().functions[input.dtype].mse
-    total = function(
-        input.data_ptr(), target.data_ptr(), addressof(where), n, c, h, w, scale, grad.data_ptr(),
-        torch.get_num_threads(),
+        where = plans.strides((0, 1, 0, 1))
+    FUNCTIONS[input.dtype].squared_error(
+        input.data_ptr(), target.data_ptr(), addressof(where), n, c, h, w, factor, scale, loss.data_ptr(),
+        grad.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
-    return input.new_tensor(total), grad
+    return loss, grad
 
 
 def sgd(
@@ -172,7 +171,7 @@ def sgd(
     if not _flat(tensors):
         return reference.sgd(values, grads, velocities, lr, momentum, nesterov)
     at = _pointers(velocities) if velocities is not None else None
-    _library().functions[values[0].dtype].sgd(
+    FUNCTIONS[values[0].dtype].sgd(
         len(values), _pointers(values), _pointers(grads), at, _counts(values), lr, momentum, nesterov,
         torch.get_num_threads(),
     )  # fmt: skip
@@ -187,22 +186,16 @@ def adam(
     if not _flat((values, grads, means, squares)):
         return reference.adam(values, grads, means, squares, lr, betas, eps, step)
     b1, b2 = betas
-    _library().functions[values[0].dtype].adam(
+    FUNCTIONS[values[0].dtype].adam(
         len(values), _pointers(values), _pointers(grads), _pointers(means), _pointers(squares), _counts(values),
         lr / (1 - b1**step), 1 / sqrt(1 - b2**step), b1, b2, eps, torch.get_num_threads(),
     )  # fmt: skip
     return None
 
 
-def _library() -> Library:
-    library = load()
-    assert isinstance(library, Library)
-    return library
-
-
 def _width(tensor: Tensor) -> int:
     """How many of its numbers a vector holds."""
-    return _library().vector_bytes // tensor.element_size()
+    return library.instruction_bytes() // tensor.element_size()
 
 
 def _threads(work: int) -> int:
@@ -231,7 +224,7 @@ def _gather(
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
     mask = None if positive is None else _channels_last(positive)
     where = plans.strides(input.stride())
-    unsound = _library().functions[input.dtype].gather(
+    unsound = FUNCTIONS[input.dtype].gather(
         plan.address, input.data_ptr(), addressof(where), weight.data_ptr(),
         0 if bias is None else bias.data_ptr(), 0 if mask is None else mask.data_ptr(),
         _ACTIVATIONS[activation], output.data_ptr(), _threads(plan.work),
@@ -249,7 +242,7 @@ def _correlate(
     plan = plans.correlate(kind, geometry, scale, wide.shape, lanes.shape, stride, shape)
     grad = wide.new_empty(shape)
     of_wide, of_lanes = plans.strides(wide.stride()), plans.strides(lanes.stride())
-    unsound = _library().functions[wide.dtype].correlate(
+    unsound = FUNCTIONS[wide.dtype].correlate(
         plan.address, wide.data_ptr(), addressof(of_wide), lanes.data_ptr(), addressof(of_lanes), grad.data_ptr(),
         _threads(plan.work),
     )  # fmt: skip
@@ -266,7 +259,7 @@ def _elementwise_grad(name: str, output: Tensor, grad_output: Tensor) -> Tensor:
     output, grad = _dense(output)
     if grad_output.stride() != grad.stride():
         grad_output = torch.empty_like(grad).copy_(grad_output)
-    function = getattr(_library().functions[output.dtype], name)
+    function = getattr(FUNCTIONS[output.dtype], name)
     function(output.data_ptr(), grad_output.data_ptr(), grad.data_ptr(), grad.numel(), torch.get_num_threads())
     return grad
 

@@ -22,6 +22,7 @@ from typing import Any
 from scratch_dl.checks import Pair
 from scratch_dl.kernels.reference import Geometry
 
+_MOST_PLANAR = 8  # as in native/planar.h
 Taps = dict[int, list[int]]
 """Along one axis: tap -> the kernel elements whose sum it multiplies."""
 
@@ -60,7 +61,7 @@ _WINDOW = ("n", "c", "h", "w", "top", "left", "span_h", "span_w", "step_h", "ste
 
 class _Gather(_Structure):
     _fields_ = (
-        *_fields(*_WINDOW, "out_image", "out_channels", "lane_stride", "channel_stride", "groups"),
+        *_fields(*_WINDOW, "out_image", "out_channels", "lane_stride", "channel_stride", "planar", "groups"),
         ("group", ctypes.c_void_p),
     )
 
@@ -152,7 +153,7 @@ def gather(
     n, c = shape[:2]
     area = geometry.kernel_size[1]
     top, left = axes[0].union[0], axes[1].union[0]
-    best: tuple[int, int, list[tuple[Any, ...]]] | None = None
+    best: tuple[float, int, list[tuple[Any, ...]]] | None = None
     for joined in itertools.product((False, True), repeat=2):
         if any(join and size[i] % len(axes[i].phases) for i, join in enumerate(joined)):
             continue
@@ -165,15 +166,23 @@ def gather(
         if best is None or (cost, len(groups)) < best[:2]:
             best = (cost, len(groups), groups)
     assert best is not None
+    phases = list(itertools.product(*(_parts(axis, join=False) for axis in axes)))
+    products = sum(len(_taps(rows)) * len(_taps(columns)) for rows, columns in phases) * channels
+    # A lane of W positions needs no more products than there are, but planes have to be laid out.
+    planar = (
+        channels <= _MOST_PLANAR and axes[0].step == axes[1].step == 1 and 2 * products / width + 2 < 0.75 * best[0]
+    )
+    if planar:
+        best = (2 * products / width, 0, phases)
     factors = len(axes[0].phases), len(axes[1].phases)
     made = [_group(rows, columns, (top, left), factors, size, channels, area) for rows, columns in best[2]]
     groups_array = (_Group * len(made))(*(group for group, _ in made))
     grid = tuple(-(-size[i] // factors[i]) for i in (0, 1))
     plan = _Gather(
-        *_window(shape, axes, grid), size[0] * size[1] * channels, channels, *stride, len(made),
+        *_window(shape, axes, grid), size[0] * size[1] * channels, channels, *stride, planar, len(made),
         ctypes.addressof(groups_array),
     )  # fmt: skip
-    work = n * c * grid[0] * grid[1] * best[0] * width // 2
+    work = int(n * c * grid[0] * grid[1] * best[0] * width / 2)
     return Plan(ctypes.addressof(plan), (n, channels, *size), work, (plan, groups_array, made))
 
 

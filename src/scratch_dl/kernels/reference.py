@@ -158,10 +158,10 @@ def sigmoid_grad(output: Tensor, grad_output: Tensor) -> Tensor:
     return grad.mul_(grad_output)
 
 
-def squared_error(input: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Sum of (Y - T)^2, of shape (), and scale (Y - T), in the input's shape."""
+def squared_error(input: Tensor, target: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor]:
+    """factor sum (Y - T)^2, of shape (), and scale (Y - T), in the input's shape."""
     error = input - target
-    return error.square().sum(), error.mul_(scale)
+    return error.square().sum().mul_(factor), error.mul_(scale)
 
 
 def sgd(

@@ -1,5 +1,7 @@
 """Losses: what a network is trained to make small."""
 
+import math
+
 from torch import Tensor
 
 from scratch_dl import kernels
@@ -34,10 +36,11 @@ class MSELoss(Module):
             raise ValueError(f"target must have the input's shape {tuple(input.shape)}, but got {tuple(target.shape)}")
         if target.dtype != input.dtype:
             raise TypeError(f"target must be {input.dtype} as the input is, but got {target.dtype}")
-        mean, count = self.reduction == "mean", input.numel()
-        total, grad = kernels.squared_error(input, target, 2 / max(1, count) if mean else 2.0)
+        count = input.numel() if self.reduction == "mean" else 1
+        # Of nothing the mean is no number.
+        loss, grad = kernels.squared_error(input, target, 1 / count if count else math.nan, 2 / max(1, count))
         self._keep(grad)
-        return total / count if mean else total
+        return loss
 
     def backward(self) -> Tensor:
         """The gradient of the loss with respect to the input, in the input's shape."""

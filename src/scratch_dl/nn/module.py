@@ -230,7 +230,7 @@ def check_floats(name: str, tensor: Tensor) -> Tensor:
     if not isinstance(tensor, Tensor) or tensor.dtype not in FLOATS:
         got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise TypeError(f"{name} must be a float32 or float64 tensor, but got {got}")
-    return tensor.detach()
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def check_input(input: Tensor, channels: int, like: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def check_input(input: Tensor, channels: int, like: Tensor) -> Tensor:
         raise TypeError(
             f"input must be {like.dtype} on {like.device} as the weight is, but got {input.dtype} on {input.device}"
         )
-    return input.detach()
+    return input.detach() if input.requires_grad else input
 
 
 def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor)
         raise ValueError(f"grad_output must have the output's shape {tuple(shape)}, but got {tuple(grad_output.shape)}")
     if grad_output.dtype != like.dtype:
         raise TypeError(f"grad_output must be {like.dtype} as the output is, but got {grad_output.dtype}")
-    return grad_output.detach()
+    return grad_output.detach() if grad_output.requires_grad else grad_output
 
 
 def _version(item: Any) -> int:

@@ -21,20 +21,17 @@ void outer(Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T *sum, i64 pit
     typedef typename Vector<T, B>::type Vec;
     constexpr int W = Vector<T, B>::length;
     Vec total[D][V];
-    for (int d = 0; d < D; d++)
-        for (int v = 0; v < V; v++) total[d][v] = load<Vec>(sum + d * pitch + v * W);
+    unroll<D>(BODY(d) { unroll<V>(BODY(v) { total[d][v] = load<Vec>(sum + d * pitch + v * W); }); });
     for (i64 y = 0; y < rows; y++) {
         const T *a = wide.first + y * wide.row, *b = lanes.first + y * lanes.row;
 #pragma GCC unroll 2
         for (i64 x = 0; x < columns; x++, a += wide.column, b += lanes.column) {
             Vec l[V];
-            for (int v = 0; v < V; v++) l[v] = load<Vec>(b + v * W);
-            for (int d = 0; d < D; d++)
-                for (int v = 0; v < V; v++) total[d][v] += l[v] * a[d];
+            unroll<V>(BODY(v) { l[v] = load<Vec>(b + v * W); });
+            unroll<D>(BODY(d) { unroll<V>(BODY(v) { total[d][v] += l[v] * a[d]; }); });
         }
     }
-    for (int d = 0; d < D; d++)
-        for (int v = 0; v < V; v++) store(sum + d * pitch + v * W, total[d][v]);
+    unroll<D>(BODY(d) { unroll<V>(BODY(v) { store(sum + d * pitch + v * W, total[d][v]); }); });
 }
 
 template <class T, int B, int V, int D> struct Depths {
@@ -49,13 +46,15 @@ template <class T, int B, int V> struct Depths<T, B, V, 0> {
 
 // All numbers of a run, in parts of nearly one depth.
 template <class T, int B, int V>
-void run_of(i64 length, Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T *sum, i64 pitch) {
+void run_of(i64 length, Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T *sum, i64 pitch, Ahead *next) {
     constexpr int depth = depth_of(V);
     const i64 parts = above(length, depth);
     const T *start = wide.first;
     for (i64 part = 0, k = 0; part < parts; part++) {
         const i64 end = length * (part + 1) / parts;
         wide.first = start + k;
+        next[0].fetch();
+        next[1].fetch();
         Depths<T, B, V, depth>::run((int)(end - k), wide, lanes, rows, columns, sum + k * pitch, pitch);
         k = end;
     }
@@ -63,15 +62,15 @@ void run_of(i64 length, Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T 
 
 template <class T>
 void run_of_block(const Block &block, i64 length, Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T *sum,
-                  i64 pitch) {
+                  i64 pitch, Ahead *next) {
     lanes.first += block.lane;
     sum += block.lane;
     switch (block.vectors) {
-    case 0: return run_of<T, BYTES / 2, 1>(length, wide, lanes, rows, columns, sum, pitch);
-    case 1: return run_of<T, BYTES, 1>(length, wide, lanes, rows, columns, sum, pitch);
-    case 2: return run_of<T, BYTES, 2>(length, wide, lanes, rows, columns, sum, pitch);
-    case 3: return run_of<T, BYTES, 3>(length, wide, lanes, rows, columns, sum, pitch);
-    default: return run_of<T, BYTES, MOST_VECTORS>(length, wide, lanes, rows, columns, sum, pitch);
+    case 0: return run_of<T, BYTES / 2, 1>(length, wide, lanes, rows, columns, sum, pitch, next);
+    case 1: return run_of<T, BYTES, 1>(length, wide, lanes, rows, columns, sum, pitch, next);
+    case 2: return run_of<T, BYTES, 2>(length, wide, lanes, rows, columns, sum, pitch, next);
+    case 3: return run_of<T, BYTES, 3>(length, wide, lanes, rows, columns, sum, pitch, next);
+    default: return run_of<T, BYTES, MOST_VECTORS>(length, wide, lanes, rows, columns, sum, pitch, next);
     }
 }
 
@@ -99,6 +98,7 @@ int correlate(const Correlate &plan, const T *wide, Strides ws, const T *lanes, 
     if (bands) rows = above(plan.grid_h, bands);
     threads = (int)most(1, least(threads, units));
     T *partial = workspace<T>(PARTIAL, size * threads);
+    const i64 pieces = count * above(depth, 12);
     int bad = 0;
 #pragma omp parallel num_threads(threads) reduction(| : bad)
     {
@@ -128,17 +128,22 @@ int correlate(const Correlate &plan, const T *wide, Strides ws, const T *lanes, 
                                     staged_lanes + y * plan.grid_w * pitch, pitch);
                     b = {staged_lanes, plan.grid_w * pitch, pitch};
                 }
+                const i64 then = unit + 1 < units ? unit + 1 : unit, first = then % bands * rows;
+                const i64 top_then = plan.top + first * plan.step_h, tall = (rows - 1) * plan.step_h + plan.span_h;
+                Ahead next[2] = {ahead(wide + then / bands * ws.n, ws, plan.h, top_then, tall, pieces),
+                                 ahead(lanes + then / bands * ls.n, ls, plan.grid_h, first, rows, pieces)};
                 i64 k = 0;
                 for (i64 r = 0; r < plan.runs; r++) {
                     const Run &run = plan.run[r];
                     const Panel<T> at = {a.first + run.row * wide_pitch + run.column * plan.c, a.row, a.column};
                     for (i64 i = 0; i < count; i++)
-                        run_of_block(blocks[i], run.taps * plan.c, at, b, height, plan.grid_w, sum + k * pitch, pitch);
+                        run_of_block(blocks[i], run.taps * plan.c, at, b, height, plan.grid_w, sum + k * pitch, pitch,
+                                     next);
                     k += run.taps * plan.c;
                 }
             }
         }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (i64 element = 0; element < plan.elements; element++) {
             const i32 *source = plan.sources.source + plan.sources.begin[element];
             const i64 sources = plan.sources.begin[element + 1] - plan.sources.begin[element];

@@ -33,6 +33,10 @@ template <class T> void sigmoid(const T *input, T *out, i64 count, int threads) 
     constexpr i64 W = Vector<T, BYTES>::length;
     in_parts(count, threads, [=](i64 begin, i64 end) {
         i64 i = begin;
+        for (; i + 2 * W <= end; i += 2 * W) { // two at a time: each is one long chain of dependent operations
+            const Vec a = sigmoid_of<T, Vec>(load<Vec>(input + i)), b = sigmoid_of<T, Vec>(load<Vec>(input + i + W));
+            store(out + i, a), store(out + i + W, b);
+        }
         for (; i + W <= end; i += W) store(out + i, sigmoid_of<T, Vec>(load<Vec>(input + i)));
         if (i == end) return;
         T rest[W] = {};
@@ -72,9 +76,10 @@ template <class T> double squares(const T *input, const T *target, T scale, T *g
     return sum;
 }
 
-// The squared error of images: input and grad channels last and contiguous, the target as it lies.
+// loss = factor * the squared error of images: input and grad channels last and contiguous, the target as it lies.
 template <class T>
-double mse(const T *input, const T *target, Strides s, i64 n, i64 c, i64 h, i64 w, T scale, T *grad, int threads) {
+void squared_error(const T *input, const T *target, Strides s, i64 n, i64 c, i64 h, i64 w, double factor, T scale,
+                   T *loss, T *grad, int threads) {
     const i64 rows = n * h, width = w * c;
     const bool alike = s.c == 1 && s.w == c;
     double *partial = workspace<double>(PARTIAL, rows);
@@ -94,7 +99,7 @@ double mse(const T *input, const T *target, Strides s, i64 n, i64 c, i64 h, i64 
     }
     double sum = 0;
     for (i64 row = 0; row < rows; row++) sum += partial[row];
-    return sum;
+    *loss = (T)(factor * sum);
 }
 
 // One tensor's update by stochastic gradient descent; velocity may be null.

@@ -11,9 +11,11 @@ enum Activation { NONE, RELU, SIGMOID };
 
 constexpr int power_of_two(int most) { return most < 2 ? 1 : 2 * power_of_two(most / 2); }
 
-// How many positions fit into the registers beside V vectors of weights and the number that multiplies them.
+// How many positions fit into the registers beside V vectors of weights and the number that multiplies them; tiles are
+// this high, or lower by multiples of 2, or 1.
 constexpr int tile_height(int vectors) {
-    return (REGISTERS - 1 - vectors) / vectors > 14 ? 14 : (REGISTERS - 1 - vectors) / vectors;
+    const int most = (REGISTERS - 1 - vectors) / vectors;
+    return most > 14 ? 14 : most / 2 * 2;
 }
 constexpr int MOST_VECTORS = REGISTERS == 32 ? 4 : 3;
 
@@ -29,6 +31,7 @@ template <class T> struct Band { // a group's positions in a staged band
     i64 count;
     const i64 *run, *length; // offset of each run, and how many numbers it has
     const Group *group;
+    Ahead *next;
 };
 
 template <class T> struct Target {
@@ -75,42 +78,46 @@ bool tile(const Band<T> &band, i64 first, const Block &block, const T *weight, c
     typedef typename Vector<T, B>::type Vec;
     constexpr int W = Vector<T, B>::length;
     Vec sum[P][V];
-    for (int v = 0; v < V; v++) {
+    unroll<V>(BODY(v) {
         const Vec start = load<Vec>(target.bias + block.lane + v * W);
-        for (int p = 0; p < P; p++) sum[p][v] = start;
-    }
-    for (i64 r = 0; r < band.group->runs; r++) {
+        unroll<P>(BODY(p) { sum[p][v] = start; });
+    });
+    const i64 runs = band.group->runs;
+    for (i64 r = 0; r < runs; r++) {
         const T *pixel[P];
-        for (int p = 0; p < P; p++) pixel[p] = band.input + band.in[first + p] + band.run[r];
+        const T *from = band.input + band.run[r];
+        unroll<P>(BODY(p) { pixel[p] = from + band.in[first + p]; });
         const i64 length = band.length[r];
 #pragma GCC unroll 4
         for (i64 k = 0; k < length; k++, weight += V * W) {
             Vec w[V];
-            for (int v = 0; v < V; v++) w[v] = load<Vec>(weight + v * W);
-            for (int p = 0; p < P; p++) {
+            unroll<V>(BODY(v) { w[v] = load<Vec>(weight + v * W); });
+            unroll<P>(BODY(p) {
                 const T number = pixel[p][k];
-                for (int v = 0; v < V; v++) sum[p][v] += w[v] * number;
-            }
+                unroll<V>(BODY(v) { sum[p][v] += w[v] * number; });
+            });
         }
     }
     Vec total[2] = {}; // not finite as soon as one of the sums is not
-    for (int p = 0; p < P; p++)
-        for (int v = 0; v < V; v++) total[(p * V + v) % 2] += sum[p][v];
-    const bool whole = band.group->segments == 1 && block.lane + V * W <= target.lanes;
-    for (int p = 0; p < P; p++) {
-        const i64 offset = band.out[first + p];
-        T values[V * W];
-        for (int v = 0; v < V; v++) {
-            Vec value = activated<T, Vec>(sum[p][v], target.activation);
-            const i64 to = offset + block.lane + v * W;
-            if (!whole) {
-                store(values + v * W, value);
-                continue;
-            }
-            if (target.mask) value = load<Vec>(target.mask + to) <= T(0) ? Vec{} : value;
-            store(target.out + to, value);
-        }
-        if (!whole) store_segments<V * W>(values, block.lane, offset, *band.group, target);
+    unroll<P>(BODY(p) { unroll<V>(BODY(v) { total[(p * V + v) % 2] += sum[p][v]; }); });
+    if (target.activation != NONE)
+        unroll<P>(BODY(p) { unroll<V>(BODY(v) { sum[p][v] = activated<T, Vec>(sum[p][v], target.activation); }); });
+    if (band.group->segments == 1 && block.lane + V * W <= target.lanes) {
+        const i64 *out = band.out + first;
+        if (target.mask)
+            unroll<P>(BODY(p) {
+                const T *mask = target.mask + out[p] + block.lane;
+                unroll<V>(BODY(v) { sum[p][v] = load<Vec>(mask + v * W) <= T(0) ? Vec{} : sum[p][v]; });
+            });
+        unroll<P>(BODY(p) {
+            T *to = target.out + out[p] + block.lane;
+            unroll<V>(BODY(v) { store(to + v * W, sum[p][v]); });
+        });
+    } else {
+        T values[P][V * W];
+        unroll<P>(BODY(p) { unroll<V>(BODY(v) { store(values[p] + v * W, sum[p][v]); }); });
+        for (int p = 0; p < P; p++)
+            store_segments<V * W>(values[p], block.lane, band.out[first + p], *band.group, target);
     }
     const Vec zero = (total[0] + total[1]) * T(0);
     T rest = zero[0];
@@ -122,24 +129,37 @@ template <class T, int B, int V, int P> struct Heights {
     static bool run(int height, const Band<T> &band, i64 first, const Block &block, const T *weight,
                     const Target<T> &target) {
         if (height == P) return tile<T, B, V, P>(band, first, block, weight, target);
-        return Heights<T, B, V, P - 1>::run(height, band, first, block, weight, target);
+        return Heights<T, B, V, P == 2 ? 1 : P - 2>::run(height, band, first, block, weight, target);
     }
 };
-template <class T, int B, int V> struct Heights<T, B, V, 0> {
-    static bool run(int, const Band<T> &, i64, const Block &, const T *, const Target<T> &) { return false; }
+template <class T, int B, int V> struct Heights<T, B, V, 1> {
+    static bool run(int, const Band<T> &band, i64 first, const Block &block, const T *weight, const Target<T> &target) {
+        return tile<T, B, V, 1>(band, first, block, weight, target);
+    }
 };
+
+// Fetch what the positions [first, end) will be written to, while others are computed.
+template <class T, int V> INLINE void fetch(const Band<T> &band, i64 first, i64 end, i64 lane, const Target<T> &target) {
+    constexpr i64 line = 64 / sizeof(T), lines = V * BYTES / 64 > 0 ? V * BYTES / 64 : 1;
+    for (i64 i = first; i < end; i++)
+        for (i64 l = 0; l < lines; l++) {
+            const i64 to = band.out[i] + lane + l * line;
+            __builtin_prefetch(target.out + to, 1);
+            if (target.mask) __builtin_prefetch(target.mask + to, 0);
+        }
+}
 
 // All positions of a band, in tiles of nearly one height.
 template <class T, int B, int V>
 bool positions(const Band<T> &band, const Block &block, const T *weight, const Target<T> &target) {
     constexpr int height = tile_height(V);
-    const i64 tiles = above(band.count, height);
     bool bad = false;
-    i64 first = 0;
-    for (i64 t = 0; t < tiles; t++) {
-        const i64 end = band.count * (t + 1) / tiles;
+    for (i64 first = 0, end; first < band.count; first = end) {
+        const i64 left = band.count - first, even = above(above(left, above(left, height)), 2) * 2;
+        end = first + (left == 1 ? 1 : least(even, left / 2 * 2));
+        fetch<T, V>(band, end, least(band.count, end + height), block.lane, target);
+        band.next->fetch();
         bad |= Heights<T, B, V, height>::run((int)(end - first), band, first, block, weight, target);
-        first = end;
     }
     return bad;
 }
@@ -206,7 +226,6 @@ enum { BAND_BYTES = 160 * 1024 };
 template <class T>
 int gather(const Gather &plan, const T *input, Strides s, const T *weight, const T *bias, const T *mask,
            int activation, T *out, int threads) {
-    if (plan.n == 0) return 0;
     i64 most_blocks = 0, count = 0, room = 0, lanes = 0, taps = 0;
     for (i64 g = 0; g < plan.groups; g++) {
         lanes = most(lanes, plan.group[g].blocks * plan.out_channels);
@@ -229,6 +248,7 @@ int gather(const Gather &plan, const T *input, Strides s, const T *weight, const
     while (rows > 1 && plan.n * above(plan.grid_h, rows) < threads) rows = above(rows, 2);
     const i64 bands = above(plan.grid_h, rows), units = plan.n * bands;
     rows = above(plan.grid_h, bands);
+    const i64 pieces = count * above(rows * plan.grid_w, 14), chunk = most(1, units / (8 * threads));
     const i64 padded = lanes + 2 * BYTES / (i64)sizeof(T);
     T *packed = workspace<T>(PACKED, room + padded), *packed_bias = packed + room;
     for (i64 l = 0; l < padded; l++) packed_bias[l] = bias && l < lanes ? bias[l % plan.out_channels] : T(0);
@@ -259,7 +279,7 @@ int gather(const Gather &plan, const T *input, Strides s, const T *weight, const
                 run[taps + r] = group.run[r].taps * plan.c;
             }
         }
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, chunk) nowait
         for (i64 unit = 0; unit < units; unit++) {
             const i64 image = unit / bands, begin = unit % bands * rows;
             const i64 top = plan.top + begin * plan.step_h;
@@ -271,11 +291,13 @@ int gather(const Gather &plan, const T *input, Strides s, const T *weight, const
                 stage(source, s, plan.c, plan.h, plan.w, top, height, plan.left, columns, staged);
                 source = staged;
             }
+            const i64 then = unit + 1 < units ? unit + 1 : unit, row = plan.top + then % bands * rows * plan.step_h;
+            Ahead next = ahead(input + then / bands * s.n, s, plan.h, row, (rows - 1) * plan.step_h + plan.span_h, pieces);
             for (i64 g = 0, b = 0; g < plan.groups; g++) {
                 const Group &group = plan.group[g];
                 const i64 *in = offsets + g * each, *to = in + rows * plan.grid_w, *run = to + rows * plan.grid_w;
                 const i64 positions = most(0, least(begin + rows, group.grid_h) - begin) * group.grid_w;
-                const Band<T> band = {source, in, to, positions, run, run + taps, &group};
+                const Band<T> band = {source, in, to, positions, run, run + taps, &group, &next};
                 const i64 shift = image * plan.out_image + group.out_offset + begin * group.out_row;
                 const Target<T> target = {out + shift, mask ? mask + shift : nullptr, packed_bias,
                                           group.blocks * plan.out_channels, activation};

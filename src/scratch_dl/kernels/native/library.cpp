@@ -90,9 +90,9 @@ double scratch_dl_peak(i64 rounds, int threads) { return current->peak(rounds, t
     void scratch_dl_sigmoid_grad_##suffix(const T *output, const T *grad, T *out, i64 count, int threads) {            \
         current->member.sigmoid_grad(output, grad, out, count, threads);                                               \
     }                                                                                                                  \
-    double scratch_dl_mse_##suffix(const T *input, const T *target, const Strides *s, i64 n, i64 c, i64 h, i64 w,      \
-                                   double scale, T *grad, int threads) {                                               \
-        return current->member.mse(input, target, *s, n, c, h, w, (T)scale, grad, threads);                            \
+    void scratch_dl_squared_error_##suffix(const T *input, const T *target, const Strides *s, i64 n, i64 c, i64 h,     \
+                                           i64 w, double factor, double scale, T *loss, T *grad, int threads) {        \
+        current->member.squared_error(input, target, *s, n, c, h, w, factor, (T)scale, loss, grad, threads);           \
     }                                                                                                                  \
     void scratch_dl_sgd_##suffix(i64 tensors, T *const *values, const T *const *grads, T *const *velocities,           \
                                  const i64 *counts, double lr, double momentum, int nesterov, int threads) {           \

@@ -43,6 +43,7 @@ typedef struct {
     i64 grid_h, grid_w; // of the largest group
     i64 out_image, out_channels;
     i64 lane_stride, channel_stride; // of the weight; its kernel elements are contiguous
+    i64 planar; // whether its groups are single phases of few lanes, for `planar.h`
     i64 groups;
     const Group *group;
 } Gather;

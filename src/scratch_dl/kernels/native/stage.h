@@ -27,6 +27,24 @@ void copy_pixels(const T *from, i64 stride_c, i64 stride_w, i64 c, i64 columns, 
     }
 }
 
+// Memory that is read next, fetched little by little while the present numbers are computed.
+struct Ahead {
+    const char *at, *end;
+    i64 lines; // of the cache, for each piece of work
+
+    INLINE_MEMBER void fetch() {
+        for (i64 i = 0; i < lines && at < end; i++, at += 64) __builtin_prefetch(at);
+    }
+};
+
+// Rows [row, row + rows) of an image, in so many pieces of work; nothing, where a row is no piece of memory.
+template <class T> INLINE Ahead ahead(const T *image, Strides s, i64 h, i64 row, i64 rows, i64 pieces) {
+    const i64 first = most(row, 0), end = least(row + rows, h);
+    if (s.c != 1 || first >= end) return {nullptr, nullptr, 0};
+    const char *from = (const char *)(image + first * s.h), *to = (const char *)(image + end * s.h);
+    return {from, to, above(above(to - from, 64), most(1, pieces))};
+}
+
 // Rows [row, row + rows) and columns [column, column + columns) of an image h x w, zero outside of it.
 template <class T>
 void stage(const T *image, Strides s, i64 c, i64 h, i64 w, i64 row, i64 rows, i64 column, i64 columns, T *to) {

@@ -16,6 +16,7 @@ enum { BYTES = 16, REGISTERS = 16 };
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
 
 namespace {
 
@@ -37,13 +38,26 @@ template <class V, class T> INLINE void store(T *to, V value) {
     *(typename Vector<T, sizeof(V)>::unaligned *)to = value;
 }
 
+template <int I> struct Index {
+    constexpr operator int() const { return I; }
+};
+
+// function(Index<0>), ..., function(Index<N - 1>): arrays indexed by these stay in registers from the start.
+template <int N, class F> INLINE void unroll(F &&function) {
+    if constexpr (N > 0) {
+        unroll<N - 1>(function);
+        function(Index<N - 1>{});
+    }
+}
+#define BODY(index) [&](auto index) __attribute__((always_inline))
+
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
 INLINE i64 above(i64 a, i64 b) { return (a + b - 1) / b; } // a / b, rounded up
 
-// exp(x) for x <= 0: 2^k exp(r) with x = k ln 2 + r, |r| <= ln 2 / 2, and exp(r) by its Taylor series, whose rest is
-// below 1e-8 after r^7 and below 1e-17 after r^13. A NaN stays one.
-template <class T, class V> INLINE V exp_of_negative(V x) {
+// exp(-|x|) = 2^k exp(r) with -|x| = k ln 2 + r, |r| <= ln 2 / 2, and exp(r) by its Taylor series, whose rest is below
+// 1e-8 after r^7 and below 1e-17 after r^13. A NaN stays one.
+template <class T, class V> INLINE V exp_of_minus_abs(V x) {
     typedef typename Whole<T>::type I;
     typedef I W __attribute__((vector_size(sizeof(V))));
     constexpr bool single = sizeof(T) == 4;
@@ -51,21 +65,27 @@ template <class T, class V> INLINE V exp_of_negative(V x) {
     constexpr T ln2_high = single ? T(0.693359375) : T(6.93147180369123816490e-01);
     constexpr T ln2_low = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
     constexpr int mantissa = single ? 23 : 52, bias = single ? 127 : 1023, terms = single ? 7 : 13;
+    constexpr T inverse[] = {T(1), T(1), T(1.0 / 2), T(1.0 / 6), T(1.0 / 24), T(1.0 / 120), T(1.0 / 720),
+                             T(1.0 / 5040), T(1.0 / 40320), T(1.0 / 362880), T(1.0 / 3628800), T(1.0 / 39916800),
+                             T(1.0 / 479001600), T(1.0 / 6227020800)}; // of the factorials
+    constexpr I sign = I(1) << (8 * sizeof(T) - 1);
+    constexpr I up = single ? 100 : 900; // so far above, 2^k is a normal number for every k
+    constexpr T down = single ? T(0x1p-100) : T(0x1p-900);
+    x = (V)((W)x | sign);
     x = x < lowest ? V{} + lowest : x;
-    V rounded = x * T(1.44269504088896340736) + shift;
-    W k = (W)rounded - (W)(V{} + shift);
-    V whole = rounded - shift;
-    V r = (x - whole * ln2_high) - whole * ln2_low;
-    V sum = V{} + T(1);
-    for (int term = terms; term > 0; term--) sum = T(1) + sum * r * (T(1) / T(term));
-    W half = k >> 1; // in two factors, so that results below the smallest normal number come out too
-    V first = (V)((half + I(bias)) << mantissa), second = (V)((k - half + I(bias)) << mantissa);
-    return sum * first * second;
+    const V rounded = x * T(1.44269504088896340736) + shift; // k stands in the last bits of its mantissa
+    const V whole = rounded - shift;
+    const V r = (x - whole * ln2_high) - whole * ln2_low;
+    V sum = V{} + inverse[terms];
+#pragma GCC unroll 16
+    for (int term = terms - 1; term >= 0; term--) sum = sum * r + inverse[term];
+    const W k = (W)rounded - (W)(V{} + shift);
+    return sum * (V)((k + (bias + up)) << mantissa) * down;
 }
 
 // 1 / (1 + exp(-x)), by exp(-|x|), which cannot overflow.
 template <class T, class V> INLINE V sigmoid_of(V x) {
-    V e = exp_of_negative<T, V>(x < T(0) ? x : -x);
+    const V e = exp_of_minus_abs<T, V>(x);
     return (x >= T(0) ? V{} + T(1) : e) / (e + T(1));
 }
 
