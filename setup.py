@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -40,7 +41,11 @@ class BuildNative(build_ext):
         sanitize = ["-fsanitize=address", "-g", "-O1"] if os.environ.get("SCRATCH_DL_SANITIZE") == "1" else []
         folder = Path(self.build_temp) / ("sanitized" if sanitize else "plain")
         jobs = [("variant.cpp", folder / name, flags) for name, flags in VARIANTS.items()]
-        jobs.append(("library.cpp", folder, ["-DSCRATCH_DL_X86"] if X86 else []))
+        # As scratch_dl.kernels.library.sources_digest, which cannot be imported before its package is built.
+        digest = sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.iterdir()))).hexdigest()[:16]
+        jobs.append(
+            ("library.cpp", folder, [f'-DSCRATCH_DL_SOURCES="{digest}"', *(["-DSCRATCH_DL_X86"] if X86 else [])])
+        )
         with ThreadPoolExecutor() as pool:
             compiled = pool.map(lambda job: self._compiled(*job[:2], [*COMMON, *job[2], *sanitize]), jobs)
             objects = [path for paths in compiled for path in paths]

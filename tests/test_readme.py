@@ -63,5 +63,5 @@ def without_time(text):
 
 
 def test_every_picture_and_folder_named_exists():
-    for path in [*re.findall(r"!\[.*?\]\((.*?)\)", README), "conf/train.yaml", "experiments/000-step-time/run.py"]:
+    for path in [*re.findall(r"!\[.*?\]\((.*?)\)", README), "conf/train.yaml", "experiments/002-speed/run.py"]:
         assert (ROOT / path).is_file(), path

@@ -3,10 +3,13 @@
 import ctypes
 import os
 import re
+import time
 from ctypes import c_double, c_int, c_int64, c_void_p
 from functools import cache
+from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,15 +31,15 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-_vector_bytes = 16
-FUNCTIONS: dict[torch.dtype, "_Functions"] = {}
-"""The library's functions for each type of number, once it is loaded."""
+FUNCTIONS: dict[torch.dtype, SimpleNamespace] = {}
+"""Once the library is loaded, its functions for each type of number, and `width`, how many of these a vector holds."""
 
 
 class Library:
     """The loaded library; its functions are in FUNCTIONS.
 
     Attributes:
+        sources: the digest of what it was built from.
         offered: the instruction sets that it has for this processor, the widest first.
         instructions: the one in use.
     """
@@ -44,7 +47,9 @@ class Library:
     def __init__(self, path: Path) -> None:
         _share_openmp()
         # RTLD_NOW: what is missing is found out here, not in the midst of a training.
-        self._loaded = ctypes.CDLL(str(path), mode=2)
+        self._loaded = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+        self._loaded.scratch_dl_sources.restype = ctypes.c_char_p
+        self.sources: str = self._loaded.scratch_dl_sources().decode()
         self._loaded.scratch_dl_offers.restype = ctypes.c_char_p
         self._loaded.scratch_dl_offers.argtypes = (ctypes.c_char_p,)
         self._loaded.scratch_dl_choose.restype = None
@@ -52,7 +57,11 @@ class Library:
         self._loaded.scratch_dl_peak.restype = c_double
         self._loaded.scratch_dl_peak.argtypes = (c_int64, c_int)
         for dtype, suffix in DTYPES.items():
-            FUNCTIONS[dtype] = _Functions(self._loaded, suffix)
+            FUNCTIONS[dtype] = SimpleNamespace()
+            for name, (result, arguments) in _SIGNATURES.items():
+                function = self._loaded[f"scratch_dl_{name}_{suffix}"]
+                function.restype, function.argtypes = result, arguments
+                setattr(FUNCTIONS[dtype], name, function)
         self.offered = tuple(name for name in VECTOR_BYTES if self._loaded.scratch_dl_offers(name.encode()))
         self.choose(self.offered[0])
 
@@ -60,13 +69,11 @@ class Library:
         """Use one of the `offered` instruction sets from now on."""
         self._loaded.scratch_dl_choose(instructions.encode())
         self.instructions = instructions
-        global _vector_bytes
-        _vector_bytes = VECTOR_BYTES[instructions]
+        for dtype, functions in FUNCTIONS.items():
+            functions.width = VECTOR_BYTES[instructions] // dtype.itemsize
 
     def peak_gflops(self, threads: int) -> float:
         """Billions of additions and multiplications a second of so many threads that do nothing else; float32."""
-        import time
-
         best = 0.0
         for _ in range(5):
             start = time.perf_counter()
@@ -75,36 +82,27 @@ class Library:
         return best
 
 
-class _Functions:
-    """The library's functions for one type of number, as attributes."""
-
-    def __init__(self, loaded: ctypes.CDLL, suffix: str) -> None:
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = loaded[f"scratch_dl_{name}_{suffix}"]
-            function.restype, function.argtypes = result, arguments
-            setattr(self, name, function)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
-
-def instruction_bytes() -> int:
-    """The length of a vector of the instruction set in use."""
-    return _vector_bytes
-
-
 @cache
 def load() -> Library | str:
-    """The library, or why there is none; SCRATCH_DL_NATIVE names another file than the one that was installed."""
+    """The library, or why there is none; SCRATCH_DL_NATIVE names another file than the installed one."""
     named = os.environ.get("SCRATCH_DL_NATIVE")
     beside = [Path(__file__).with_name(f"_native{suffix}") for suffix in EXTENSION_SUFFIXES]
     for path in [Path(named)] if named else beside:
         if path.exists():
             try:
-                return Library(path)
+                library = Library(path)
             except (OSError, AttributeError) as error:
                 return f"{path.name} cannot be loaded: {error}"
+            if named or library.sources == sources_digest():
+                return library
+            return f"{path.name} was built from other sources than these; install scratch_dl again"
     return "it was not built, which takes a C++17 compiler when scratch_dl is installed"
+
+
+def sources_digest() -> str:
+    """Of the C++ sources beside this file; the library's structures must fit `plans.py`."""
+    files = sorted(Path(__file__).with_name("native").iterdir())
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def _share_openmp() -> None:

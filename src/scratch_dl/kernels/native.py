@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.checks import Pair
-from scratch_dl.kernels import library, plans, reference
+from scratch_dl.kernels import plans, reference
 from scratch_dl.kernels.library import FUNCTIONS
 from scratch_dl.kernels.plans import Plan
 from scratch_dl.kernels.reference import Geometry
@@ -195,7 +195,8 @@ def adam(
 
 def _width(tensor: Tensor) -> int:
     """How many of its numbers a vector holds."""
-    return library.instruction_bytes() // tensor.element_size()
+    width: int = FUNCTIONS[tensor.dtype].width
+    return width
 
 
 def _threads(work: int) -> int:

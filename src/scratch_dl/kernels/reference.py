@@ -38,13 +38,9 @@ class Geometry(NamedTuple):
 
     def output_size(self, size: Pair) -> Pair:
         """floor((H + padding - d (k - 1) - 1) / s) + 1 on each axis (the paper's equations 4 and 5, mended)."""
-        height, width = (
-            (size[axis] + sum(self.padding[axis]) - self.dilation[axis] * (self.kernel_size[axis] - 1) - 1)
-            // self.stride[axis]
-            + 1
-            for axis in (0, 1)
-        )
-        return height, width
+        (k0, k1), (s0, s1), ((top, bottom), (left, right)), (d0, d1) = self
+        height, width = size[0] + top + bottom - d0 * (k0 - 1), size[1] + left + right - d1 * (k1 - 1)
+        return (height - 1) // s0 + 1, (width - 1) // s1 + 1
 
 
 # Patches of so many numbers are multiplied at a time: they then stay in a core's cache, and no large buffer is needed.
@@ -159,7 +155,7 @@ def sigmoid_grad(output: Tensor, grad_output: Tensor) -> Tensor:
 
 
 def squared_error(input: Tensor, target: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor]:
-    """factor sum (Y - T)^2, of shape (), and scale (Y - T), in the input's shape."""
+    """The loss, factor sum (Y - T)^2, of shape (), and scale (Y - T), in the input's shape."""
     error = input - target
     return error.square().sum().mul_(factor), error.mul_(scale)
 

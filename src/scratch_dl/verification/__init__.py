@@ -1,6 +1,6 @@
 """The proof that each hand-written module is right: against PyTorch, by algebra, composed, and in training.
 
-The only part of the package that calls PyTorch's own network library, as a witness and never to train.
+It calls PyTorch's own network library, as a witness and never to train; but for `benchmarks`, nothing else here does.
 """
 
 from scratch_dl.verification.module import check_module

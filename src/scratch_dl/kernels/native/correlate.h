@@ -144,25 +144,22 @@ int correlate(const Correlate &plan, const T *wide, Strides ws, const T *lanes, 
             }
         }
 #pragma omp for schedule(static) nowait
-        for (i64 element = 0; element < plan.elements; element++) {
-            const i32 *source = plan.sources.source + plan.sources.begin[element];
-            const i64 sources = plan.sources.begin[element + 1] - plan.sources.begin[element];
-            T *row = workspace<T>(STAGED, pitch);
+        for (i64 c = 0; c < plan.c; c++) {
+            T *rows = workspace<T>(STAGED, plan.elements * pitch);
+            memset(rows, 0, plan.elements * pitch * sizeof(T));
             Half total = {}; // not finite as soon as one of the sums is not
-            for (i64 c = 0; c < plan.c; c++) {
-                for (i64 i = 0; i < sources; i++)
+            for (i64 element = 0; element < plan.elements; element++) {
+                T *row = rows + element * pitch;
+                for (i64 i = plan.sources.begin[element]; i < plan.sources.begin[element + 1]; i++)
                     for (int part = 0; part < threads; part++) {
-                        const T *from = partial + part * size + (source[i] * plan.c + c) * pitch;
-                        if (i == 0 && part == 0)
-                            memcpy(row, from, pitch * sizeof(T));
-                        else
-                            for (i64 l = 0; l < pitch; l++) row[l] += from[l];
+                        const T *from = partial + part * size + (plan.sources.source[i] * plan.c + c) * pitch;
+                        for (i64 l = 0; l < pitch; l += H) store(row + l, load<Half>(row + l) + load<Half>(from + l));
                     }
-                T *to = grad + c * plan.channel_stride + element;
-                for (i64 l = 0; l < plan.lanes; l++) to[l * plan.lane_stride] = row[l];
                 for (i64 l = 0; l < pitch; l += H) total += load<Half>(row + l);
             }
-            T check = 0;
+            T *to = grad + c * plan.channel_stride, check = 0;
+            for (i64 l = 0; l < plan.lanes; l++, to += plan.lane_stride)
+                for (i64 element = 0; element < plan.elements; element++) to[element] = rows[element * pitch + l];
             for (i64 l = 0; l < H; l++) check += total[l] * T(0);
             bad |= !(check == T(0));
         }

@@ -63,6 +63,9 @@ const char *scratch_dl_offers(const char *name) {
 // Use an instruction set that is offered.
 void scratch_dl_choose(const char *name) { current = variant(name); }
 
+// Which sources this was built from, as `sources_digest` counts them.
+const char *scratch_dl_sources(void) { return SCRATCH_DL_SOURCES; }
+
 double scratch_dl_peak(i64 rounds, int threads) { return current->peak(rounds, threads); }
 
 #define INTERFACE(T, member, suffix)                                                                                   \
