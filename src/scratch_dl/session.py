@@ -27,6 +27,7 @@ from scratch_dl import (
     tracking,
 )
 from scratch_dl.config import Setup, flat
+from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
 
@@ -85,6 +86,7 @@ def train_run(
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
     kernels.use(setup.backend)
+    keep_freed_memory()
     with _locked(folder):
         store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
         if restored is None:

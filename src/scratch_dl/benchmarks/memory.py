@@ -16,6 +16,7 @@ from scratch_dl import kernels
 from scratch_dl.benchmarks.cases import LARGE, NEAREST, SMALL, TRANSPOSED, Case, own, pytorch
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.freed_memory import keep_freed_memory
 
 _STEPS = 5
 _MIB = 1 / 2**20
@@ -52,6 +53,8 @@ def beyond(case: Case, side: str, settings: Settings) -> int:
 def _measured(case: Case, side: str, settings: Settings) -> int:
     torch.set_num_threads(settings.threads)
     kernels.use(settings.backend)
+    if side == "own":
+        keep_freed_memory()  # as a training does
     # Both libraries' threads and code are there before the count begins, in either process.
     tiny = SMALL[0]
     for make in (own, pytorch):

@@ -16,6 +16,7 @@ from scratch_dl.benchmarks import figure, flops, loop, memory, modules, predicti
 from scratch_dl.benchmarks.goals import GOALS, goal_of
 from scratch_dl.benchmarks.outcome import Outcome, number
 from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.text_table import TextTable
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads:
     """
     start, before = time.perf_counter(), torch.get_num_threads()
     kernels.use(backend)
+    keep_freed_memory()  # as a training does; both sides gain by it
     results = Results(_machine(seed, rounds))
     counts = list(dict.fromkeys(before if count is None else count for count in threads))
     try:

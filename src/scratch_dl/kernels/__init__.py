@@ -108,7 +108,7 @@ def _dispatched(function: F) -> F:
 
     @functools.wraps(function)
     def call(first: Any, *others: Any, **named: Any) -> Any:
-        tensor = first[0] if isinstance(first, list) else first
+        tensor = first[0] if isinstance(first, list | tuple) else first
         chosen = other if _native and tensor.is_cpu and tensor.dtype in DTYPES else function
         return chosen(first, *others, **named)
 

@@ -57,7 +57,7 @@ def convolution_grad_weight(input: Tensor, grad_output: Tensor, geometry: Geomet
 
 def convolution_grad_bias(grad_output: Tensor) -> Tensor:
     """See `reference.convolution_grad_bias`."""
-    dense = grad_output.contiguous(memory_format=torch.channels_last)
+    dense = _channels_last(grad_output)
     n, o, h, w = dense.shape
     grad = dense.new_empty(o)
     function = FUNCTIONS[dense.dtype].channel_sums
@@ -145,6 +145,9 @@ def sigmoid_grad(output: Tensor, grad_output: Tensor) -> Tensor:
 
 def squared_error(input: Tensor, target: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor]:
     """See `reference.squared_error`."""
+    if not _fit(input, target):
+        return reference.squared_error(input, target, factor, scale)
+    target = target.resolve_neg()
     input, grad = _dense(input)
     stride, loss = grad.stride(), torch.empty((), dtype=input.dtype)
     n, c, h, w = input.shape if input.ndim == 4 else (0, 0, 0, 0)
@@ -154,7 +157,7 @@ def squared_error(input: Tensor, target: Tensor, factor: float, scale: float) ->
         if target.stride() != stride:
             target = torch.empty_like(grad).copy_(target)
         n, c, h, w = 1, 1, 1, input.numel()
-        where = plans.strides((0, 1, 0, 1))
+        where = plans.strides((w, 1, w, 1))
     FUNCTIONS[input.dtype].squared_error(
         input.data_ptr(), target.data_ptr(), addressof(where), n, c, h, w, factor, scale, loss.data_ptr(),
         grad.data_ptr(), torch.get_num_threads(),
@@ -199,6 +202,11 @@ def _width(tensor: Tensor) -> int:
     return width
 
 
+def _fit(first: Tensor, *others: Tensor | None) -> bool:
+    """Whether all lie on the CPU and are of one type; what else there may be is the reference's."""
+    return all(other is None or (other.is_cpu and other.dtype == first.dtype) for other in others)
+
+
 def _threads(work: int) -> int:
     return torch.get_num_threads() if work >= _SERIAL else 1
 
@@ -219,10 +227,13 @@ def _gather(
     plan: Plan, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None,
     positive: Tensor | None = None,
 ) -> Tensor | None:  # fmt: skip
-    """The output, channels last; None if a number in it is not finite."""
+    """The output, channels last; None if a number in it is not finite, or the tensors do not fit together."""
+    if not _fit(input, weight, bias, positive):
+        return None
+    input = input.resolve_neg()
     _, o, h, w = plan.shape
     output = torch.empty_strided(plan.shape, (h * w * o, 1, w * o, o), dtype=input.dtype)
-    weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+    weight, bias = _contiguous(weight), None if bias is None else _contiguous(bias)
     mask = None if positive is None else _channels_last(positive)
     where = plans.strides(input.stride())
     unsound = FUNCTIONS[input.dtype].gather(
@@ -236,7 +247,10 @@ def _gather(
 def _correlate(
     kind: str, geometry: Geometry, scale: Pair, wide: Tensor, lanes: Tensor, lanes_first: bool
 ) -> Tensor | None:
-    """The kernel's gradient, in which the channels of `lanes` come first or second; None if not finite."""
+    """The kernel's gradient, in which the channels of `lanes` come first or second; None as in `_gather`."""
+    if not _fit(wide, lanes):
+        return None
+    wide, lanes = wide.resolve_neg(), lanes.resolve_neg()
     c, o, area = wide.shape[1], lanes.shape[1], geometry.kernel_size[0] * geometry.kernel_size[1]
     stride = (c * area, area) if lanes_first else (area, o * area)
     shape = (o, c, *geometry.kernel_size) if lanes_first else (c, o, *geometry.kernel_size)
@@ -250,14 +264,22 @@ def _correlate(
     return None if unsound else grad
 
 
+def _contiguous(tensor: Tensor) -> Tensor:
+    return tensor.resolve_neg().contiguous()
+
+
 def _dense(input: Tensor) -> tuple[Tensor, Tensor]:
     """The input, copied if its numbers do not lie side by side, and an empty output in its order."""
+    input = input.resolve_neg()
     output = torch.empty_like(input)
     return (input, output) if output.stride() == input.stride() else (output.copy_(input), torch.empty_like(output))
 
 
 def _elementwise_grad(name: str, output: Tensor, grad_output: Tensor) -> Tensor:
+    if not _fit(output, grad_output):
+        return getattr(reference, name)(output, grad_output)  # type: ignore[no-any-return]
     output, grad = _dense(output)
+    grad_output = grad_output.resolve_neg()
     if grad_output.stride() != grad.stride():
         grad_output = torch.empty_like(grad).copy_(grad_output)
     function = getattr(FUNCTIONS[output.dtype], name)
@@ -266,15 +288,14 @@ def _elementwise_grad(name: str, output: Tensor, grad_output: Tensor) -> Tensor:
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
+    return images.resolve_neg().contiguous(memory_format=torch.channels_last)
 
 
 def _flat(lists: Sequence[Sequence[Tensor]]) -> bool:
     """Whether the numbers of all tensors lie side by side in one order, and are of one type and on the CPU."""
-    first = lists[0][0].dtype
-    return all(
-        tensor.is_contiguous() and tensor.dtype == first and tensor.is_cpu for tensors in lists for tensor in tensors
-    )
+    first = lists[0][0]
+    tensors = [tensor for some in lists for tensor in some]
+    return _fit(first, *tensors) and all(tensor.is_contiguous() and not tensor.is_neg() for tensor in tensors)
 
 
 def _pointers(tensors: Sequence[Tensor]) -> "Array[c_void_p]":

@@ -46,4 +46,5 @@ def passes_relu(relu: Module, module: Module) -> bool:
     if not is_convolution(module) or not untouched(relu):
         return False
     output, input = relu._cache[0][0], module._cache[0][0]
-    return bool(output.data_ptr() == input.data_ptr() and output.shape == input.shape)
+    places = [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in (output, input)]
+    return places[0] == places[1]

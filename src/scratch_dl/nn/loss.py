@@ -29,13 +29,15 @@ class MSELoss(Module):
 
         Raises:
             ValueError: if the shapes differ.
-            TypeError: if the dtypes differ, or are not float32 or float64.
+            TypeError: if the dtypes differ, or are not float32 or float64, or the devices differ.
         """
         input, target = check_floats("input", input), check_floats("target", target)
         if target.shape != input.shape:
             raise ValueError(f"target must have the input's shape {tuple(input.shape)}, but got {tuple(target.shape)}")
         if target.dtype != input.dtype:
             raise TypeError(f"target must be {input.dtype} as the input is, but got {target.dtype}")
+        if target.device != input.device:
+            raise TypeError(f"target must be on {input.device} as the input is, but got one on {target.device}")
         count = input.numel() if self.reduction == "mean" else 1
         # Of nothing the mean is no number.
         loss, grad = kernels.squared_error(input, target, 1 / count if count else math.nan, 2 / max(1, count))

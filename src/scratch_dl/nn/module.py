@@ -255,7 +255,7 @@ def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor)
     """Return a gradient, cut off from any autograd graph, if it has the output's shape and the dtype of `like`.
 
     Raises:
-        TypeError: if it is no tensor or of another dtype.
+        TypeError: if it is no tensor, or of another dtype or device.
         ValueError: if its shape differs.
     """
     if not isinstance(grad_output, Tensor):
@@ -264,6 +264,8 @@ def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor)
         raise ValueError(f"grad_output must have the output's shape {tuple(shape)}, but got {tuple(grad_output.shape)}")
     if grad_output.dtype != like.dtype:
         raise TypeError(f"grad_output must be {like.dtype} as the output is, but got {grad_output.dtype}")
+    if grad_output.device != like.device:
+        raise TypeError(f"grad_output must be on {like.device} as the output is, but got one on {grad_output.device}")
     return grad_output.detach() if grad_output.requires_grad else grad_output
 
 

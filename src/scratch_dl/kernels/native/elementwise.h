@@ -80,21 +80,27 @@ template <class T> double squares(const T *input, const T *target, T scale, T *g
 template <class T>
 void squared_error(const T *input, const T *target, Strides s, i64 n, i64 c, i64 h, i64 w, double factor, T scale,
                    T *loss, T *grad, int threads) {
-    const i64 rows = n * h, width = w * c;
     const bool alike = s.c == 1 && s.w == c;
+    i64 rows = n * h, width = w * c;
+    const i64 count = rows * width;
+    if (alike && s.h == width && s.n == h * width) { // one line of numbers
+        width = ROW;
+        rows = above(count, width);
+    }
     double *partial = workspace<double>(PARTIAL, rows);
-    if (n * h * width < SERIAL) threads = 1;
+    if (count < SERIAL) threads = 1;
 #pragma omp parallel num_threads(threads)
     {
         T *staged = alike ? nullptr : workspace<T>(STAGED, width);
 #pragma omp for schedule(static)
         for (i64 row = 0; row < rows; row++) {
-            const T *from = target + row / h * s.n + row % h * s.h;
+            const T *from = target + (width == ROW ? row * width : row / h * s.n + row % h * s.h);
             if (!alike) {
                 copy_pixels(from, s.c, s.w, c, w, staged, c);
                 from = staged;
             }
-            partial[row] = squares(input + row * width, from, scale, grad + row * width, width);
+            const i64 begin = row * width;
+            partial[row] = squares(input + begin, from, scale, grad + begin, least(width, count - begin));
         }
     }
     double sum = 0;
@@ -123,14 +129,15 @@ void sgd(T *__restrict value, const T *__restrict grad, T *__restrict velocity, 
     });
 }
 
-// One tensor's update by Adam; step = lr / (1 - b1^t), root = 1 / sqrt(1 - b2^t).
+// One tensor's update by Adam; step = lr / (1 - b1^t), root = 1 / sqrt(1 - b2^t). 1 - b is taken before it is rounded.
 template <class T>
 void adam(T *__restrict value, const T *__restrict grad, T *__restrict mean, T *__restrict square, i64 count, T step,
-          T root, T b1, T b2, T eps, int threads) {
+          T root, double beta1, double beta2, T eps, int threads) {
+    const T b1 = (T)beta1, b2 = (T)beta2, rest1 = (T)(1 - beta1), rest2 = (T)(1 - beta2);
     in_parts(count, threads, [=](i64 begin, i64 end) {
         for (i64 i = begin; i < end; i++) {
-            mean[i] = b1 * mean[i] + (T(1) - b1) * grad[i];
-            square[i] = b2 * square[i] + (T(1) - b2) * grad[i] * grad[i];
+            mean[i] = b1 * mean[i] + rest1 * grad[i];
+            square[i] = b2 * square[i] + rest2 * grad[i] * grad[i];
             value[i] -= step * mean[i] / ((T)__builtin_sqrt(square[i]) * root + eps);
         }
     });

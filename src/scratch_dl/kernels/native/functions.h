@@ -13,7 +13,7 @@ template <class T> struct Functions {
     void (*sigmoid_grad)(const T *, const T *, T *, i64, int);
     void (*squared_error)(const T *, const T *, Strides, i64, i64, i64, i64, double, T, T *, T *, int);
     void (*sgd)(T *, const T *, T *, i64, T, T, int, int);
-    void (*adam)(T *, const T *, T *, T *, i64, T, T, T, T, T, int);
+    void (*adam)(T *, const T *, T *, T *, i64, T, T, double, double, T, int);
 };
 
 struct Variant {

@@ -65,7 +65,8 @@ INLINE void store_segments(const T *values, i64 lane, i64 offset, const Group &g
         const i64 to = offset + segment.offset - segment.lane;
         if (first >= end) continue;
         if (target.mask) {
-            for (i64 l = first; l < end; l++) target.out[to + l] = target.mask[to + l] <= T(0) ? T(0) : values[l - lane];
+            for (i64 l = first; l < end; l++)
+                target.out[to + l] = target.mask[to + l] <= T(0) ? T(0) : values[l - lane];
         } else {
             copy_few<power_of_two(N)>(target.out + to + first, values + first - lane, end - first);
         }
@@ -139,7 +140,8 @@ template <class T, int B, int V> struct Heights<T, B, V, 1> {
 };
 
 // Fetch what the positions [first, end) will be written to, while others are computed.
-template <class T, int V> INLINE void fetch(const Band<T> &band, i64 first, i64 end, i64 lane, const Target<T> &target) {
+template <class T, int V>
+INLINE void fetch(const Band<T> &band, i64 first, i64 end, i64 lane, const Target<T> &target) {
     constexpr i64 line = 64 / sizeof(T), lines = V * BYTES / 64 > 0 ? V * BYTES / 64 : 1;
     for (i64 i = first; i < end; i++)
         for (i64 l = 0; l < lines; l++) {
@@ -292,7 +294,8 @@ int gather(const Gather &plan, const T *input, Strides s, const T *weight, const
                 source = staged;
             }
             const i64 then = unit + 1 < units ? unit + 1 : unit, row = plan.top + then % bands * rows * plan.step_h;
-            Ahead next = ahead(input + then / bands * s.n, s, plan.h, row, (rows - 1) * plan.step_h + plan.span_h, pieces);
+            const i64 tall = (rows - 1) * plan.step_h + plan.span_h;
+            Ahead next = ahead(input + then / bands * s.n, s, plan.h, row, tall, pieces);
             for (i64 g = 0, b = 0; g < plan.groups; g++) {
                 const Group &group = plan.group[g];
                 const i64 *in = offsets + g * each, *to = in + rows * plan.grid_w, *run = to + rows * plan.grid_w;

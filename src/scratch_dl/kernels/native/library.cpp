@@ -107,8 +107,8 @@ double scratch_dl_peak(i64 rounds, int threads) { return current->peak(rounds, t
                                   T *const *squares, const i64 *counts, double step, double root, double b1,           \
                                   double b2, double eps, int threads) {                                                \
         for (i64 k = 0; k < tensors; k++)                                                                              \
-            current->member.adam(values[k], grads[k], means[k], squares[k], counts[k], (T)step, (T)root, (T)b1,        \
-                                 (T)b2, (T)eps, threads);                                                              \
+            current->member.adam(values[k], grads[k], means[k], squares[k], counts[k], (T)step, (T)root, b1, b2,       \
+                                 (T)eps, threads);                                                                    \
     }
 
 INTERFACE(float, single, f32)

@@ -81,7 +81,8 @@ template <class T, int L> struct Lanes {
     }
 };
 template <class T> struct Lanes<T, 0> {
-    static bool run(const Gather &, const Group &, const T *, i64, i64, const i64 *, const T *, const T *, int, T *, i64) {
+    static bool run(const Gather &, const Group &, const T *, i64, i64, const i64 *, const T *, const T *, int, T *,
+                    i64) {
         return false;
     }
 };
@@ -101,7 +102,8 @@ int gather_planar(const Gather &plan, const T *input, Strides s, const T *weight
     while (rows > 1 && plan.n * above(plan.grid_h, rows) < threads) rows = above(rows, 2);
     const i64 bands = above(plan.grid_h, rows), units = plan.n * bands, chunk = most(1, units / (8 * threads));
     rows = above(plan.grid_h, bands);
-    T *packed = workspace<T>(PACKED, all_taps * plan.c * lanes + MOST_LANES), *first_bias = packed + all_taps * plan.c * lanes;
+    const i64 room = all_taps * plan.c * lanes;
+    T *packed = workspace<T>(PACKED, room + lanes), *first_bias = packed + room;
     for (i64 l = 0; l < lanes; l++) first_bias[l] = bias ? bias[l] : T(0);
     i64 done = 0;
     for (i64 g = 0; g < plan.groups; g++)
@@ -127,8 +129,8 @@ int gather_planar(const Gather &plan, const T *input, Strides s, const T *weight
                     for (i64 k = 0; k < group.run[r].taps; k++)
                         tap[found++] = group.run[r].row * columns + group.run[r].column + k;
                 if (height > 0 && group.grid_w > 0)
-                    bad |= Lanes<T, MOST_LANES>::run(plan, group, planes, size, (height - 1) * columns + group.grid_w, tap,
-                                                     weights, first_bias, activation, values, pitch);
+                    bad |= Lanes<T, MOST_LANES>::run(plan, group, planes, size, (height - 1) * columns + group.grid_w,
+                                                     tap, weights, first_bias, activation, values, pitch);
                 weights += group.taps * plan.c * lanes;
                 for (i64 y = 0; y < height; y++) {
                     i64 to = image * plan.out_image + group.out_offset + (begin + y) * group.out_row;
