@@ -42,7 +42,8 @@ class BuildNative(build_ext):
         folder = Path(self.build_temp) / ("sanitized" if sanitize else "plain")
         jobs = [("variant.cpp", folder / name, flags) for name, flags in VARIANTS.items()]
         # As scratch_dl.kernels.library.sources_digest, which cannot be imported before its package is built.
-        digest = sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.iterdir()))).hexdigest()[:16]
+        files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp"))
+        digest = sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
         jobs.append(
             ("library.cpp", folder, [f'-DSCRATCH_DL_SOURCES="{digest}"', *(["-DSCRATCH_DL_X86"] if X86 else [])])
         )
@@ -64,6 +65,7 @@ setup(
         Extension(
             "scratch_dl.kernels._native",
             sources=[str(SOURCES / name) for name in ("variant.cpp", "library.cpp")],
+            optional=True,
             depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
         )
     ],

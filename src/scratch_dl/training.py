@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,6 +103,7 @@ class Training:
         self.progress = Progress()
         self.loss = MSELoss()
         self.base_lr = setup.optimizer.lr
+        self.like = setup.network.parameters()[0].value
         self.steps_per_epoch = setup.data.steps_per_epoch(setup.trainer.batch_size)
         self.total_steps = self.steps_per_epoch * setup.trainer.epochs
 
@@ -127,11 +128,12 @@ class Training:
             caught.append(number)
             signal.signal(number, before[number])
 
-        with torch.no_grad(), handling(catch) as before:
+        # While the network computes one batch, the next one is drawn.
+        with torch.no_grad(), handling(catch) as before, ThreadPoolExecutor(max_workers=1) as drawing:
             if progress.step == 0 and progress.first_psnr_db == -math.inf:
                 self._validate()
             while progress.step < self.total_steps and not progress.stopped:
-                self._epoch(caught)
+                self._epoch(caught, drawing)
                 whole = progress.step % self.steps_per_epoch == 0 or bool(progress.stopped)
                 if whole:
                     self._validate()
@@ -141,35 +143,33 @@ class Training:
                     raise Interrupted(caught[0])
         return progress
 
-    def _epoch(self, caught: list[int]) -> None:
+    def _epoch(self, caught: list[int], drawing: Executor) -> None:
         """Steps up to the next multiple of the epoch's length, or to a signal."""
         progress, start, first = self.progress, time.perf_counter(), self.progress.step
         end = min((first // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps)
         limit = self.setup.trainer.max_minutes
-        # While the network computes one batch, the next one is drawn.
-        with ThreadPoolExecutor(max_workers=1) as drawing:
-            coming = drawing.submit(self._batch, progress.step)
-            while progress.step < end and not caught:
-                batch = coming.result()
-                if progress.step + 1 < end:
-                    coming = drawing.submit(self._batch, progress.step + 1)
-                self._step(batch)
-                if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
-                    progress.stopped = f"trainer.max_minutes={limit:g} reached"
-                    break
+        coming = drawing.submit(self._batch, progress.step)
+        while progress.step < end and not caught:
+            batch = coming.result()
+            if progress.step + 1 < end:
+                coming = drawing.submit(self._batch, progress.step + 1)
+            self._step(batch)
+            if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
+                progress.stopped = f"trainer.max_minutes={limit:g} reached"
+                break
         seconds = time.perf_counter() - start
         progress.training_s += seconds
         if progress.step == end or progress.stopped:
             images = (progress.step - first) * self.setup.trainer.batch_size
             self.record.metric("images_per_s", images / seconds, progress.step)
 
+    @torch.no_grad()
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Input and target of a step, as the network takes them."""
         setup = self.setup
         number = 0 if setup.trainer.repeat_first_batch else step
         input, target = setup.data.batch(number, setup.trainer.batch_size, setup.seed)
-        like = setup.network.parameters()[0].value
-        return input.to(like), target.to(like)
+        return input.to(self.like), target.to(self.like)
 
     def _step(self, batch: tuple[Tensor, Tensor]) -> None:
         setup, step = self.setup, self.progress.step

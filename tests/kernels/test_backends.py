@@ -302,16 +302,17 @@ def test_plans_that_were_dropped_are_made_again():
     assert plans.gather.cache_info().currsize == plans.gather.cache_info().maxsize
 
 
-def build(tmp_path, **environment):
+def build(tmp_path, *words, **environment):
     return subprocess.run(
-        [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path / "lib"), "--build-temp",
-         str(tmp_path / "temp")],
+        [sys.executable, "setup.py", "build_ext", "--build-temp", str(tmp_path / "temp"), *words],
         cwd=ROOT, env={**os.environ, **environment}, text=True, capture_output=True, timeout=100, check=False,
     )  # fmt: skip
 
 
-def test_without_a_compiler_the_build_succeeds_and_says_so_in_one_line(tmp_path):
-    done = build(tmp_path, CC="/nonexistent/cc", CXX="/nonexistent/c++")
+@pytest.mark.parametrize("inplace", [False, True], ids=["wheel", "editable"])
+def test_without_a_compiler_the_build_succeeds_and_says_so_in_one_line(inplace, tmp_path):
+    where = ["--inplace"] if inplace else ["--build-lib", str(tmp_path / "lib")]
+    done = build(tmp_path, *where, CC="/nonexistent/cc", CXX="/nonexistent/c++")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("scratch_dl: ")]
     assert len(said) == 1, done.stderr

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scratch_dl import kernels
+from scratch_dl import kernels, nn
 from scratch_dl.checks import Pair
 from scratch_dl.kernels import Geometry, native, reference
 from scratch_dl.kernels.library import load
@@ -732,3 +732,57 @@ def test_tensors_that_do_not_lie_side_by_side_are_updated_all_the_same(dtype, ba
     mean, square = torch.zeros(4, 3, dtype=dtype), torch.zeros(4, 3, dtype=dtype)
     backend.adam([value], [grad], [mean], [square], 0.5, (0.9, 0.99), 0.0, 1)
     torch.testing.assert_close(value, expected - 0.5 * grad.sign())
+
+
+def test_an_update_counts_as_a_change_in_place(backend):
+    """By which a module sees that what it kept is not what it was."""
+    values, grads, means, squares = ([torch.ones(3)] for _ in range(4))
+    backend.sgd(values, grads, means, 0.1, 0.9, False)
+    backend.adam(values, grads, means, squares, 0.1, (0.9, 0.99), 1e-8, 1)
+    assert [tensor._version for tensor in (values[0], means[0], squares[0], grads[0])] == [2, 2, 1, 0]
+
+
+@pytest.mark.parametrize(("c", "w"), [(4, 1024), (32, 128), (1, 4096)])
+def test_rows_as_long_as_a_part_of_a_line_are_taken_as_they_lie(c, w, backend, generator):
+    """Channels last beside channels first, where a row has as many numbers as a part of numbers that are one line."""
+    input, target = torch.randn(2, 2, c, 3, w, generator=generator)
+    last = input.contiguous(memory_format=torch.channels_last)
+    loss, grad = backend.squared_error(last, target, 1.0, 2.0)
+    expected, expected_grad = reference.squared_error(input.double(), target.double(), 1.0, 2.0)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0, 5), (2, 3, 5, 0)], ids=["no-rows", "no-columns"])
+@pytest.mark.parametrize("make", [nn.Conv2d, nn.Upsampling])
+@pytest.mark.usefixtures("backend")
+def test_images_without_pixels_have_gradients_without_pixels(make, shape):
+    module = make(3, 8, 3, padding=2)
+    output = module(torch.zeros(shape))
+    assert module.backward(torch.ones_like(output)).shape == shape
+    assert float(module.weight.grad.abs().sum()) == 0
+
+
+@pytest.mark.parametrize("value", [float("inf"), nan])
+def test_an_infinite_gradient_of_a_window_of_padding_alone_is_multiplied_by_zeros(
+    value, backend, generator, monkeypatch
+):
+    """As the definition does: 0 times infinity is no number."""
+    monkeypatch.setattr(native, "reference", reference)
+    geometry = Geometry((3, 3), (1, 1), ((4, 4), (4, 4)), (1, 1))
+    input, grad = torch.randn(1, 16, 5, 5, generator=generator), torch.randn(1, 2, 11, 11, generator=generator)
+    grad[0, 0, 0, 0] = value
+    assert backend.convolution_grad_weight(input, grad, geometry)[0].isnan().all()
+    grad = torch.randn(1, 2, 16, 16, generator=generator)
+    grad[0, 0, 0, 0] = value
+    assert backend.upsampled_convolution_grad_weight(input, grad, (2, 2), geometry)[0].isnan().all()
+
+
+def test_many_bands_lose_no_digits_of_a_kernels_gradient(backend, generator):
+    """All numbers are positive, so that one long sum of them would swallow the small ones."""
+    pair = [torch.rand(2, c, 256, 256, generator=generator) for c in (3, 16)]
+    geometry = Geometry((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    got = backend.convolution_grad_weight(*pair, geometry)
+    expected = backend.convolution_grad_weight(*(tensor.double() for tensor in pair), geometry)
+    error = float((got - expected).norm() / expected.norm())
+    assert error < 2e-6, f"relative error {error:.1e}"

@@ -376,3 +376,23 @@ def test_what_may_be_computed_in_one_is_a_convolution_and_an_activation(make, fo
     assert fusion.activation_of(module, other) == expected
     assert fusion.activation_of(other, module) is None
     assert fusion.activation_of(ReLU(), other) is None
+
+
+@pytest.mark.parametrize("kind", [nn.Module, ReLU, Conv2d])
+def test_a_module_observed_through_its_call_is_called(kind, monkeypatch):
+    network, seen, before = Sequential(conv(3, 4), ReLU()), [], kind.__call__
+
+    def call(self, *inputs):
+        seen.append(type(self))
+        return before(self, *inputs)
+
+    monkeypatch.setattr(kind, "__call__", call, raising=False)
+    network(torch.rand(1, 3, 6, 6))
+    assert (kind if kind is not nn.Module else ReLU) in seen
+
+
+def test_a_sequence_whose_class_has_another_backward_is_given_what_that_takes(monkeypatch):
+    network, before = Sequential(conv(3, 4), ReLU()), Sequential.backward
+    output = network(torch.rand(1, 3, 6, 6))
+    monkeypatch.setattr(Sequential, "backward", lambda self, grad_output: before(self, grad_output))
+    assert nn.parameter_gradients(network, torch.ones_like(output)).shape == (1, 3, 6, 6)

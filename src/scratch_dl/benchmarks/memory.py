@@ -53,8 +53,7 @@ def beyond(case: Case, side: str, settings: Settings) -> int:
 def _measured(case: Case, side: str, settings: Settings) -> int:
     torch.set_num_threads(settings.threads)
     kernels.use(settings.backend)
-    if side == "own":
-        keep_freed_memory()  # as a training does
+    keep_freed_memory()  # as a training does, on both sides
     # Both libraries' threads and code are there before the count begins, in either process.
     tiny = SMALL[0]
     for make in (own, pytorch):
@@ -73,7 +72,8 @@ def _steps(case: Case, by_hand: bool, settings: Settings) -> int:
     with torch.set_grad_enabled(not by_hand):
         for _ in range(_STEPS):
             rival.step()
-    return _status("VmHWM") - before
+    gradients = sum(p.grad.numel() * p.grad.element_size() for p in network.parameters()) if by_hand else 0
+    return _status("VmHWM") - before + gradients  # which PyTorch allocates in its first step, and own code before it
 
 
 def _status(name: str) -> int:

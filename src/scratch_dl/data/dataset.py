@@ -20,7 +20,10 @@ class Photograph(NamedTuple):
 
 
 class DataSet(Protocol):
-    """Noisy and clean images. Making one reads nothing; every draw has a generator of its own."""
+    """Noisy and clean images. Making one reads nothing; every draw has a generator of its own.
+
+    A training calls `batch` in a thread of its own, one call at a time.
+    """
 
     name: str
     crop_size: tuple[int, int]

@@ -91,17 +91,17 @@ def load() -> Library | str:
         if path.exists():
             try:
                 library = Library(path)
+                if named or library.sources == sources_digest():
+                    return library
             except (OSError, AttributeError) as error:
                 return f"{path.name} cannot be loaded: {error}"
-            if named or library.sources == sources_digest():
-                return library
             return f"{path.name} was built from other sources than these; install scratch_dl again"
     return "it was not built, which takes a C++17 compiler when scratch_dl is installed"
 
 
 def sources_digest() -> str:
     """Of the C++ sources beside this file; the library's structures must fit `plans.py`."""
-    files = sorted(Path(__file__).with_name("native").iterdir())
+    files = sorted(path for path in Path(__file__).with_name("native").iterdir() if path.suffix in (".h", ".cpp"))
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from scratch_dl.kernels.reference import Geometry
 
 _ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
 _ONE = (1, 1)
+_PHASES = 256
 _SERIAL = 1 << 17  # multiply-adds below which a second thread takes longer to wake than it saves
 
 
@@ -46,9 +47,8 @@ def convolution_grad_weight(input: Tensor, grad_output: Tensor, geometry: Geomet
     c, o = input.shape[1], grad_output.shape[1]
     width = _width(input)
     # At stride 1 either side can be the one whose channels are lanes; those of the smaller one may leave most empty.
-    if geometry.stride == _ONE and plans.cost("nearest_grad", geometry, o, c, width) < plans.cost(
-        "convolution", geometry, c, o, width
-    ):
+    either = geometry.stride == _ONE and not _only_padding(geometry)
+    if either and plans.cost("nearest_grad", geometry, o, c, width) < plans.cost("convolution", geometry, c, o, width):
         grad = _correlate("nearest_grad", geometry, _ONE, grad_output, input, lanes_first=False)
     else:
         grad = _correlate("convolution", geometry, _ONE, input, grad_output, lanes_first=True)
@@ -113,6 +113,8 @@ def upsampled_convolution_grad_input(
 
 def upsampled_convolution_grad_weight(input: Tensor, grad_output: Tensor, scale: Pair, geometry: Geometry) -> Tensor:
     """See `reference.upsampled_convolution_grad_weight`."""
+    if _only_padding(geometry) and not grad_output.isfinite().all():
+        return reference.upsampled_convolution_grad_weight(input, grad_output, scale, geometry)
     grad = _correlate("nearest_grad", geometry, scale, grad_output, input, lanes_first=False)
     return reference.upsampled_convolution_grad_weight(input, grad_output, scale, geometry) if grad is None else grad
 
@@ -178,6 +180,7 @@ def sgd(
         len(values), _pointers(values), _pointers(grads), at, _counts(values), lr, momentum, nesterov,
         torch.get_num_threads(),
     )  # fmt: skip
+    _changed(values, velocities or ())
     return None
 
 
@@ -193,6 +196,7 @@ def adam(
         len(values), _pointers(values), _pointers(grads), _pointers(means), _pointers(squares), _counts(values),
         lr / (1 - b1**step), 1 / sqrt(1 - b2**step), b1, b2, eps, torch.get_num_threads(),
     )  # fmt: skip
+    _changed(values, means, squares)
     return None
 
 
@@ -207,28 +211,44 @@ def _fit(first: Tensor, *others: Tensor | None) -> bool:
     return all(other is None or (other.is_cpu and other.dtype == first.dtype) for other in others)
 
 
+def _only_padding(geometry: Geometry) -> bool:
+    """Whether some window may see nothing but padding.
+
+    Seen from the input, as here, its gradient is multiplied by nothing; by the definition it is multiplied by zeros, of
+    which an infinite one makes NaN.
+    """
+    return any(
+        max(sides) >= d * (k - 1) + 1
+        for k, d, sides in zip(geometry.kernel_size, geometry.dilation, geometry.padding, strict=True)
+    )
+
+
 def _threads(work: int) -> int:
     return torch.get_num_threads() if work >= _SERIAL else 1
 
 
-def _forward(kind: str, geometry: Geometry, scale: Pair, input: Tensor, weight: Tensor, size: Pair) -> Plan:
-    """Lanes are the first channels of the weight."""
+def _forward(kind: str, geometry: Geometry, scale: Pair, input: Tensor, weight: Tensor, size: Pair) -> Plan | None:
+    """Lanes are the first channels of the weight; None for more phases than are worth a plan."""
+    if scale[0] * scale[1] > _PHASES:
+        return None
     o, c, i, j = weight.shape
     return plans.gather(kind, geometry, scale, input.shape, size, o, (c * i * j, i * j), _width(input))
 
 
-def _backward(kind: str, geometry: Geometry, scale: Pair, input: Tensor, weight: Tensor, size: Pair) -> Plan:
-    """Lanes are the second channels of the weight."""
+def _backward(kind: str, geometry: Geometry, scale: Pair, input: Tensor, weight: Tensor, size: Pair) -> Plan | None:
+    """Lanes are the second channels of the weight; None as in `_forward`."""
+    if max(scale[0] * scale[1], geometry.stride[0] * geometry.stride[1]) > _PHASES:
+        return None
     _, c, i, j = weight.shape
     return plans.gather(kind, geometry, scale, input.shape, size, c, (i * j, c * i * j), _width(input))
 
 
 def _gather(
-    plan: Plan, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None,
+    plan: Plan | None, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None,
     positive: Tensor | None = None,
 ) -> Tensor | None:  # fmt: skip
-    """The output, channels last; None if a number in it is not finite, or the tensors do not fit together."""
-    if not _fit(input, weight, bias, positive):
+    """The output, channels last; None where the reference is to be asked, also if a number in it is not finite."""
+    if plan is None or activation not in _ACTIVATIONS or not _fit(input, weight, bias, positive):
         return None
     input = input.resolve_neg()
     _, o, h, w = plan.shape
@@ -296,6 +316,12 @@ def _flat(lists: Sequence[Sequence[Tensor]]) -> bool:
     first = lists[0][0]
     tensors = [tensor for some in lists for tensor in some]
     return _fit(first, *tensors) and all(tensor.is_contiguous() and not tensor.is_neg() for tensor in tensors)
+
+
+def _changed(*lists: Sequence[Tensor]) -> None:
+    """Count a change in place, as torch does for its own operations."""
+    for tensors in lists:
+        torch.autograd.graph.increment_version(tensors)  # noqa: TID251 (a counter; nothing is differentiated)
 
 
 def _pointers(tensors: Sequence[Tensor]) -> "Array[c_void_p]":

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scratch_dl.checks import Pair
+from scratch_dl.checks import Pair, choice
 
 
 class Geometry(NamedTuple):
@@ -189,7 +189,7 @@ def adam(
 def _activated(output: Tensor, activation: str | None) -> Tensor:
     if activation is None:
         return output
-    return relu(output) if activation == "relu" else sigmoid(output)
+    return {"relu": relu, "sigmoid": sigmoid}[choice("activation", activation, ("relu", "sigmoid"))](output)
 
 
 def _masked(grad: Tensor, positive: Tensor | None) -> Tensor:

@@ -101,9 +101,12 @@ class Sequential(_Container):
         return list(self.children())[position][1]
 
 
+_SEQUENTIAL = Sequential.forward, Sequential.backward  # as they were written
+
+
 def parameter_gradients(module: Module, grad_output: Tensor) -> Tensor:
     """The module's backward as a training needs it: the input's gradient is left out where the module allows that."""
-    if fusion.is_convolution(module) or fusion.untouched(module, (Sequential.forward, Sequential.backward)):
+    if fusion.is_convolution(module) or fusion.untouched(module, _SEQUENTIAL):
         return module.backward(grad_output, input_grad=False)
     return module.backward(grad_output)
 

@@ -17,6 +17,7 @@ _CONVOLUTIONS: tuple[type[Module], ...] = (Conv2d, ConvTranspose2d, Upsampling)
 _ACTIVATIONS: dict[type[Module], str] = {ReLU: "relu", Sigmoid: "sigmoid"}
 Ways = tuple[Callable[..., Any], Callable[..., Any]]
 # As they were written; who replaces one in its class wants it called.
+_CALL = Module.__call__
 _WAYS: dict[type[Module], Ways] = {kind: (kind.forward, kind.backward) for kind in (*_CONVOLUTIONS, *_ACTIVATIONS)}
 
 
@@ -25,7 +26,7 @@ def untouched(module: Module, ways: Ways | None = None) -> bool:
     kind, own = type(module), module.__dict__
     ways = ways or _WAYS.get(kind)
     has = getattr(kind, "forward", None), getattr(kind, "backward", None)
-    return has == ways and "forward" not in own and "backward" not in own
+    return has == ways and kind.__call__ is _CALL and "forward" not in own and "backward" not in own
 
 
 def is_convolution(module: Module) -> bool:

@@ -21,7 +21,7 @@ void outer(Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T *sum, i64 pit
     typedef typename Vector<T, B>::type Vec;
     constexpr int W = Vector<T, B>::length;
     Vec total[D][V];
-    unroll<D>(BODY(d) { unroll<V>(BODY(v) { total[d][v] = load<Vec>(sum + d * pitch + v * W); }); });
+    unroll<D>(BODY(d) { unroll<V>(BODY(v) { total[d][v] = Vec{}; }); });
     for (i64 y = 0; y < rows; y++) {
         const T *a = wide.first + y * wide.row, *b = lanes.first + y * lanes.row;
 #pragma GCC unroll 2
@@ -31,7 +31,13 @@ void outer(Panel<T> wide, Panel<T> lanes, i64 rows, i64 columns, T *sum, i64 pit
             unroll<D>(BODY(d) { unroll<V>(BODY(v) { total[d][v] += l[v] * a[d]; }); });
         }
     }
-    unroll<D>(BODY(d) { unroll<V>(BODY(v) { store(sum + d * pitch + v * W, total[d][v]); }); });
+    // A band's sum is added as a whole: small products would lose digits beside the sum of all bands.
+    unroll<D>(BODY(d) {
+        unroll<V>(BODY(v) {
+            T *to = sum + d * pitch + v * W;
+            store(to, load<Vec>(to) + total[d][v]);
+        });
+    });
 }
 
 template <class T, int B, int V, int D> struct Depths {
@@ -94,9 +100,10 @@ int correlate(const Correlate &plan, const T *wide, Strides ws, const T *lanes, 
     i64 rows = most(1, (i64)BAND_BYTES / (i64)sizeof(T) / most(1, row_numbers));
     rows = least(rows, plan.grid_h);
     while (rows > 1 && plan.n * above(plan.grid_h, rows) < threads) rows = above(rows, 2);
-    const i64 bands = plan.grid_h ? above(plan.grid_h, rows) : 0, units = plan.n * bands;
+    const i64 bands = plan.grid_h && plan.grid_w ? above(plan.grid_h, rows) : 0, units = plan.n * bands;
     if (bands) rows = above(plan.grid_h, bands);
-    threads = (int)most(1, least(threads, units));
+    // A partial sum for each thread, as far as they do not fill the memory.
+    threads = (int)most(1, least(least(threads, units), ((i64)1 << 27) / most(1, size)));
     T *partial = workspace<T>(PARTIAL, size * threads);
     const i64 pieces = count * above(depth, 12);
     int bad = 0;

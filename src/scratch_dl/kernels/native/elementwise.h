@@ -83,7 +83,8 @@ void squared_error(const T *input, const T *target, Strides s, i64 n, i64 c, i64
     const bool alike = s.c == 1 && s.w == c;
     i64 rows = n * h, width = w * c;
     const i64 count = rows * width;
-    if (alike && s.h == width && s.n == h * width) { // one line of numbers
+    const bool line = alike && s.h == width && s.n == h * width; // all numbers lie side by side
+    if (line) {
         width = ROW;
         rows = above(count, width);
     }
@@ -94,7 +95,7 @@ void squared_error(const T *input, const T *target, Strides s, i64 n, i64 c, i64
         T *staged = alike ? nullptr : workspace<T>(STAGED, width);
 #pragma omp for schedule(static)
         for (i64 row = 0; row < rows; row++) {
-            const T *from = target + (width == ROW ? row * width : row / h * s.n + row % h * s.h);
+            const T *from = target + (line ? row * width : row / h * s.n + row % h * s.h);
             if (!alike) {
                 copy_pixels(from, s.c, s.w, c, w, staged, c);
                 from = staged;

@@ -1,4 +1,4 @@
-// The one loop of every forward pass and input gradient, register-tiled: P positions times V vectors of lanes are held
+// The one loop of forward passes and input gradients (but for those of few lanes, in planar.h), register-tiled: P positions times V vectors of lanes are held
 // in registers while all taps and channels are added.
 #pragma once
 

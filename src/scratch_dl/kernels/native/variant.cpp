@@ -12,7 +12,7 @@
 template <class T>
 static int gather_either(const Gather &plan, const T *input, Strides s, const T *weight, const T *bias, const T *mask,
                          int activation, T *out, int threads) {
-    if (plan.n == 0) return 0;
+    if (plan.n == 0 || plan.grid_h <= 0 || plan.grid_w <= 0) return 0;
     return (plan.planar ? gather_planar<T> : gather<T>)(plan, input, s, weight, bias, mask, activation, out, threads);
 }
 

@@ -12,7 +12,11 @@ enum { BYTES = 64, REGISTERS = 32 };
 enum { BYTES = 32, REGISTERS = 16 };
 #else
 #define VARIANT portable
+#if defined(__aarch64__)
+enum { BYTES = 16, REGISTERS = 32 };
+#else
 enum { BYTES = 16, REGISTERS = 16 };
+#endif
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
