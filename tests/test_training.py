@@ -3,11 +3,13 @@
 import math
 import os
 import signal
+import threading
 
 import pytest
 import torch
 
 from scratch_dl import checkpoint
+from scratch_dl import training as training_module
 from scratch_dl.config import Setup, Tracking, Trainer, Verification
 from scratch_dl.models import paper
 from scratch_dl.optim import SGD, Adam
@@ -198,6 +200,25 @@ def test_clipping_logs_the_norm_and_changes_the_path(tmp_path):
     assert len(norms) == 9
     assert all(norm > 1e-3 for norm in norms)
     assert weights(run) != weights(clipped)
+
+
+@pytest.mark.parametrize("cores", [1, 64], ids=["in-turn", "beside-the-network"])
+def test_batches_are_the_same_wherever_they_are_drawn(cores, tmp_path, monkeypatch):
+    """Beside the network in a thread, without autograd there too, or in turn with its steps."""
+    monkeypatch.setattr(training_module, "usable_cores", lambda: cores)
+    run, threads = training(tmp_path), []
+    draw = run.setup.data.batch
+
+    def noted(step, batch_size, seed):
+        threads.append((threading.current_thread() is threading.main_thread(), torch.is_grad_enabled()))
+        return draw(step, batch_size, seed)
+
+    run.setup.data.batch = noted
+    run.fit()
+    assert threads[-1] == (cores == 1, False)
+    plain = training(tmp_path / "plain")
+    plain.fit()
+    assert weights(run) == weights(plain)
 
 
 def test_no_autograd_is_at_work(tmp_path):

@@ -22,6 +22,7 @@ from scratch_dl import checkpoint, evaluation, kernels
 from scratch_dl.config import Setup
 from scratch_dl.nn import MSELoss, parameter_gradients
 from scratch_dl.optim import clip_grad_norm
+from scratch_dl.provenance import usable_cores
 
 
 class Diverged(RuntimeError):
@@ -128,7 +129,6 @@ class Training:
             caught.append(number)
             signal.signal(number, before[number])
 
-        # While the network computes one batch, the next one is drawn.
         with torch.no_grad(), handling(catch) as before, ThreadPoolExecutor(max_workers=1) as drawing:
             if progress.step == 0 and progress.first_psnr_db == -math.inf:
                 self._validate()
@@ -148,11 +148,9 @@ class Training:
         progress, start, first = self.progress, time.perf_counter(), self.progress.step
         end = min((first // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps)
         limit = self.setup.trainer.max_minutes
-        coming = drawing.submit(self._batch, progress.step)
-        while progress.step < end and not caught:
-            batch = coming.result()
-            if progress.step + 1 < end:
-                coming = drawing.submit(self._batch, progress.step + 1)
+        for batch in self._batches(first, end, drawing):
+            if caught:
+                break
             self._step(batch)
             if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
                 progress.stopped = f"trainer.max_minutes={limit:g} reached"
@@ -162,6 +160,22 @@ class Training:
         if progress.step == end or progress.stopped:
             images = (progress.step - first) * self.setup.trainer.batch_size
             self.record.metric("images_per_s", images / seconds, progress.step)
+
+    def _batches(self, first: int, end: int, drawing: Executor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those of the steps [first, end).
+
+        Where there is a core for it, the next one is drawn while the network computes. Without one, a thread of the
+        network's would share its core with the drawing, and all others would wait for it.
+        """
+        if torch.get_num_threads() >= usable_cores():
+            yield from map(self._batch, range(first, end))
+            return
+        coming = drawing.submit(self._batch, first)
+        for step in range(first, end):
+            batch = coming.result()
+            if step + 1 < end:
+                coming = drawing.submit(self._batch, step + 1)
+            yield batch
 
     @torch.no_grad()
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
