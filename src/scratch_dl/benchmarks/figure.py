@@ -1,6 +1,7 @@
 """One picture of what was measured: ratios, shares of the peak, growth."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from scratch_dl.benchmarks.outcome import Outcome
@@ -10,27 +11,33 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INCH_PER_ROW = 0.2
-_MARKS = (0.2, 0.5, 1, 2, 5)
+_MARKS = (0.1, 0.2, 0.5, 1, 2)
 
 
 def draw(outcomes: Sequence[Outcome]) -> "Figure":
-    """A panel an outcome that has something to draw; own / PyTorch as medians with quartiles, 1 as a line."""
+    """A row of panels for each part that has something to draw: one for each number of threads, or one for each axis."""
     from matplotlib.figure import Figure
 
-    panels = [outcome for outcome in outcomes if outcome.comparisons or outcome.part == "scaling"]
-    heights = [max(2.2, 1.0 + _INCH_PER_ROW * len(outcome.comparisons)) for outcome in panels] or [1.0]
-    figure = Figure(figsize=(9, sum(heights)), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(len(heights), 3, height_ratios=heights)
-    for place, outcome in enumerate(panels):
-        if outcome.part == "scaling":
-            for column, record in enumerate(outcome.records):
-                _growth(figure.add_subplot(grid[place, column]), record["axis"], record["points"])
+    drawn = [outcome for outcome in outcomes if outcome.comparisons or outcome.part == "scaling"]
+    parts = [list(group) for _, group in groupby(drawn, key=lambda outcome: outcome.part)]
+    heights = [max(2.2, 1.0 + _INCH_PER_ROW * len(group[0].comparisons)) for group in parts] or [1.0]
+    figure = Figure(figsize=(10, sum(heights)), dpi=110, layout="constrained")
+    rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, group in zip(rows, parts, strict=False):
+        if group[0].part == "scaling":
+            records = group[0].records
+            row.suptitle(f"{group[0].table.title}, {group[0].threads} thread(s)", fontsize=9)
+            for axes, record in zip(row.subplots(1, len(records), squeeze=False)[0], records, strict=True):
+                _growth(axes, record["axis"], record["points"])
         else:
-            _ratios(figure.add_subplot(grid[place, :]), outcome)
+            row.suptitle(f"{group[0].table.title}: own / PyTorch; left of the line is better", fontsize=9)
+            for axes, outcome in zip(row.subplots(1, len(group), squeeze=False, sharey=True)[0], group, strict=True):
+                _ratios(axes, outcome)
     return figure
 
 
 def _ratios(axes: "Axes", outcome: Outcome) -> None:
+    """Medians, with a bar from quartile to quartile, and a line at 1."""
     ratios = [one.ratio for one in outcome.comparisons]
     medians = [ratio.median for ratio in ratios]
     reach = [[r.median - r.low for r in ratios], [r.high - r.median for r in ratios]]
@@ -38,8 +45,8 @@ def _ratios(axes: "Axes", outcome: Outcome) -> None:
     axes.errorbar(medians, places, xerr=reach, fmt="o", markersize=4, capsize=2)
     axes.axvline(1.0, linestyle="--", linewidth=1, color="C1")
     axes.set_yticks(list(places), [f"{one.label}, {one.rival}" for one in outcome.comparisons], fontsize=7)
-    axes.set(xscale="log", title=f"{outcome.table.title}: own / PyTorch, {outcome.threads} thread(s); left is better")
-    axes.title.set_fontsize(9)
+    axes.set(xscale="log", title=f"{outcome.threads} thread(s)")
+    axes.title.set_fontsize(8)
     # The same marks everywhere, as plain numbers, and no fewer than from the first to the last of them.
     axes.set_xlim(
         min(_MARKS[0], *(ratio.low for ratio in ratios)) / 1.1, max(_MARKS[-1], *(r.high for r in ratios)) * 1.1

@@ -1,4 +1,4 @@
-"""How the sums are computed, apart from what the modules are: one file a backend, all with the same functions.
+"""How the sums are computed, apart from what the modules are: one file a backend, with the same functions.
 
     reference    torch's tensor arithmetic: the definition, on any device
     native       a C++ library, on the CPU
