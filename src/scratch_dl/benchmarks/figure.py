@@ -15,7 +15,7 @@ _MARKS = (0.1, 0.2, 0.5, 1, 2)
 
 
 def draw(outcomes: Sequence[Outcome]) -> "Figure":
-    """A row of panels for each part that has something to draw: one for each number of threads, or one for each axis."""
+    """A row of panels for each part that can be drawn: one for each number of threads, or one for each axis."""
     from matplotlib.figure import Figure
 
     drawn = [outcome for outcome in outcomes if outcome.comparisons or outcome.part == "scaling"]
