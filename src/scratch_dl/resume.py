@@ -59,8 +59,9 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
             )
     if setup.threads is None and content["threads"] != torch.get_num_threads():
         torch.set_num_threads(content["threads"])  # bits depend on it
-    if setup.backend in ("auto", "native"):
-        setup.backend = _same_kernels(content.get("kernels", "reference"))
+    before = content.get("kernels", "reference")
+    if setup.backend == "auto" or (setup.backend == "native" and before.startswith("native")):
+        setup.backend = _same_kernels(before)
     print(f"going on with the run in {folder}")
     if any(key.startswith("trainer.") for key in changes):
         content["progress"]["stopped"] = ""  # the reason to stop early may be gone

@@ -136,9 +136,10 @@ class Sign(optim.Optimizer):
     def __init__(self, parameters, lr):
         super().__init__(parameters, lr, 0.0)
 
-    def _update(self, value, grad, state):
-        state.setdefault("count", torch.zeros_like(value)).add_(1)
-        value.sub_(grad.sign(), alpha=self.lr)
+    def _update(self, values, grads, states):
+        for value, grad, count in zip(values, grads, self._kept("count", values, states), strict=True):
+            count.add_(1)
+            value.sub_(grad.sign(), alpha=self.lr)
 
 
 def test_an_optimizer_without_counterpart_is_noted():
