@@ -47,8 +47,9 @@ def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path):
     status, out, err = run("smoke=true", "threads=[1]", "output=results")
     assert (status, err) == (0, ""), out
     for title in ("Modules of Table III", "Training step", "Convolutions", "Peak memory", "Growth of a step",
-                  "Prediction", "Default training", "Goals"):  # fmt: skip
+                  "Prediction", "Default training"):  # fmt: skip
         assert f"\n{title}" in f"\n{out}", title
+    assert "figures reach their goal" not in out, "tiny sizes are held against no goal"
     assert max(len(line) for line in out.splitlines()) <= 80
     found = json.loads((tmp_path / "results" / "bench.json").read_text())
     assert [outcome["part"] for outcome in found["outcomes"]] == list(bench.PARTS)
@@ -58,11 +59,13 @@ def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path):
     (recorded,) = client.search_runs([client.get_experiment_by_name("bench").experiment_id])
     assert f"recorded  {recorded.info.run_id} (experiment bench)" in out
     assert recorded.info.status == "FINISHED"
-    assert recorded.data.metrics["bench/1_threads/modules/relu/forward_ratio"] > 0
-    assert recorded.data.metrics["bench/1_threads/scaling/batch/own_time_exponent"] < 10
+    assert recorded.data.metrics["smoke/1_threads/modules/relu/forward_ratio"] > 0
+    assert recorded.data.metrics["smoke/1_threads/scaling/batch/own_time_exponent"] < 10
     assert recorded.data.params["machine.torch"] == torch.__version__
     assert recorded.data.params["machine.backend"] == found["machine"]["backend"]
     assert recorded.data.params["backend"] == "auto"
+    assert recorded.data.params["machine.rounds"] == "2"
+    assert recorded.data.tags["kernels"] == found["machine"]["backend"]
     paths = {item.path for item in client.list_artifacts(recorded.info.run_id)}
     assert paths == {"bench.json", "bench.png", "bench.md"}
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "results"}
@@ -310,3 +313,10 @@ def test_help_names_every_setting(run):
     assert status == 0
     for name in ("parts", "rounds", "seed", "backend", "threads", "output", "smoke", "tracking.dir", *bench.PARTS):
         assert name in out, name
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_anything_is_measured(run, tmp_path):
+    (tmp_path / "results").write_text("")
+    status, out, err = run("smoke=true", "output=results")
+    assert (status, out) == (2, "")
+    assert "output must be a folder, but got the file 'results'" in err

@@ -51,10 +51,11 @@ def _bench(config: DictConfig, folder: Path) -> None:
     output, console = settings.pop("output"), Console(highlight=False)
     with frontdoor.recording(config, folder, "smoke" if settings["smoke"] else "bench") as run:
         results = suite.measure(**settings, console=console)
-        console.print(results.summary.rich(), Text(results.headline))
+        console.print(*([results.summary.rich()] if results.goals() else []), Text(results.headline))
         results.record(run)
         if output is not None:
             results.write(Path(output).expanduser())
+            console.print(Text(f"written   {suite.JSON} and {suite.FIGURE} in {output}"))
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
@@ -82,6 +83,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         boolean("smoke", settings["smoke"])
         if settings["output"] is not None:
             text("output", settings["output"])
+            if (path := Path(settings["output"]).expanduser()).exists() and not path.is_dir():
+                raise ValueError(f"output must be a folder, but got the file {settings['output']!r}")
     if len(set(parts)) < len(parts):
         raise ConfigError(f"parts must be different from one another, but got {parts}")
     return settings

@@ -52,6 +52,9 @@ def recording(config: DictConfig, folder: Path, name: str) -> Iterator["tracking
     where = plain(config)["tracking"]
     store = tracking.open_store(where["dir"], where["uri"])
     tags = {**where["tags"], "command": provenance.command_line(), "version": __version__}
+    git = provenance.git_state(Path(__file__).parent)
+    if git is not None:
+        tags |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
     run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, tags)
     status = "FAILED"
     try:

@@ -42,9 +42,12 @@ class Results:
     machine: dict[str, Any]
     outcomes: list[Outcome] = field(default_factory=list)
     elapsed_s: float = 0.0
+    smoke: bool = False
 
     def goals(self) -> list[dict[str, Any]]:
-        """Every figure that has a goal, with its number of threads."""
+        """Every figure that has a goal, with its number of threads; of tiny sizes, none."""
+        if self.smoke:
+            return []
         return [{**goal, "threads": outcome.threads} for outcome in self.outcomes for goal in outcome.goals()]
 
     @property
@@ -67,16 +70,17 @@ class Results:
         return TextTable("Goals", self.verdict, 1, ("figure", "goal", "reached", "worst", "threads"), rows)
 
     def metrics(self) -> dict[str, float]:
-        """Names for MLflow: bench/<threads>_threads/<figure>."""
+        """Names for MLflow: bench/<threads>_threads/<figure>, or smoke/... of tiny sizes."""
+        kind = "smoke" if self.smoke else "bench"
         return {
-            f"bench/{outcome.threads}_threads/{name}": value
+            f"{kind}/{outcome.threads}_threads/{name}": value
             for outcome in self.outcomes
             for name, value in outcome.figures.items()
         }
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as numbers, texts, lists and dicts."""
-        return {"machine": self.machine, "elapsed_s": round(self.elapsed_s, 1), "goals": self.goals(),
+        return {"machine": self.machine, "smoke": self.smoke, "elapsed_s": round(self.elapsed_s, 1), "goals": self.goals(),
                 "outcomes": [outcome.to_json() for outcome in self.outcomes]}  # fmt: skip
 
     def markdown(self) -> str:
@@ -84,7 +88,7 @@ class Results:
         parts = [f"{self.headline}:"]
         for outcome in self.outcomes:
             parts += [outcome.titled.markdown(), *outcome.notes]
-        return "\n\n".join([*parts, self.summary.markdown()]) + "\n"
+        return "\n\n".join([*parts, *([self.summary.markdown()] if self.goals() else [])]) + "\n"
 
     @property
     def headline(self) -> str:
@@ -92,7 +96,7 @@ class Results:
         machine = self.machine
         return (
             f"On {machine['cpu']}, {machine['usable_cores']} cores, torch {machine['torch']}, kernels: "
-            f"{machine['backend']}, in {self.elapsed_s / 60:.1f} minutes"
+            f"{machine['backend']}, in {_duration(self.elapsed_s)}{', tiny sizes' if self.smoke else ''}"
         )
 
     def write(self, folder: Path) -> None:
@@ -105,7 +109,7 @@ class Results:
         """Put everything into an MLflow run: metrics, machine, tables, JSON and picture."""
         run.params({f"machine.{name}": value for name, value in self.machine.items()})
         run.metrics(self.metrics(), 0)
-        run.tags({"goals": self.verdict})
+        run.tags({"kernels": self.machine["backend"], **({"goals": self.verdict} if self.goals() else {})})
         run.text(json.dumps(self.to_json(), indent=1), JSON)
         run.text(self.markdown(), MARKDOWN)
         run.figure(figure.draw(self.outcomes), FIGURE)
@@ -127,13 +131,14 @@ def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads:
     start, before = time.perf_counter(), torch.get_num_threads()
     kernels.use(backend)
     keep_freed_memory()  # as a training does; both sides gain by it
-    results = Results(_machine(seed, rounds))
+    rounds = min(rounds, 2) if smoke else rounds
+    results = Results(_machine(seed, rounds), smoke=smoke)
     counts = list(dict.fromkeys(before if count is None else count for count in threads))
     try:
         for part in parts:
             for count in counts[-1:] if part in _ONCE else counts:
                 torch.set_num_threads(count)
-                outcome = MEASURES[part](Settings(min(rounds, 2) if smoke else rounds, seed, backend, count, smoke))
+                outcome = MEASURES[part](Settings(rounds, seed, backend, count, smoke))
                 results.outcomes.append(outcome)
                 if console is not None:
                     console.print(Group(outcome.titled.rich(), *(Text(note) for note in outcome.notes)))
@@ -141,6 +146,10 @@ def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads:
         torch.set_num_threads(before)
     results.elapsed_s = time.perf_counter() - start
     return results
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _machine(seed: int, rounds: int) -> dict[str, Any]:
