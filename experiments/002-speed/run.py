@@ -64,8 +64,8 @@ def main():
     results = suite.measure(
         options.parts, options.rounds, options.seed, options.backend, threads, options.smoke, console
     )  # fmt: skip
-    console.print(results.summary.rich())
     if not options.smoke:
+        console.print(results.summary.rich())
         write(results)
         print(f"recorded {record(results)}; look: python -m scratch_dl.ui")
     return 0

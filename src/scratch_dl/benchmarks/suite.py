@@ -96,7 +96,7 @@ class Results:
         machine = self.machine
         return (
             f"On {machine['cpu']}, {machine['usable_cores']} cores, torch {machine['torch']}, kernels: "
-            f"{machine['backend']}, in {_duration(self.elapsed_s)}{', tiny sizes' if self.smoke else ''}"
+            f"{machine['backend']}, in {_duration(self.elapsed_s)}{', tiny sizes' * self.smoke}"
         )
 
     def write(self, folder: Path) -> None:
