@@ -80,8 +80,8 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as numbers, texts, lists and dicts."""
-        return {"machine": self.machine, "smoke": self.smoke, "elapsed_s": round(self.elapsed_s, 1), "goals": self.goals(),
-                "outcomes": [outcome.to_json() for outcome in self.outcomes]}  # fmt: skip
+        return {"machine": self.machine, "smoke": self.smoke, "elapsed_s": round(self.elapsed_s, 1),
+                "goals": self.goals(), "outcomes": [outcome.to_json() for outcome in self.outcomes]}  # fmt: skip
 
     def markdown(self) -> str:
         """Machine, tables and verdict as GitHub's Markdown."""
