@@ -17,7 +17,9 @@ from scratch_dl.targets import ConfigError, check_keys, check_targets, make, nam
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet
+    from scratch_dl.faults import Fault
     from scratch_dl.models import Denoiser
+    from scratch_dl.nn import Module
     from scratch_dl.optim import Optimizer
     from scratch_dl.schedule import Schedule
 
@@ -108,7 +110,10 @@ class Resume:
 
 @dataclass
 class Setup:
-    """Everything a training needs, built from one configuration."""
+    """Everything a training needs, built from one configuration.
+
+    `fault` is a deliberate mistake that has been put into one of the parts, or None.
+    """
 
     config: dict[str, Any]
     seed: int
@@ -118,11 +123,13 @@ class Setup:
     threads: int | None
     data: "DataSet"
     network: "Denoiser"
+    loss: "Module"
     optimizer: "Optimizer"
     schedule: "Schedule"
     trainer: Trainer
     verification: Verification
     tracking: Tracking
+    fault: "Fault | None"
 
 
 def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -158,11 +165,12 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     Raises:
         ConfigError: if a setting cannot be used.
     """
-    from scratch_dl import kernels
+    from scratch_dl import faults, kernels
+    from scratch_dl.nn import MSELoss
 
     config = plain(config)
     check_keys("", config, [*GROUPS, "trainer", "verification", "tracking", "resume", "seed", "device", "dtype",
-                            "backend", "threads", "allowed_targets", "experiment", "debug"])  # fmt: skip
+                            "backend", "fault", "threads", "allowed_targets", "experiment", "debug"])  # fmt: skip
     check_targets(config)
     with naming("", config):
         seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
@@ -170,6 +178,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         threads = config["threads"] if config["threads"] is None else integer("threads", config["threads"], minimum=1)
         device = _device(config["device"])
         kernels.check(config["backend"])
+        fault = faults.find(config.get("fault"))
     if isinstance(config.get("tracking"), Mapping):
         config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
     trainer = _settings("trainer", Trainer, config)
@@ -184,16 +193,25 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         raise ConfigError(f"trainer.batch_size must be <= data.crops_per_epoch = {crops}, but got {trainer.batch_size}")
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
+    loss: Module = MSELoss()
+    if fault is not None:
+        data = fault.put_into_data(data)
+        loss = fault.put_into_loss(loss)
+        fault.put_into_optimizer(optimizer)
     return Setup(
-        config, seed, device, dtype, config["backend"], threads, data, network, optimizer, schedule, trainer,
-        verification, tracking,
+        config, seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule, trainer,
+        verification, tracking, fault,
     )  # fmt: skip
 
 
 def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser":
-    """The network of the `model` group, its weights drawn from the seed, on the device and of the dtype asked for."""
+    """The network of the `model` group, its weights drawn from the seed, on the device and of the dtype asked for.
+
+    With the configuration's fault, if it is one of the network's.
+    """
     import torch
 
+    from scratch_dl import faults
     from scratch_dl.models import check_size
     from scratch_dl.seeding import seeded
 
@@ -201,6 +219,8 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
     network: Denoiser = make("model", config, size=size, generator=generator)
     with naming("model", config["model"]), seeded("check_size"):
         check_size(network, size)
+    if (fault := faults.find(config.get("fault"))) is not None:
+        fault.put_into_network(network)
     return network.to(dtype=getattr(torch, config["dtype"]), device=_device(config["device"]))
 
 

@@ -72,6 +72,15 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     return sorted(arguments, key=lambda word: word[:1] != "-" and ("=" in word or word[:1] == "~"))
 
 
+def help_on_faults(arguments: Sequence[str]) -> None:
+    """Print the catalogue of faults and leave, if the command line asks for it by `fault=help`."""
+    if "fault=help" in arguments:
+        from scratch_dl import faults
+
+        print(faults.help_text())
+        raise SystemExit(0)
+
+
 class FrontDoor(Callback):
     """Refuses a configuration before its folder is made, and ends a grid with its mean and spread."""
 

@@ -31,7 +31,12 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     command = plain(config)
     folder = find_folder(str(command["resume"]["run"]), command["tracking"])
     # Runs of before there were these settings lack them.
-    recorded = {"verification": command["verification"], "backend": "reference", **recorded_config(folder)}
+    recorded = {
+        "verification": command["verification"],
+        "backend": "reference",
+        "fault": "none",
+        **recorded_config(folder),
+    }
     given = [override for override in overrides if not override.startswith(("resume", "hydra."))]
     changes = _changes(recorded, command, given)
     merged = _merged(recorded, changes)

@@ -126,6 +126,9 @@ class _Session:
             used, why = kernels.used(self.setup.device), kernels.why_not_native()
             self.run.tags({"kernels": used})
             print(f"kernels: {used}{f'; native: {why}' if why and self.setup.backend == 'auto' else ''}", flush=True)
+            if fault := self.setup.fault:
+                self.run.tags({"fault": fault.name})
+                print(f"fault: {fault}", flush=True)
             self._verify(fresh=restored is None)
             crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
             self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})
@@ -197,7 +200,9 @@ class _Session:
             return
         from scratch_dl.verification import verify_network
 
-        report = verify_network(setup.network, setup.optimizer, setup.data.crop_size, settings, seed=setup.seed)
+        report = verify_network(
+            setup.network, setup.optimizer, setup.data.crop_size, settings, loss=setup.loss, seed=setup.seed
+        )
         # A resumed run has said its metrics at step 0.
         report.record(self.run, metrics=fresh, files=self.full or not report.passed)
         self.verdict = "passed"
@@ -207,6 +212,9 @@ class _Session:
         report.show()
         first = report.failures[0]
         self.verdict = f"FAILED, first at {first.module} {first.direction}"
+        if setup.fault is not None:
+            print(f"fault={setup.fault.name}: training all the same", flush=True)
+            return
         if settings.on_failure == "stop":
             raise VerificationError(
                 f"verification {self.verdict.replace('FAILED', 'failed')}; "

@@ -94,6 +94,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Entry point of the command."""
+    frontdoor.help_on_faults(sys.argv[1:])
     sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
     frontdoor.run_command(command)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scratch_dl import checkpoint, evaluation, kernels
 from scratch_dl.config import Setup
-from scratch_dl.nn import MSELoss, parameter_gradients
+from scratch_dl.nn import parameter_gradients
 from scratch_dl.optim import clip_grad_norm
 from scratch_dl.provenance import usable_cores
 
@@ -102,7 +102,7 @@ class Training:
         self.noisy_psnr_db = noisy_psnr_db
         self.on_validation = on_validation
         self.progress = Progress()
-        self.loss = MSELoss()
+        self.loss = setup.loss
         self.base_lr = setup.optimizer.lr
         self.like = setup.network.parameters()[0].value
         self.steps_per_epoch = setup.data.steps_per_epoch(setup.trainer.batch_size)

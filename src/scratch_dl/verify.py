@@ -76,8 +76,13 @@ def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None
     setup = _setup(config)
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
+    if setup.fault is not None:
+        print(f"fault: {setup.fault}")
+        if run is not None:
+            run.tags({"fault": setup.fault.name})
     size, what = setup.data.crop_size, setup.verification
-    return _shown(verify_network(setup.network, setup.optimizer, size, what, seed=setup.seed), run)
+    report = verify_network(setup.network, setup.optimizer, size, what, loss=setup.loss, seed=setup.seed)
+    return _shown(report, run)
 
 
 def _one_module(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
@@ -214,6 +219,7 @@ def main() -> None:
     """Entry point of the command."""
     if {"-m", "--multirun"} & set(sys.argv[1:]):
         frontdoor.exit_with(ConfigError("verify takes one configuration at a time, but got -m"), "verify")
+    frontdoor.help_on_faults(sys.argv[1:])
     sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
     frontdoor.run_command(command, "verify")
 

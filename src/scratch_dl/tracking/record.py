@@ -78,6 +78,15 @@ class Record:
         """Yield everything said so far, the header first."""
         return (entry for _, entry in self._entries(0))
 
+    def history(self) -> dict[str, list[tuple[int, float]]]:
+        """Metric -> its (step, value) in the order of the steps; values that are not finite are left out."""
+        found: dict[str, dict[int, float]] = {}
+        for entry in self.entries():
+            for key, value in entry["values"].items() if entry["kind"] == "metrics" else ():
+                if not isinstance(value, str):
+                    found.setdefault(key, {}).setdefault(entry["step"], value)
+        return {key: sorted(points.items()) for key, points in found.items()}
+
     def unsent(self) -> Iterator[tuple[int, Entry]]:
         """Yield what has not been sent, each entry with the number of bytes up to its end."""
         return self._entries(self.sent_bytes)

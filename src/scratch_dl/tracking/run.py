@@ -279,12 +279,8 @@ class Run:
 
     def history(self, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
         """Return (step, value) of each metric, in the order of their steps; values that are not finite are left out."""
-        found: dict[str, list[tuple[int, float]]] = {key: [] for key in keys}
-        for entry in self._record.entries():
-            for key, value in entry["values"].items() if entry["kind"] == "metrics" else ():
-                if key in found and not isinstance(value, str):
-                    found[key].append((entry["step"], value))
-        return {key: sorted(points) for key, points in found.items()}
+        found = self._record.history()
+        return {key: found.get(key, []) for key in keys}
 
     def sync(self) -> bool:
         """Send what has not been sent; call it when the checkpoint up to here is safe on the disk.
