@@ -101,6 +101,18 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class DiagnosisSettings:
+    """How a training is watched; `conf/diagnosis/default.yaml` says what each setting means."""
+
+    enabled: bool
+    every: int
+
+    def __post_init__(self) -> None:
+        boolean("enabled", self.enabled)
+        integer("every", self.every, minimum=1)
+
+
+@dataclass(frozen=True)
 class Resume:
     """Which run to go on with, and which of its settings may differ from what it recorded."""
 
@@ -128,6 +140,7 @@ class Setup:
     schedule: "Schedule"
     trainer: Trainer
     verification: Verification
+    diagnosis: DiagnosisSettings
     tracking: Tracking
     fault: "Fault | None"
 
@@ -169,8 +182,9 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     from scratch_dl.nn import MSELoss
 
     config = plain(config)
-    check_keys("", config, [*GROUPS, "trainer", "verification", "tracking", "resume", "seed", "device", "dtype",
-                            "backend", "fault", "threads", "allowed_targets", "experiment", "debug"])  # fmt: skip
+    check_keys("", config, [*GROUPS, "trainer", "verification", "diagnosis", "tracking", "resume", "seed", "device",
+                            "dtype", "backend", "fault", "threads", "allowed_targets", "experiment",
+                            "debug"])  # fmt: skip
     check_targets(config)
     with naming("", config):
         seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
@@ -183,6 +197,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
     trainer = _settings("trainer", Trainer, config)
     verification = _settings("verification", Verification, config)
+    diagnosis = _settings("diagnosis", DiagnosisSettings, config)
     tracking = _settings("tracking", Tracking, config)
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
@@ -200,7 +215,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         fault.put_into_optimizer(optimizer)
     return Setup(
         config, seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule, trainer,
-        verification, tracking, fault,
+        verification, diagnosis, tracking, fault,
     )  # fmt: skip
 
 

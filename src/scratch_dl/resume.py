@@ -15,8 +15,8 @@ from scratch_dl.targets import ConfigError
 from scratch_dl.training import Progress
 
 # What may differ without a word: where and how long the run goes on, not what it computes.
-IDLE = ("resume", "verification", "tracking.", "trainer.test")  # no reason to go on with a finished run
-FREE = ("resume", "verification", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
+IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")  # no reason to go on with a finished run
+FREE = ("resume", "verification", "diagnosis", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
 
 
 def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
@@ -33,6 +33,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     # Runs of before there were these settings lack them.
     recorded = {
         "verification": command["verification"],
+        "diagnosis": command["diagnosis"],
         "backend": "reference",
         "fault": "none",
         **recorded_config(folder),
@@ -53,7 +54,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
         setup.network.load_state_dict(best["network"])
         scores, before = summary["scores"], summary["overrides"]
         return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before,
-                      summary.get("verification", "off"))  # fmt: skip
+                      summary.get("verification", "off"), None)  # fmt: skip
     allowed = command["resume"]["allow"]
     for key, (old, new) in changes.items():
         if not _free(key, allowed, setup.schedule.depends_on_length):

@@ -1,6 +1,7 @@
 """One run from its start to its end: what is recorded before, during and after the training."""
 
 import json
+import logging
 import os
 import socket
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -31,6 +32,11 @@ from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
 
+if TYPE_CHECKING:
+    from scratch_dl.diagnosis import Diagnosis, Verdict
+    from scratch_dl.verification import Report
+
+log = logging.getLogger(__name__)
 CONFIG, SUMMARY = "config.yaml", "summary.json"
 
 
@@ -57,6 +63,7 @@ class Result:
         exit_status: of a command that ends so.
         overrides: what the command line said.
         verification: "passed", "off", or "FAILED" with the first module.
+        diagnosis: the verdict on the training; None if it was not watched.
     """
 
     run_id: str
@@ -69,6 +76,7 @@ class Result:
     exit_status: int = 0
     overrides: list[str] = field(default_factory=list)
     verification: str = "off"
+    diagnosis: "Verdict | None" = None
 
 
 def train_run(
@@ -109,6 +117,9 @@ class _Session:
         self.cache = Path(setup.tracking.dir) / "cache"
         self.scores: dict[str, float] = {}
         self.verdict = "off"
+        self.report: Report | None = None
+        self.diagnosis: Diagnosis | None = None
+        self.explained: Verdict | None = None
         self.started = time.monotonic()
 
     def execute(self, restored: Mapping[str, Any] | None) -> Result:
@@ -137,7 +148,15 @@ class _Session:
             start = restored["progress"]["step"] if restored else 0
             with console.Reporter(steps, trainer.epochs, start) as reporter:
                 reporter.say(self._headline(start, steps))
-                training = Training(self.setup, self.folder, self.run, reporter, crops["noisy"], self._on_validation)
+                if self.setup.diagnosis.enabled:
+                    from scratch_dl.diagnosis import Diagnosis
+
+                    self.diagnosis = Diagnosis(self.setup, self.run, crops["blur"], reporter.say)
+                    if restored is None:
+                        self.diagnosis.before(self.report)
+                training = Training(
+                    self.setup, self.folder, self.run, reporter, crops["noisy"], self._on_validation, self._on_step
+                )
                 if restored is not None:
                     training.restore(restored)
                 else:
@@ -145,12 +164,15 @@ class _Session:
                 progress = training.fit()
                 reporter.say("evaluating the best checkpoint on whole photographs")
                 network = self._conclude(progress)
+            self._explain(None)
             status = "FINISHED"
         except Interrupted as interrupted:
             status, reason, exit_status = "KILLED", str(interrupted), interrupted.exit_status
             progress, network = training.progress if training else Progress(), self.setup.network
+            self._explain(reason)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
+            self._explain(reason)
             self._summary(status, training.progress if training else Progress(), reason)
             raise
         finally:
@@ -161,7 +183,7 @@ class _Session:
             exit_status = 128 + late[0]
         return Result(
             self.run.run_id, self.folder, status, self.scores, progress, network, tracked, exit_status, self.overrides,
-            self.verdict,
+            self.verdict, self.explained,
         )  # fmt: skip
 
     def _headline(self, start: int, steps: int) -> str:
@@ -200,7 +222,7 @@ class _Session:
             return
         from scratch_dl.verification import verify_network
 
-        report = verify_network(
+        self.report = report = verify_network(
             setup.network, setup.optimizer, setup.data.crop_size, settings, loss=setup.loss, seed=setup.seed
         )
         # A resumed run has said its metrics at step 0.
@@ -222,7 +244,22 @@ class _Session:
             )
         print("verification.on_failure=warn: training all the same", flush=True)
 
+    def _on_step(self, step: int, batch: tuple[Tensor, Tensor]) -> None:
+        if self.diagnosis is not None:
+            self.diagnosis.step(step, batch)
+
+    def _explain(self, reason: str | None) -> None:
+        """The verdict, also on a training that has failed; whatever goes wrong here, its own reason stands."""
+        if self.diagnosis is None or self.explained is not None:
+            return
+        try:
+            self.explained = self.diagnosis.conclude(reason, self.full)
+        except Exception as error:
+            log.warning("no diagnosis: %s: %s", type(error).__name__, error)
+
     def _on_validation(self, step: int, output: Tensor) -> None:
+        if self.diagnosis is not None:
+            self.diagnosis.validation(step, output)
         if self.full:
             self._picture(step, output)
 
@@ -280,6 +317,8 @@ class _Session:
             "reason": reason,
             "overrides": self.overrides,
             "verification": self.verdict,
+            "diagnosis": None if self.explained is None else self.explained.to_json(),
+            "output_class": None if self.explained is None else self.explained.output_class,
             "scores": self.scores,
             "progress": asdict(progress),
             "elapsed_s": round(time.monotonic() - self.started, 1),

@@ -27,7 +27,10 @@ def show(result: Result, config: DictConfig) -> None:
         where += f" tracking.uri={shlex.quote(str(config.tracking.uri))}"
     allowed = ",".join(config.allowed_targets)
     permit = f" {shlex.quote(f'allowed_targets=[{allowed}]')}" if allowed else ""
-    lines = [f"verified  {result.verification}", f"run       {result.run_id}", f"folder    {folder}"]
+    lines = [f"verified  {result.verification}"]
+    if result.diagnosis is not None:
+        lines.append(f"diagnosis {result.diagnosis.line}; output {result.diagnosis.output_class}")
+    lines += [f"run       {result.run_id}", f"folder    {folder}"]
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     if result.status == "FINISHED":

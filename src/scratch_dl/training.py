@@ -84,6 +84,7 @@ class Training:
         observer: is told of steps and epochs.
         noisy_psnr_db: the validation crops' own, from which the gain counts.
         on_validation: is given the step and the outputs.
+        on_step: is given the number of steps done and the batch of the next one, before that is made.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Training:
         observer: Observer,
         noisy_psnr_db: float,
         on_validation: Callable[[int, Tensor], None],
+        on_step: Callable[[int, tuple[Tensor, Tensor]], None] = lambda _step, _batch: None,
     ) -> None:
         self.setup = setup
         self.checkpoints = folder / "checkpoints"
@@ -101,6 +103,7 @@ class Training:
         self.observer = observer
         self.noisy_psnr_db = noisy_psnr_db
         self.on_validation = on_validation
+        self.on_step = on_step
         self.progress = Progress()
         self.loss = setup.loss
         self.base_lr = setup.optimizer.lr
@@ -151,6 +154,7 @@ class Training:
         for batch in self._batches(first, end, drawing):
             if caught:
                 break
+            self.on_step(progress.step, batch)
             self._step(batch)
             if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
                 progress.stopped = f"trainer.max_minutes={limit:g} reached"

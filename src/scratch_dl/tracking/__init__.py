@@ -10,10 +10,11 @@ lookup.py   runs left over, folders and files of runs already there
 from scratch_dl.tracking.lookup import close_orphans, download, find_folder
 from scratch_dl.tracking.record import Record
 from scratch_dl.tracking.replay import replay
-from scratch_dl.tracking.run import Run
+from scratch_dl.tracking.run import ARTIFACTS, Run
 from scratch_dl.tracking.store import Store, TrackingError, open_store
 
 __all__ = [
+    "ARTIFACTS",
     "Record",
     "Run",
     "Store",

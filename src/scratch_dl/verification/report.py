@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("forward", "grad_input", "grad_weight", "grad_bias", "contract")
 NETWORK = "network"
+REPORT = "verification/report.json"
 _NAME_WIDTH = 26
 
 
@@ -209,6 +210,16 @@ class Report:
             "findings": [{**_plain(asdict(finding)), "passed": finding.passed} for finding in self.findings],
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Report":
+        """What `to_json` was made of, but for kinds and seconds."""
+        findings = [
+            Finding(each["module"], each["direction"], each["check"], float(each["error"]), float(each["limit"]),
+                    float(each["abs_error"]), each["detail"])
+            for each in content["findings"]
+        ]  # fmt: skip
+        return cls(content["title"], findings, notes=list(content["notes"]))
+
     def markdown(self) -> str:
         """The table and the failures, as Markdown."""
         head = ["module", *DIRECTIONS]
@@ -228,7 +239,7 @@ class Report:
         if metrics:
             run.metrics(self.metrics(), 0)
         if files:
-            run.text(json.dumps(self.to_json(), indent=1), "verification/report.json")
+            run.text(json.dumps(self.to_json(), indent=1), REPORT)
             run.text(self.markdown(), "verification/report.md")
 
 

@@ -1,0 +1,118 @@
+"""`python -m scratch_dl.diagnose run=<id or folder>`: why does a training not converge?
+
+Explains a run that has finished, failed, was killed or still goes on, from what it has logged; nothing is trained.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from scratch_dl import frontdoor
+from scratch_dl.config import CONF, plain
+from scratch_dl.targets import ConfigError, check_keys
+
+if TYPE_CHECKING:
+    from scratch_dl.diagnosis import Verdict
+    from scratch_dl.diagnosis.rules import History
+
+SHOWN = 5  # of what else was seen
+SCORES = {"noisy": "baseline/noisy_psnr_db", "blur": "baseline/blur_psnr_db", "network": "val/psnr_db"}
+
+
+class FrontDoor(Callback):
+    """Refuses a configuration before anything is read."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the settings; exits on an error."""
+        try:
+            settings = plain(config)
+            check_keys("", settings, ["run", "output", "tracking"])
+            if settings["output"] is not None and not isinstance(settings["output"], str):
+                raise ConfigError(f"output must be a folder or null, but got {settings['output']!r}")
+        except Exception as error:
+            frontdoor.exit_with(error, "diagnose")
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="diagnose")
+def command(config: DictConfig) -> None:
+    """Print the verdict on a run; leave with status 1 if it is not healthy."""
+    try:
+        healthy = _diagnose(plain(config))
+    except Exception as error:
+        frontdoor.exit_with(error, "diagnose")
+    if not healthy:
+        raise SystemExit(frontdoor.FAILURE)
+
+
+def _diagnose(settings: dict[str, Any]) -> bool:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from scratch_dl import console, tracking
+    from scratch_dl.diagnosis import explain, figure, own_signals
+    from scratch_dl.resume import find_folder
+    from scratch_dl.session import SUMMARY
+
+    folder = find_folder(str(settings["run"]), settings["tracking"], "run")
+    record = tracking.Record(folder)
+    path = folder / SUMMARY
+    summary = json.loads(path.read_text()) if path.is_file() else {}
+    history, verdict = record.history(), explain(record, summary.get("reason"))
+    table = Table.grid(padding=(0, 1))
+    for row in _rows(folder, history, summary, verdict):
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(console.panel("diagnosis", table, []))
+    if settings["output"] is not None:
+        into = Path(settings["output"])
+        into.mkdir(parents=True, exist_ok=True)
+        (into / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
+        if (drawn := figure.draw(own_signals(history), verdict)) is not None:
+            drawn.savefig(into / "diagnosis.png")
+    return verdict.healthy
+
+
+def _rows(
+    folder: Path, history: "History", summary: Mapping[str, Any], verdict: "Verdict"
+) -> Iterator[tuple[str, str]]:  # fmt: skip
+    """(what, what is said of it)."""
+    steps = max((step for step, _ in history.get("train/loss", ())), default=0)
+    yield "run", f"{folder.name}: {summary.get('status', 'has not ended, or was killed')}, step {steps}"
+    if reason := summary.get("reason"):
+        yield "reason", reason
+    if scores := [f"{name} {points[-1][1]:.2f}" for name, key in SCORES.items() if (points := history.get(key))]:
+        yield "PSNR, dB", ", ".join(scores)
+    yield "output", verdict.output_class or "not seen"
+    yield "diagnosis", verdict.line
+    yield "what", verdict.what
+    for name in ("evidence", "rule", "cure"):
+        if said := getattr(verdict, name):
+            yield name, said
+    for sign in verdict.also[:SHOWN]:
+        yield "also", f"{sign.cause}: {sign.module} {sign.direction}, {sign.when}"
+    if (more := len(verdict.also) - SHOWN) > 0:
+        yield "", f"and {more} more"
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """`run=X` with X quoted for Hydra, as a folder's name may need."""
+    return [
+        f"run='{word.partition('=')[2]}'" if word.startswith("run=") and word[4:5] not in ("'", '"') else word
+        for word in arguments
+    ]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
+    frontdoor.run_command(command, "diagnose")
+
+
+if __name__ == "__main__":
+    main()

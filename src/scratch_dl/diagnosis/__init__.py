@@ -1,0 +1,16 @@
+"""Why a training does not converge: what is seen before it and during it, and the cause, module and cure it comes to.
+
+inspection.py    before the first step: data, geometry, initial weights, gradients' slopes, learning rate
+recognition.py   which known mistake a module makes that the verification has found wrong
+signals.py       a watched step on copies
+output_class.py  what the output has become
+rules.py         which signal beyond which threshold is a sign of what
+verdict.py       from signs to one verdict;  causes.py  what it can name;  figure.py  where it starts
+diagnosis.py     all of it, for one training
+"""
+
+from scratch_dl.diagnosis.diagnosis import Diagnosis, explain, lines, own_signals
+from scratch_dl.diagnosis.rules import RULES, Rule, read
+from scratch_dl.diagnosis.verdict import Sign, Verdict, conclude
+
+__all__ = ["RULES", "Diagnosis", "Rule", "Sign", "Verdict", "conclude", "explain", "lines", "own_signals", "read"]

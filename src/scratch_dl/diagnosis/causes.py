@@ -1,0 +1,92 @@
+"""What a verdict can name: the mistakes of the fault bank, and causes that are no one mistake."""
+
+from typing import NamedTuple
+
+from scratch_dl.faults import FAULTS
+
+HEALTHY, UNKNOWN = "healthy", "unknown"
+
+
+class Cause(NamedTuple):
+    """What is wrong, in a sentence, and what mends it, in another."""
+
+    what: str
+    cure: str
+
+
+CAUSES = {
+    HEALTHY: Cause("nothing that is known to be wrong was seen", ""),
+    UNKNOWN: Cause(
+        "the run was not watched: under diagnosis=off, or before there was a diagnosis",
+        "train again under diagnosis=default",
+    ),
+    "forward_wrong": Cause(
+        "the forward does not compute what its reference does",
+        "`python -m scratch_dl.verify` shows the smallest input at which it fails",
+    ),
+    "gradient_wrong": Cause(
+        "the gradient is not the derivative of the forward",
+        "`python -m scratch_dl.verify` shows the smallest input at which it fails",
+    ),
+    "gradient_not_linear": Cause(
+        "the gradient is not linear in the incoming one",
+        "multiply by the incoming gradient, once, and by nothing else that depends on it",
+    ),
+    "gradient_never_cleared": Cause(
+        "zero_grad leaves a gradient as it is, so that those of all steps add up",
+        "set the parameter's own gradient to zero in place",
+    ),
+    "gradient_ignores_error": Cause(
+        "the gradient at the last module's input does not follow the output's error",
+        "check the backward of the last module and of the loss",
+    ),
+    "contract_broken": Cause(
+        "what a training relies on does not hold",
+        "`python -m scratch_dl.verify` shows the rule that is broken",
+    ),
+    "optimizer_wrong": Cause(
+        "the optimizer's step is not its rule's",
+        "`python -m scratch_dl.verify` shows how it differs",
+    ),
+    "data_divided_twice": Cause(
+        "images are 0 to 1/255 where 0 to 1 is meant",
+        "divide the images by 255 once, not twice",
+    ),
+    "pixels_never_read": Cause(
+        "some pixels change nothing in the output",
+        "a kernel (times its dilation) that covers the stride",
+    ),
+    "init_too_small": Cause(
+        "the module makes far smaller numbers than it is given",
+        "draw the weights by the fan-in, as init: pytorch, he or xavier does",
+    ),
+    "init_too_large": Cause(
+        "the module makes far larger numbers than it is given",
+        "draw the weights by the fan-in, as init: pytorch, he or xavier does",
+    ),
+    "learning_rate_too_large": Cause(
+        "the first steps throw the network where no gradient passes",
+        "a smaller optimizer.lr, or trainer.clip_norm",
+    ),
+    "dead_units": Cause(
+        "nearly all units of a layer are 0 for every image, so that no gradient passes",
+        "a smaller optimizer.lr, or another init",
+    ),
+    "vanishing_gradient": Cause(
+        "the first layer's gradient is next to nothing beside the last one's",
+        "another init (he), or skip connections (model=unet)",
+    ),
+    "exploding_gradient": Cause(
+        "the first layer's gradient is far larger than the last one's",
+        "trainer.clip_norm, or another init",
+    ),
+    "saturated": Cause(
+        "the output's sigmoid is so far in its tails that hardly a gradient passes",
+        "a smaller optimizer.lr, or weights drawn by the fan-in",
+    ),
+    "output_collapsed": Cause(
+        "the output does not depend on the image",
+        "another optimizer.lr: the working ones lie between 0.1 and 10 for plain SGD under a mean-reduced loss",
+    ),
+}
+CAUSES |= {fault.name: Cause(fault.what, fault.cure) for fault in FAULTS.values()}

@@ -1,0 +1,153 @@
+"""The diagnosis of one training: it watches, writes down what it sees, and concludes from what is written alone.
+
+So a run that was killed is explained from its record as one that ended well.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from scratch_dl import tracking
+from scratch_dl.diagnosis import figure, signals
+from scratch_dl.diagnosis.causes import CAUSES, UNKNOWN
+from scratch_dl.diagnosis.inspection import inspect
+from scratch_dl.diagnosis.output_class import CLASSES, classify
+from scratch_dl.diagnosis.recognition import recognise, unrecognised
+from scratch_dl.diagnosis.rules import History, read
+from scratch_dl.diagnosis.verdict import CERTAIN, Sign, Verdict, conclude
+from scratch_dl.verification.report import REPORT, Report
+from scratch_dl.verification.trace import Batch
+
+if TYPE_CHECKING:
+    from scratch_dl.config import Setup
+
+BEFORE, VERDICT, FIGURE = "diagnosis/before.json", "diagnosis/verdict.json", "figures/diagnosis.png"
+OUTPUT_CLASS = "output_class"
+log = logging.getLogger(__name__)
+
+
+class Diagnosis:
+    """Watches a training of `setup`, and records in `run`.
+
+    Args:
+        setup: what is trained; it is looked at, and never changed.
+        run: gets metrics `diag/...`, tags, the verdict and the figure.
+        blur_psnr_db: of the validation crops.
+        say: is told what is certainly wrong, as soon as it is seen.
+    """
+
+    def __init__(self, setup: "Setup", run: tracking.Run, blur_psnr_db: float, say: Callable[[str], None]) -> None:
+        self.setup = setup
+        self.run = run
+        self.blur_psnr_db = blur_psnr_db
+        self.say = say
+        self._said = False
+        self._watching = True
+
+    def before(self, report: Report | None) -> None:
+        """What the verification has found, and what else is seen before the first step."""
+        setup = self.setup
+        like = setup.network.parameters()[0].value
+        input, target = setup.data.batch(0, setup.trainer.batch_size, setup.seed)
+        batch = Batch(input.to(like), target.to(like))
+        signs = [] if report is None else recognise(report, setup.network, setup.loss, batch)
+        self.run.text(json.dumps([asdict(sign) for sign in signs], indent=1), BEFORE)
+        self._note(inspect(setup.network, setup.optimizer, setup.loss, batch), 0)
+        self._announce()
+
+    def step(self, step: int, batch: tuple[Tensor, Tensor]) -> None:
+        """Watch the step after `step` others, if it is one to be watched."""
+        if not self._watching or not signals.is_due(step, self.setup.diagnosis.every):
+            return
+        setup = self.setup
+        try:
+            seen = signals.watch(setup.network, setup.optimizer, setup.loss, Batch(*batch))
+        except Exception as error:  # nobody's training ends because it was watched
+            log.warning("the diagnosis stops at step %d: %s: %s", step, type(error).__name__, error)
+            self._watching = False
+            return
+        self._note(seen, step)
+        if step in signals.EARLY:
+            self._announce()
+
+    def validation(self, step: int, output: Tensor) -> None:
+        """Name what the output has become."""
+        name = classify(output, *self.setup.data.validation, self.blur_psnr_db)
+        self._note({OUTPUT_CLASS: float(CLASSES.index(name))}, step)
+
+    def conclude(self, reason: str | None, files: bool) -> Verdict:
+        """Record and return the verdict.
+
+        Args:
+            reason: why the training ended early, if it did.
+            files: whether a figure is wanted.
+        """
+        record = tracking.Record(self.run.folder)
+        history, verdict = record.history(), explain(record, reason)
+        self.run.tags({"diagnosis": verdict.cause, OUTPUT_CLASS: verdict.output_class or "unknown"})
+        if not verdict.healthy:
+            self.run.tags({"diagnosis.module": verdict.module, "diagnosis.direction": verdict.direction,
+                           "diagnosis.step": str(verdict.step)})  # fmt: skip
+        self.run.text(json.dumps(verdict.to_json(), indent=1), VERDICT)
+        if (files or not verdict.healthy) and (drawn := figure.draw(own_signals(history), verdict)) is not None:
+            self.run.figure(drawn, FIGURE)
+        return verdict
+
+    def _note(self, seen: signals.Signals, step: int) -> None:
+        self.run.metrics({f"{signals.PREFIX}/{name}": value for name, value in seen.items()}, step)
+
+    def _announce(self) -> None:
+        """Say the first thing that is certainly wrong, once."""
+        if self._said:
+            return
+        certain = [sign for sign in signs_of(tracking.Record(self.run.folder)) if sign.rank == CERTAIN]
+        if certain:
+            verdict = conclude(certain, progress=False)
+            self._said = True
+            for line in lines(verdict):
+                self.say(line)
+
+
+def lines(verdict: Verdict) -> list[str]:
+    """A verdict for the terminal."""
+    if verdict.healthy:
+        return [f"diagnosis: {verdict.what}"]
+    return [f"diagnosis: {verdict.line}", f"  what      {verdict.what}", f"  evidence  {verdict.evidence}",
+            f"  cure      {verdict.cure}"]  # fmt: skip
+
+
+def signs_of(record: tracking.Record) -> list[Sign]:
+    """Every sign in what a run has written down."""
+    before, report = (record.folder / tracking.ARTIFACTS / path for path in (BEFORE, REPORT))
+    known: list[Sign] = []
+    if before.is_file():
+        known = [Sign(**each) for each in json.loads(before.read_text())]
+    elif report.is_file():  # of a run that was verified, and not watched
+        known = unrecognised(Report.from_json(json.loads(report.read_text())))
+    return known + read(own_signals(record.history()))
+
+
+def explain(record: tracking.Record, reason: str | None) -> Verdict:
+    """The verdict on a run, from its record alone."""
+    history = record.history()
+    signs = signs_of(record)
+    if not signs and not own_signals(history):
+        return Verdict(UNKNOWN, what=CAUSES[UNKNOWN].what, cure=CAUSES[UNKNOWN].cure)
+    if reason is not None and reason.startswith("Diverged"):
+        last = max((step for step, _ in history.get("train/loss", ())), default=0)
+        signs.append(Sign("loss_not_finite", "learning_rate_too_large", "optimizer", "settings", last + 1, reason,
+                          order=90))  # fmt: skip
+    progress = max((value for _, value in history.get("val/gain_db", ())), default=-math.inf) > 0
+    classes = history.get(f"{signals.PREFIX}/{OUTPUT_CLASS}", ())
+    return conclude(signs, progress, CLASSES[int(classes[-1][1])] if classes else "")
+
+
+def own_signals(history: Mapping[str, list[tuple[int, float]]]) -> History:
+    """The signals among a run's metrics, without their prefix."""
+    prefix = f"{signals.PREFIX}/"
+    return {key.removeprefix(prefix): points for key, points in history.items() if key.startswith(prefix)}

@@ -1,0 +1,75 @@
+"""Where it starts: signals of every module over the watched steps, the verdict's module and step marked."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scratch_dl.diagnosis.rules import History
+from scratch_dl.diagnosis.verdict import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS = (
+    ("activation_std", "log10 of the output's standard deviation", "viridis"),
+    ("grad_norm", "log10 of the gradient's norm at the output", "magma"),
+)
+_MARK = "#00b4d8"
+_NOTHING = -12.0
+_LABELS = 12
+
+
+def draw(history: History, verdict: Verdict) -> "Figure | None":
+    """Modules x steps, first module on top; grey is exactly 0. None if nothing was watched."""
+    from matplotlib.figure import Figure
+
+    modules = [name.removesuffix("/grad_norm") for name in history if name.endswith("/grad_norm")]
+    steps = sorted({step for module in modules for step, _ in history[f"{module}/grad_norm"]})
+    if not modules or not steps:
+        return None
+    height = 1.6 + 0.26 * len(modules)
+    figure = Figure(figsize=(9.5, 2 * height), dpi=110, layout="constrained")
+    figure.suptitle(verdict.line, fontsize=11)
+    for axes, (signal, label, colours) in zip(figure.subplots(2, 1), PANELS, strict=True):
+        _panel(axes, _table(history, modules, steps, signal), label, colours)
+        axes.set_yticks(range(len(modules)), modules, fontsize=8)
+        shown = range(0, len(steps), max(1, math.ceil(len(steps) / _LABELS)))
+        axes.set_xticks(shown, [str(steps[position]) for position in shown], fontsize=8)
+        axes.set(xlabel="optimizer step (watched ones)")
+        _mark(axes, modules, steps, verdict)
+    return figure
+
+
+def _table(history: History, modules: Sequence[str], steps: Sequence[int], signal: str) -> "np.ndarray":
+    table = np.full((len(modules), len(steps)), np.nan)
+    for row, module in enumerate(modules):
+        for step, value in history.get(f"{module}/{signal}", ()):
+            if step in steps:
+                table[row, steps.index(step)] = math.log10(value) if value > 0 else -math.inf
+    return table
+
+
+def _panel(axes: "Axes", table: "np.ndarray", label: str, colours: str) -> None:
+    import matplotlib
+
+    colour_map = matplotlib.colormaps[colours].with_extremes(bad="#dddddd")
+    finite = np.where(np.isfinite(table), table, np.nan)
+    image = axes.imshow(finite, aspect="auto", cmap=colour_map, interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label=label)
+
+
+def _mark(axes: "Axes", modules: Sequence[str], steps: Sequence[int], verdict: Verdict) -> None:
+    from matplotlib.patches import Rectangle
+
+    if verdict.healthy:
+        return
+    column = sum(step < verdict.step for step in steps)
+    if verdict.module in modules:
+        row = modules.index(verdict.module)
+        corner, size = (column - 0.5, row - 0.5), (len(steps) - column, 1)
+    else:
+        corner, size = (column - 0.5, -0.5), (len(steps) - column, len(modules))
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_MARK, linewidth=2.5, clip_on=False))
