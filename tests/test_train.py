@@ -198,7 +198,7 @@ def test_a_trial_records_metrics_and_the_final_picture_only(store):
     assert "val/psnr_db" in client.get_run(result.run_id).data.metrics
     assert not any(key.startswith("test/") for key in client.get_run(result.run_id).data.metrics)
     names = {item.path for item in client.list_artifacts(result.run_id)}
-    assert names == {"config.yaml", "images", "network.txt"} | ({"git.diff"} & names)
+    assert names == {"config.yaml", "diagnosis", "images", "network.txt"} | ({"git.diff"} & names)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import torch
 
 from scratch_dl import checkpoint
 from scratch_dl import training as training_module
-from scratch_dl.config import Setup, Tracking, Trainer, Verification
+from scratch_dl.config import DiagnosisSettings, Setup, Tracking, Trainer, Verification
 from scratch_dl.models import paper
+from scratch_dl.nn import MSELoss
 from scratch_dl.optim import SGD, Adam
 from scratch_dl.schedule import Constant, LinearRampDown
 from scratch_dl.training import Diverged, Interrupted, Progress, Training
@@ -70,10 +71,10 @@ def training(folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step
     network = paper([3, 4, 3], 4, "same", "transposed", True, "pytorch", (8, 8), torch.Generator().manual_seed(seed))
     optimizer = (optimizer or (lambda parameters: SGD(parameters, lr, momentum=0.9)))(network.parameters())
     setup = Setup(
-        {"optimizer": {"lr": lr}}, seed, "cpu", "float32", "auto", None, TinyData(), network, optimizer,
+        {"optimizer": {"lr": lr}}, seed, "cpu", "float32", "auto", None, TinyData(), network, MSELoss(), optimizer,
         schedule or Constant(), Trainer(epochs=epochs, **settings),
         Verification(False, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
-        Tracking("mlruns", None, "x", None, {}, "full"),
+        DiagnosisSettings(enabled=False, every=400), Tracking("mlruns", None, "x", None, {}, "full"), None,
     )  # fmt: skip
     return Training(setup, folder, Record(), Observer(at_step), 20.0, lambda *_: None)
 

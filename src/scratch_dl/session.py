@@ -30,7 +30,7 @@ from scratch_dl import (
 from scratch_dl.config import Setup, flat
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
-from scratch_dl.training import Interrupted, Progress, Training, handling, interrupt
+from scratch_dl.training import Diverged, Interrupted, Progress, Training, handling, interrupt
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Diagnosis, Verdict
@@ -174,6 +174,9 @@ class _Session:
             reason = f"{type(error).__name__}: {error}"
             self._explain(reason)
             self._summary(status, training.progress if training else Progress(), reason)
+            if isinstance(error, Diverged) and self.explained and self.explained.module not in ("", "optimizer"):
+                # Another learning rate, which the error proposes, cures nothing of that.
+                raise Diverged(f"{str(error).partition(';')[0]}; diagnosis: {self.explained.line}") from None
             raise
         finally:
             with handling(lambda number, _: late.append(number)):  # what is being sent is not cut in half

@@ -43,6 +43,7 @@ GOALS = (
     Goal("flops/large_*_peak_share", ">=", 0.80),
     Goal("memory/*_ratio", "<=", 0.70),
     Goal("loop/arithmetic_share", ">", 0.85),
+    Goal("loop/diagnosis_share", "<", 0.03),
     Goal("loop/help_s", "<", 1.50),
 )
 

@@ -15,16 +15,19 @@ from torch import Tensor
 from scratch_dl import nn, training
 from scratch_dl.benchmarks.outcome import Outcome, told
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.config import build
+from scratch_dl.config import Setup, build
+from scratch_dl.diagnosis import signals
 from scratch_dl.frontdoor import compose_config
 from scratch_dl.interleave import Quartiles
 from scratch_dl.models import Denoiser
 from scratch_dl.optim import clip_grad_norm
 from scratch_dl.text_table import TextTable
+from scratch_dl.verification.trace import Batch
 
 _SMOKE = ("data.crops_per_epoch=16", "data.crop_size=8", "data.validation_crops=2", "model.channels=[2,2,2]")
 _TIMEOUT_S = 120.0
 _ALONE = 200  # steps
+_WATCHED = 30  # steps
 
 
 class Stopwatch:
@@ -106,6 +109,9 @@ def measure(settings: Settings) -> Outcome:
         ("with the epoch's validation and checkpoint", f"{shares['arithmetic_share_of_epoch']:.1%}", ""),
         ("a step", f"{shares['step_ms']:.2f} ms", ""),
         ("a batch, drawn alone", f"{shares['batch_ms']:.2f} ms", ""),
+        (f"a step watched by the diagnosis, {shares['watched_steps']:.0f} in all", f"{shares['watch_ms']:.2f} ms", ""),
+        ("the diagnosis, of the whole training's loop", f"{shares['diagnosis_share']:.1%}",
+         told("loop/diagnosis_share", shares["diagnosis_share"])),
         (f"python -m scratch_dl.train --help, of {len(times)}", f"{start.median:.2f} s",
          told("loop/help_s", start.median)),
     ]  # fmt: skip
@@ -145,14 +151,33 @@ def train(settings: Settings) -> dict[str, float]:
             for _ in range(some):
                 run._step(batch)
         alone = watch.seconds
+    step_ms = 1e3 * between / steps
+    whole_training = compose_config("train", overrides[:1])
+    total = build(whole_training).trainer.epochs * steps
+    watched = sum(signals.is_due(step, setup.diagnosis.every) for step in range(total))
+    watch_ms = _watch_ms(build(whole_training))
     return {
+        "watch_ms": watch_ms,
+        "watched_steps": watched,
+        "diagnosis_share": watched * watch_ms / (total * step_ms),
         "arithmetic_share": arithmetic / between,
         "undisturbed_share": alone / some * steps / between,
         "arithmetic_share_of_epoch": arithmetic / whole,
-        "step_ms": 1e3 * between / steps,
+        "step_ms": step_ms,
         "batch_ms": 1e3 * drawn / some,
         "steps": steps,
     }
+
+
+def _watch_ms(setup: Setup) -> float:
+    """Milliseconds in which the diagnosis watches a step; the median of some."""
+    batch = Batch(*setup.data.batch(0, setup.trainer.batch_size, setup.seed))
+    times = []
+    for _ in range(_WATCHED):
+        start = time.perf_counter()
+        signals.watch(setup.network, setup.optimizer, setup.loss, batch)
+        times.append(1e3 * (time.perf_counter() - start))
+    return Quartiles.of(times).median
 
 
 def start_s() -> float:

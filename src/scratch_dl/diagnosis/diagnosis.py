@@ -5,7 +5,6 @@ So a run that was killed is explained from its record as one that ended well.
 
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -142,7 +141,8 @@ def explain(record: tracking.Record, reason: str | None) -> Verdict:
         last = max((step for step, _ in history.get("train/loss", ())), default=0)
         signs.append(Sign("loss_not_finite", "learning_rate_too_large", "optimizer", "settings", last + 1, reason,
                           order=90))  # fmt: skip
-    progress = max((value for _, value in history.get("val/gain_db", ())), default=-math.inf) > 0
+    gains = [value for _, value in history.get("val/gain_db", ())]
+    progress = bool(gains) and gains[-1] > 0
     classes = history.get(f"{signals.PREFIX}/{OUTPUT_CLASS}", ())
     return conclude(signs, progress, CLASSES[int(classes[-1][1])] if classes else "")
 

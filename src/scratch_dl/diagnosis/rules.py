@@ -157,7 +157,7 @@ def _located(history: History) -> Iterator[Sign]:
     wrong = {module: {key: value for (m, _, key), value in parameters if m == module and _off(value)}
              for module in modules}  # fmt: skip
     if _off(of_loss := dict(slopes).get("loss", 1.0)):
-        said = f"along its gradient the loss changes {of_loss:.4g} times as fast as that says"
+        said = f"along its gradient the loss changes {of_loss:.4g} times as fast as the gradient says"
         yield Sign("slope_of_loss", "gradient_wrong", "loss", "grad_input", 0, said, order=30)
         return
     last = next((module for module in reversed(modules) if wrong[module]), None)
@@ -174,7 +174,7 @@ def _located(history: History) -> Iterator[Sign]:
     behind = _behind(last, modules, history)
     key, value = next(iter(wrong[last].items()))
     yield Sign("slope_of_parameter", "gradient_wrong", behind, "grad_input", 0,
-               f"{_said(last, key, value)}, while it is right behind {behind}", order=31)  # fmt: skip
+               f"{_said(last, key, value)}; behind {behind} the gradients are right", order=31)  # fmt: skip
 
 
 def _behind(last: str, modules: Sequence[str], history: History) -> str:
@@ -187,7 +187,7 @@ def _behind(last: str, modules: Sequence[str], history: History) -> str:
 
 
 def _said(module: str, key: str, value: float) -> str:
-    return f"along the gradient of {module}.{key} the loss changes {value:.4g} times as fast as that says"
+    return f"along {module}.{key}'s gradient the loss changes {value:.4g} times as fast as the gradient says"
 
 
 def _off(slope: float) -> bool:

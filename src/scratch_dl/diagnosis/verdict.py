@@ -75,7 +75,7 @@ def conclude(signs: Iterable[Sign], progress: bool, output_class: str = "") -> V
 
     Args:
         signs: all that was seen.
-        progress: whether the network has become better than its noisy input, which clears all doubt.
+        progress: whether the network is better than its noisy input in the end, which clears all doubt.
         output_class: of the last validation, as `classify` has it.
     """
     counted = [sign for sign in signs if sign.rank == CERTAIN or not progress]
