@@ -248,7 +248,8 @@ def test_every_goal_is_of_a_figure_that_is_measured():
     names = [f"steps/{case.name}/{rival}_ratio" for case in (cases.NEAREST, cases.TRANSPOSED, cases.DEFAULT)
              for rival in ("better", "compiled")]  # fmt: skip
     names += [f"flops/{one.name}/{direction}_peak_share" for one in LARGE for direction in PASSES]
-    names += ["memory/nearest_100_ratio", "modules/relu/full_ratio", "loop/arithmetic_share", "loop/help_s"]
+    names += ["memory/nearest_100_ratio", "modules/relu/full_ratio", "loop/arithmetic_share", "loop/help_s",
+              "loop/diagnosis_share"]  # fmt: skip
     assert {goals.goal_of(name) for name in names} - {None} == set(goals.GOALS)
 
 

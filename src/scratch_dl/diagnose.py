@@ -61,7 +61,7 @@ def _diagnose(settings: dict[str, Any]) -> bool:
     from scratch_dl.session import SUMMARY
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
-    record = tracking.Record(folder)
+    record = tracking.Record(folder, mend=False)
     path = folder / SUMMARY
     summary = json.loads(path.read_text()) if path.is_file() else {}
     history, verdict = record.history(), explain(record, summary.get("reason"))

@@ -117,7 +117,6 @@ class _Session:
         self.cache = Path(setup.tracking.dir) / "cache"
         self.scores: dict[str, float] = {}
         self.verdict = "off"
-        self.report: Report | None = None
         self.diagnosis: Diagnosis | None = None
         self.explained: Verdict | None = None
         self.started = time.monotonic()
@@ -140,6 +139,10 @@ class _Session:
             if fault := self.setup.fault:
                 self.run.tags({"fault": fault.name})
                 print(f"fault: {fault}", flush=True)
+            if self.setup.diagnosis.enabled:
+                from scratch_dl.diagnosis import Diagnosis
+
+                self.diagnosis = Diagnosis(self.setup, self.run)
             self._verify(fresh=restored is None)
             crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
             self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})
@@ -148,12 +151,8 @@ class _Session:
             start = restored["progress"]["step"] if restored else 0
             with console.Reporter(steps, trainer.epochs, start) as reporter:
                 reporter.say(self._headline(start, steps))
-                if self.setup.diagnosis.enabled:
-                    from scratch_dl.diagnosis import Diagnosis
-
-                    self.diagnosis = Diagnosis(self.setup, self.run, crops["blur"], reporter.say)
-                    if restored is None:
-                        self.diagnosis.before(self.report)
+                if self.diagnosis is not None:
+                    self.diagnosis.blur_psnr_db, self.diagnosis.say = crops["blur"], reporter.say
                 training = Training(
                     self.setup, self.folder, self.run, reporter, crops["noisy"], self._on_validation, self._on_step
                 )
@@ -222,10 +221,11 @@ class _Session:
         if not settings.enabled:
             self.run.tags({"verification": "off"})
             print("verification=off: no module was verified", flush=True)
+            self._look(None, fresh)
             return
         from scratch_dl.verification import verify_network
 
-        self.report = report = verify_network(
+        report = verify_network(
             setup.network, setup.optimizer, setup.data.crop_size, settings, loss=setup.loss, seed=setup.seed
         )
         # A resumed run has said its metrics at step 0.
@@ -233,8 +233,10 @@ class _Session:
         self.verdict = "passed"
         if report.passed:
             print(report.headline, flush=True)
+            self._look(report, fresh)
             return
         report.show()
+        self._look(report, fresh)
         first = report.failures[0]
         self.verdict = f"FAILED, first at {first.module} {first.direction}"
         if setup.fault is not None:
@@ -259,6 +261,11 @@ class _Session:
             self.explained = self.diagnosis.conclude(reason, self.full)
         except Exception as error:
             log.warning("no diagnosis: %s: %s", type(error).__name__, error)
+
+    def _look(self, report: "Report | None", fresh: bool) -> None:
+        """What the diagnosis sees before the first step; a resumed run has said it."""
+        if self.diagnosis is not None and fresh:
+            self.diagnosis.before(report)
 
     def _on_validation(self, step: int, output: Tensor) -> None:
         if self.diagnosis is not None:

@@ -71,7 +71,9 @@ def _verify(config: DictConfig, folder: Path) -> bool:
 def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     import torch
 
+    from scratch_dl.diagnosis import known_mistakes
     from scratch_dl.verification import verify_network
+    from scratch_dl.verification.trace import Batch
 
     setup = _setup(config)
     if setup.threads is not None:
@@ -82,7 +84,9 @@ def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None
             run.tags({"fault": setup.fault.name})
     size, what = setup.data.crop_size, setup.verification
     report = verify_network(setup.network, setup.optimizer, size, what, loss=setup.loss, seed=setup.seed)
-    return _shown(report, run)
+    images = torch.rand((2, 2, 3, *size), generator=torch.Generator().manual_seed(setup.seed))
+    mistakes = known_mistakes(report, setup.network, setup.loss, Batch(images[0], images[1]))
+    return _shown(report, run, mistakes)
 
 
 def _one_module(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
@@ -99,8 +103,10 @@ def _one_module(config: DictConfig, settings: Mapping[str, Any], run: "tracking.
     return _shown(report, run)
 
 
-def _shown(report: "Report", run: "tracking.Run | None") -> bool:
+def _shown(report: "Report", run: "tracking.Run | None", mistakes: Sequence[str] = ()) -> bool:
     report.show()
+    for line in mistakes:
+        print(line)
     if run is not None:
         report.record(run)
     return report.passed

@@ -10,7 +10,20 @@ diagnosis.py     all of it, for one training
 """
 
 from scratch_dl.diagnosis.diagnosis import Diagnosis, explain, lines, own_signals
+from scratch_dl.diagnosis.recognition import known_mistakes
 from scratch_dl.diagnosis.rules import RULES, Rule, read
 from scratch_dl.diagnosis.verdict import Sign, Verdict, conclude
 
-__all__ = ["RULES", "Diagnosis", "Rule", "Sign", "Verdict", "conclude", "explain", "lines", "own_signals", "read"]
+__all__ = [
+    "RULES",
+    "Diagnosis",
+    "Rule",
+    "Sign",
+    "Verdict",
+    "conclude",
+    "explain",
+    "known_mistakes",
+    "lines",
+    "own_signals",
+    "read",
+]

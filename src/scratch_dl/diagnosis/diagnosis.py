@@ -5,6 +5,7 @@ So a run that was killed is explained from its record as one that ended well.
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -36,15 +37,17 @@ class Diagnosis:
     Args:
         setup: what is trained; it is looked at, and never changed.
         run: gets metrics `diag/...`, tags, the verdict and the figure.
-        blur_psnr_db: of the validation crops.
+
+    Attributes:
+        blur_psnr_db: of the validation crops; to be set before the first validation.
         say: is told what is certainly wrong, as soon as it is seen.
     """
 
-    def __init__(self, setup: "Setup", run: tracking.Run, blur_psnr_db: float, say: Callable[[str], None]) -> None:
+    def __init__(self, setup: "Setup", run: tracking.Run) -> None:
         self.setup = setup
         self.run = run
-        self.blur_psnr_db = blur_psnr_db
-        self.say = say
+        self.blur_psnr_db = math.inf
+        self.say: Callable[[str], object] = print
         self._said = False
         self._watching = True
 
@@ -54,9 +57,15 @@ class Diagnosis:
         like = setup.network.parameters()[0].value
         input, target = setup.data.batch(0, setup.trainer.batch_size, setup.seed)
         batch = Batch(input.to(like), target.to(like))
-        signs = [] if report is None else recognise(report, setup.network, setup.loss, batch)
+        signs: list[Sign] = [] if report is None else unrecognised(report)
+        try:
+            if report is not None:
+                signs = recognise(report, setup.network, setup.loss, batch)
+            self._note(inspect(setup.network, setup.optimizer, setup.loss, batch), 0)
+            self._note(signals.watch(setup.network, setup.optimizer, setup.loss, batch), 0)
+        except Exception as error:  # nobody's training ends because it was looked at
+            log.warning("the diagnosis saw little before the first step: %s: %s", type(error).__name__, error)
         self.run.text(json.dumps([asdict(sign) for sign in signs], indent=1), BEFORE)
-        self._note(inspect(setup.network, setup.optimizer, setup.loss, batch), 0)
         self._announce()
 
     def step(self, step: int, batch: tuple[Tensor, Tensor]) -> None:

@@ -23,7 +23,7 @@ from scratch_dl.verification.references import leaves
 from scratch_dl.verification.trace import Batch, Trace, own_step
 
 DATA = "data"
-_SAMPLES = 2
+_SAMPLES, _MORE_SAMPLES = 2, 8
 _DISTANCES = (1e-7, 1e-6, 1e-8)  # of a parameter's norm; a kink spoils one of them, a wrong gradient all
 _HIDDEN = 1e-4
 _FARTHEST = 2.0**24
@@ -40,7 +40,7 @@ def inspect(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -
     """
     signals = {f"{DATA}/level": float(batch.input.abs().double().quantile(0.99) if batch.input.numel() <= 2**24
                                       else batch.input.abs().max())}  # fmt: skip
-    few = Batch(batch.input[:_SAMPLES], batch.target[:_SAMPLES])
+    few, several = (Batch(batch.input[:n], batch.target[:n]) for n in (_SAMPLES, _MORE_SAMPLES))
     try:
         network, optimizer, loss = copied((network, optimizer, loss))
         network.to(dtype=torch.float64)
@@ -51,7 +51,7 @@ def inspect(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -
         signals |= _of_modules(network, trace)
         signals |= slopes(network, loss, few.to(torch.float64), trace)
         signals |= _of_loss(loss, trace, few.to(torch.float64))
-        signals[f"{OPTIMIZER}/room"] = room(network, optimizer, loss, batch.to(torch.float64))
+        signals[f"{OPTIMIZER}/room"] = room(network, optimizer, loss, several.to(torch.float64))
     return {key: value for key, value in signals.items() if math.isfinite(value)}
 
 

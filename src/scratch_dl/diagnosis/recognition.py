@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl import nn
+from scratch_dl.diagnosis.causes import CAUSES
 from scratch_dl.diagnosis.verdict import Sign
 from scratch_dl.faults import FAULTS
 from scratch_dl.nn import Module
@@ -59,6 +60,15 @@ def recognise(report: Report, network: Module, loss: Module, batch: Batch) -> li
             cause = _known_mistake(*tried[finding.module])
         signs.append(_sign(finding, cause))
     return signs
+
+
+def known_mistakes(report: Report, network: Module, loss: Module, batch: Batch) -> list[str]:
+    """A line for each module whose mistake is one of the fault bank's."""
+    return [
+        f"{sign.module} makes a known mistake, {sign.cause}: {CAUSES[sign.cause].what}; cure: {CAUSES[sign.cause].cure}"
+        for sign in recognise(report, network, loss, batch)
+        if sign.cause in FAULTS
+    ]
 
 
 def unrecognised(report: Report) -> list[Sign]:

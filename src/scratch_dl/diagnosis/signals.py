@@ -21,7 +21,7 @@ PREFIX = "diag"
 NETWORK = "network"
 OPTIMIZER = "optimizer"
 SAMPLES = 4
-EARLY = (0, 1, 2, 5, 10, 20, 50, 100, 200)
+EARLY = (1, 2, 5, 10, 20, 50, 100, 200)
 SATURATED = (-23.0, 17.0)  # SageMaker Debugger's bounds of a sigmoid's input
 
 Signals = dict[str, float]
@@ -29,7 +29,10 @@ Signals = dict[str, float]
 
 
 def is_due(step: int, every: int) -> bool:
-    """Whether the step after `step` others is watched: the first ones closely, then one of `every`."""
+    """Whether the step after `step` others is watched: the first ones closely, then one of `every`.
+
+    The very first one is watched before the training, with all that is inspected then.
+    """
     return step in EARLY or (step > EARLY[-1] and step % every == 0)
 
 

@@ -22,12 +22,16 @@ SENT = "sent.json"
 class Record:
     """The record in a run's folder; its first entry is the header, which says what run it is.
 
+    Args:
+        folder: of the run.
+        mend: whether half an entry at the end is cut off; not where another process may be writing.
+
     Raises:
         TrackingError: if the folder holds no record, or the record is damaged other than at its end.
         OSError: with the path, if it cannot be read or written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mend: bool = True) -> None:
         self.folder = folder
         self.path = folder / RECORD
         if not self.path.is_file():
@@ -35,7 +39,7 @@ class Record:
         content = self.path.read_bytes()
         # A process killed, or a disk full, in mid-line leaves half an entry at the end: it was never said.
         self._size = content.rfind(b"\n") + 1
-        if self._size < len(content):
+        if mend and self._size < len(content):
             os.truncate(self.path, self._size)
         self.sent_bytes = self._read_sent()
         self.header: Entry = next((entry for _, entry in self._entries(0)), {})
@@ -117,6 +121,8 @@ class Record:
             end = start
             for line in file:
                 end += len(line)
+                if end > self._size:
+                    return
                 try:
                     yield end, json.loads(line)
                 except ValueError:
