@@ -21,7 +21,9 @@ from rich.table import Table
 
 from scratch_dl import faults, frontdoor, provenance
 from scratch_dl.config import build
+from scratch_dl.diagnosis import explain
 from scratch_dl.studies import Point, run_all
+from scratch_dl.tracking import Record
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -37,11 +39,7 @@ MODES = {
     "no oracle": ["verification=quick", "verification.oracle=false"],
     "signals": ["verification=off"],
 }
-SEEDS = {  # the third seed is trained by another optimizer
-    0: ["optimizer.lr=0.5"],
-    1: ["optimizer.lr=0.5"],
-    2: ["optimizer=adam"],
-}
+SEEDS = {0: ["optimizer.lr=0.5"], 1: ["optimizer=adam"]}
 HEALTHY = {
     "SGD 0.1": ["optimizer.lr=0.1", "optimizer.momentum=0"],
     "SGD 1": ["optimizer.lr=1", "optimizer.momentum=0"],
@@ -52,6 +50,19 @@ HEALTHY = {
     "Adam 0.0003": ["optimizer=adam", "optimizer.lr=0.0003"],
     "Adam 0.002": ["optimizer=adam"],
 }
+USUAL = HEALTHY["momentum 0.5"]
+UNUSUAL = {
+    "he init": [*USUAL, "model.init=he"],
+    "xavier init": [*USUAL, "model.init=xavier"],
+    "Poisson noise": [*USUAL, "noise=poisson"],
+    "salt and pepper": [*USUAL, "noise=salt_pepper"],
+    "pixelation": [*USUAL, "noise=pixelation"],
+    "float64": [*USUAL, "dtype=float64"],
+    "no bias": [*USUAL, "model.bias=false"],
+    "clipped": [*USUAL, "trainer.clip_norm=0.1"],
+    "Nesterov": [*USUAL, "optimizer.nesterov=true"],
+}
+UNUSUAL_GEOMETRIES = ("k4 transposed", "k3 nearest", "unet")
 HEALTHY_SEEDS = {0: "oracle", 1: "no oracle"}
 COMMON = ["schedule=constant", "tracking.detail=trial", "trainer.test=false", "data.validation_crops=32"]
 STEPS, HEALTHY_EPOCHS = 200, 10  # of 8 crops; of 300 steps
@@ -92,6 +103,14 @@ def points(smoke):
         for optimizer in optimizers
         for seed, mode in HEALTHY_SEEDS.items()
     }
+    healthy |= {
+        Point(
+            _name("healthy", geometry, 0, what),
+            (*GEOMETRIES[geometry], *how, "seed=0", *MODES["no oracle"], *length, *COMMON),
+        ): (geometry, what, 0)
+        for what, how in ({} if smoke else UNUSUAL).items()
+        for geometry in UNUSUAL_GEOMETRIES
+    }
     return faulty, healthy
 
 
@@ -127,6 +146,7 @@ def score(faulty, outcomes):
             "fault": fault, "geometry": geometry, "seed": seed, "mode": mode, "cause": cause,
             "module": verdict["module"], "direction": verdict["direction"], "step": verdict["step"],
             "detected": cause not in ("healthy", "unknown", "none"),
+            "direction_right": verdict["direction"] == faults.FAULTS[fault].direction,
             "module_right": verdict["module"] in places(fault, geometry),
             "cause_right": cause == fault or cause in IN_OTHER_WORDS.get(fault, ()),
             "run_id": outcome.run_id,
@@ -140,10 +160,12 @@ def of_healthy(healthy, outcomes):
     for point, (geometry, optimizer, seed) in healthy.items():
         summary = outcomes[point.name].summary or {}
         scores, verdict = summary.get("scores", {}), summary.get("diagnosis") or {}
+        early = explain(Record(outcomes[point.name].folder), None, until=STEPS).cause if summary else "none"
         gain = scores.get("val/last_psnr_db", float("-inf")) - scores.get("baseline/noisy_psnr_db", 0.0)
         rows.append({
             "geometry": geometry, "optimizer": optimizer, "seed": seed, "converged": gain > 0,
             "gain_db": round(gain, 2) if gain > -1e9 else None, "cause": verdict.get("cause", "none"),
+            "cause_at_step_200": early, "overruled": sorted({sign["cause"] for sign in verdict.get("overruled", ())}),
             "module": verdict.get("module", ""), "output_class": summary.get("output_class"),
             "run_id": outcomes[point.name].run_id,
         })  # fmt: skip
@@ -161,17 +183,19 @@ def rates(rows, healthy):
             "runs": len(some),
             "detected": share(some, "detected"),
             "module_right": share(some, "module_right"),
+            "direction_right": share(some, "direction_right"),
             "cause_right": share(some, "cause_right"),
             "code_faults_named_before_the_first_step": share(
-                [{**row, "named": row["detected"] and row["module_right"] and row["step"] == 0} for row in code],
-                "named",
+                [{"named": row["module_right"] and row["cause_right"] and row["step"] == 0} for row in code], "named"
             ),
             "median_step": statistics.median(steps) if steps else None,
             "latest_step": max(steps, default=None),
         }
     converged = [row for row in healthy if row["converged"]]
     alarms = [row for row in converged if row["cause"] != "healthy"]
-    found["healthy"] = {"runs": len(healthy), "converged": len(converged), "false_alarms": len(alarms)}
+    found["healthy"] = {"runs": len(healthy), "converged": len(converged), "false_alarms": len(alarms),
+                        "alarms_at_step_200": sum(row["cause_at_step_200"] != "healthy" for row in converged),
+                        "with_overruled_doubts": sum(bool(row["overruled"]) for row in converged)}  # fmt: skip
     return found
 
 
@@ -186,9 +210,10 @@ def tables(rows, healthy, found):
     def percent(value):
         return "" if value is None else f"{value:.1%}"
 
-    yield "Rates", ["what is used", "runs", "detected", "module right", "cause right", "code faults before step 1",
-                    "latest step"], [
-        [mode, str(r["runs"]), percent(r["detected"]), percent(r["module_right"]), percent(r["cause_right"]),
+    yield "Rates", ["what is used", "runs", "detected", "module right", "direction right", "cause right",
+                    "code faults, all right before step 1", "latest step"], [
+        [mode, str(r["runs"]), percent(r["detected"]), percent(r["module_right"]), percent(r["direction_right"]),
+         percent(r["cause_right"]),
          percent(r["code_faults_named_before_the_first_step"]), str(r["latest_step"])]
         for mode, r in found.items() if mode in MODES
     ]  # fmt: skip
@@ -207,11 +232,25 @@ def tables(rows, healthy, found):
         some = [row for row in healthy if row["optimizer"] == optimizer]
         good = [row for row in some if row["converged"]]
         false = Counter(row["cause"] for row in good if row["cause"] != "healthy")
+        early = Counter(row["cause_at_step_200"] for row in good if row["cause_at_step_200"] != "healthy")
         others = Counter(row["cause"] for row in some if not row["converged"])
         lines.append([optimizer, str(len(some)), str(len(good)), ", ".join(f"{c} {n}" for c, n in false.items()) or "0",
+                      ", ".join(f"{c} {n}" for c, n in early.items()) or "0",
+                      str(sum(bool(row["overruled"]) for row in good)),
                       ", ".join(f"{c} {n}" for c, n in others.items())])  # fmt: skip
-    yield "Without a fault", ["optimizer", "runs", "end above the noisy input", "alarms in these",
-                              "verdicts on the others"], lines  # fmt: skip
+    yield (
+        "Without a fault",
+        [
+            "training",
+            "runs",
+            "end above the noisy input",
+            "alarms in these",
+            "alarms had they ended at step 200",
+            "doubts overruled",
+            "verdicts on the others",
+        ],
+        lines,
+    )
 
 
 def markdown(parts):

@@ -5,7 +5,7 @@ Explains a run that has finished, failed, was killed or still goes on, from what
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +58,13 @@ def _diagnose(settings: dict[str, Any]) -> bool:
     from scratch_dl import console, tracking
     from scratch_dl.diagnosis import explain, figure, own_signals
     from scratch_dl.resume import find_folder
-    from scratch_dl.session import SUMMARY
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
     record = tracking.Record(folder, mend=False)
-    path = folder / SUMMARY
-    summary = json.loads(path.read_text()) if path.is_file() else {}
-    history, verdict = record.history(), explain(record, summary.get("reason"))
+    status, reason = record.ending()
+    history, verdict = record.history(), explain(record, reason)
     table = Table.grid(padding=(0, 1))
-    for row in _rows(folder, history, summary, verdict):
+    for row in _rows(f"{folder.name}: {status or 'has not ended, or was killed'}", reason, history, verdict):
         table.add_row(*map(Text, row))
     Console(highlight=False).print(console.panel("diagnosis", table, []))
     if settings["output"] is not None:
@@ -79,12 +77,12 @@ def _diagnose(settings: dict[str, Any]) -> bool:
 
 
 def _rows(
-    folder: Path, history: "History", summary: Mapping[str, Any], verdict: "Verdict"
+    run: str, reason: str | None, history: "History", verdict: "Verdict"
 ) -> Iterator[tuple[str, str]]:  # fmt: skip
     """(what, what is said of it)."""
     steps = max((step for step, _ in history.get("train/loss", ())), default=0)
-    yield "run", f"{folder.name}: {summary.get('status', 'has not ended, or was killed')}, step {steps}"
-    if reason := summary.get("reason"):
+    yield "run", f"{run}, step {steps}"
+    if reason:
         yield "reason", reason
     if scores := [f"{name} {points[-1][1]:.2f}" for name, key in SCORES.items() if (points := history.get(key))]:
         yield "PSNR, dB", ", ".join(scores)
@@ -101,15 +99,22 @@ def _rows(
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """`run=X` with X quoted for Hydra, as a folder's name may need."""
-    return [
-        f"run='{word.partition('=')[2]}'" if word.startswith("run=") and word[4:5] not in ("'", '"') else word
-        for word in arguments
-    ]
+    """`run=X` and `output=X` with X quoted for Hydra, as a folder's name may need."""
+
+    def quoted(word: str) -> str:
+        key, _, value = word.partition("=")
+        if key not in ("run", "output") or value[:1] in ("", "'", '"') or value == "null":
+            return word
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{key}='{escaped}'"
+
+    return [quoted(word) for word in arguments]
 
 
 def main() -> None:
     """Entry point of the command."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        frontdoor.exit_with(ConfigError("diagnose takes one run at a time, but got -m"), "diagnose")
     sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
     frontdoor.run_command(command, "diagnose")
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,9 @@ from scratch_dl.config import build, plain
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.targets import ConfigError
 from scratch_dl.training import Progress
+
+if TYPE_CHECKING:
+    from scratch_dl.diagnosis import Verdict
 
 # What may differ without a word: where and how long the run goes on, not what it computes.
 IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")  # no reason to go on with a finished run
@@ -54,7 +57,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
         setup.network.load_state_dict(best["network"])
         scores, before = summary["scores"], summary["overrides"]
         return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before,
-                      summary.get("verification", "off"), None)  # fmt: skip
+                      summary.get("verification", "off"), _verdict(summary))  # fmt: skip
     allowed = command["resume"]["allow"]
     for key, (old, new) in changes.items():
         if not _free(key, allowed, setup.schedule.depends_on_length):
@@ -72,6 +75,13 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     if any(key.startswith("trainer.") for key in changes):
         content["progress"]["stopped"] = ""  # the reason to stop early may be gone
     return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
+
+
+def _verdict(summary: Mapping[str, Any]) -> "Verdict | None":
+    from scratch_dl.diagnosis import Verdict
+
+    recorded = summary.get("diagnosis")
+    return None if recorded is None else Verdict.from_json(recorded)
 
 
 def _same_kernels(before: str) -> str:
@@ -97,7 +107,11 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
         raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
     if settings["uri"] is None and not (Path(settings["dir"]) / "mlflow.db").exists():
         raise ConfigError(f"tracking.dir={settings['dir']} holds no runs, so there is no run {run!r}")
-    return tracking.find_folder(tracking.open_store(settings["dir"], settings["uri"]), run)
+    store = tracking.open_store(settings["dir"], settings["uri"])
+    try:
+        return tracking.find_folder(store, run)
+    except tracking.TrackingError as error:
+        raise ConfigError(str(error)) from error
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import socket
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ class _Session:
             print(f"kernels: {used}{f'; native: {why}' if why and self.setup.backend == 'auto' else ''}", flush=True)
             if fault := self.setup.fault:
                 self.run.tags({"fault": fault.name})
-                print(f"fault: {fault}", flush=True)
+                print(textwrap.fill(f"fault: {fault}", console.WIDTH, subsequent_indent=" " * 7), flush=True)
             if self.setup.diagnosis.enabled:
                 from scratch_dl.diagnosis import Diagnosis
 
@@ -257,10 +258,12 @@ class _Session:
         """The verdict, also on a training that has failed; whatever goes wrong here, its own reason stands."""
         if self.diagnosis is None or self.explained is not None:
             return
-        try:
-            self.explained = self.diagnosis.conclude(reason, self.full)
-        except Exception as error:
-            log.warning("no diagnosis: %s: %s", type(error).__name__, error)
+        # A second Ctrl-C waits for it: the run's summary is still to be written.
+        with handling(lambda _number, _frame: None):
+            try:
+                self.explained = self.diagnosis.conclude(reason, self.full)
+            except Exception as error:
+                log.warning("no diagnosis: %s: %s", type(error).__name__, error)
 
     def _look(self, report: "Report | None", fresh: bool) -> None:
         """What the diagnosis sees before the first step; a resumed run has said it."""

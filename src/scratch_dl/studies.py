@@ -254,11 +254,11 @@ def _train_all(study: str, missing: deque[Point], workers: int, directory: Path)
                 yield busy[connection].end()
     finally:
         for worker in staff:
+            worker.connection.close()  # a worker that has told of its run finds nobody to ask for the next one
             worker.process.terminate()
         for worker in staff:
             worker.process.join(_PATIENCE_S)
             worker.process.kill()
-            worker.connection.close()
 
 
 def _fresh(folder: Path, name: str) -> Path:

@@ -154,7 +154,6 @@ class Training:
         for batch in self._batches(first, end, drawing):
             if caught:
                 break
-            self.on_step(progress.step, batch)
             self._step(batch)
             if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
                 progress.stopped = f"trainer.max_minutes={limit:g} reached"
@@ -194,6 +193,7 @@ class Training:
         network, optimizer, trainer = setup.network, setup.optimizer, setup.trainer
         input, target = batch
         optimizer.lr = self.base_lr * setup.schedule.factor(step / self.total_steps)
+        self.on_step(step, batch)
         optimizer.zero_grad()
         loss = float(self.loss(network(input), target))
         self.progress.step += 1

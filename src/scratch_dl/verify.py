@@ -6,6 +6,7 @@ the paper's tables (`suite=tables`). Exit status 1 if anything fails.
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
     if setup.fault is not None:
-        print(f"fault: {setup.fault}")
+        print(textwrap.fill(f"fault: {setup.fault}", 80, subsequent_indent=" " * 7))
         if run is not None:
             run.tags({"fault": setup.fault.name})
     size, what = setup.data.crop_size, setup.verification
@@ -106,7 +107,7 @@ def _one_module(config: DictConfig, settings: Mapping[str, Any], run: "tracking.
 def _shown(report: "Report", run: "tracking.Run | None", mistakes: Sequence[str] = ()) -> bool:
     report.show()
     for line in mistakes:
-        print(line)
+        print(textwrap.fill(line, 80))
     if run is not None:
         report.record(run)
     return report.passed

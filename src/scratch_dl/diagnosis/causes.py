@@ -84,6 +84,10 @@ CAUSES = {
         "the output's sigmoid is so far in its tails that hardly a gradient passes",
         "a smaller optimizer.lr, or weights drawn by the fan-in",
     ),
+    "not_converged": Cause(
+        "the output is worse than the noisy input, and no cause was seen",
+        "train longer (trainer.epochs), or by another optimizer.lr",
+    ),
     "output_collapsed": Cause(
         "the output does not depend on the image",
         "another optimizer.lr: the working ones lie between 0.1 and 10 for plain SGD under a mean-reduced loss",

@@ -6,6 +6,7 @@ So a run that was killed is explained from its record as one that ended well.
 import json
 import logging
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -15,11 +16,11 @@ from torch import Tensor
 from scratch_dl import tracking
 from scratch_dl.diagnosis import figure, signals
 from scratch_dl.diagnosis.causes import CAUSES, UNKNOWN
-from scratch_dl.diagnosis.inspection import inspect
+from scratch_dl.diagnosis.inspection import DATA, inspect
 from scratch_dl.diagnosis.output_class import CLASSES, classify
 from scratch_dl.diagnosis.recognition import recognise, unrecognised
 from scratch_dl.diagnosis.rules import History, read
-from scratch_dl.diagnosis.verdict import CERTAIN, Sign, Verdict, conclude
+from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL, Sign, Verdict, conclude
 from scratch_dl.verification.report import REPORT, Report
 from scratch_dl.verification.trace import Batch
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 BEFORE, VERDICT, FIGURE = "diagnosis/before.json", "diagnosis/verdict.json", "figures/diagnosis.png"
 OUTPUT_CLASS = "output_class"
+NOTHING = "none"
+FLAT = ("not_finite", "zeros", "ones", "half", "mean")
+LEAST_GAIN_DB, LEAST_STEPS = 0.5, 500
+_WIDTH = 80
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +41,7 @@ class Diagnosis:
 
     Args:
         setup: what is trained; it is looked at, and never changed.
-        run: gets metrics `diag/...`, tags, the verdict and the figure.
+        run: gets metrics `watch/...`, tags, the verdict and the figure.
 
     Attributes:
         blur_psnr_db: of the validation crops; to be set before the first validation.
@@ -58,13 +63,16 @@ class Diagnosis:
         input, target = setup.data.batch(0, setup.trainer.batch_size, setup.seed)
         batch = Batch(input.to(like), target.to(like))
         signs: list[Sign] = [] if report is None else unrecognised(report)
+        parts, clip_norm = (setup.network, setup.optimizer, setup.loss, batch), setup.trainer.clip_norm
+        seen: signals.Signals = {}
         try:
             if report is not None:
                 signs = recognise(report, setup.network, setup.loss, batch)
-            self._note(inspect(setup.network, setup.optimizer, setup.loss, batch), 0)
-            self._note(signals.watch(setup.network, setup.optimizer, setup.loss, batch), 0)
+            seen |= inspect(*parts, clip_norm)
+            seen |= signals.watch(*parts, clip_norm)
         except Exception as error:  # nobody's training ends because it was looked at
             log.warning("the diagnosis saw little before the first step: %s: %s", type(error).__name__, error)
+        self._note(seen, 0)
         self.run.text(json.dumps([asdict(sign) for sign in signs], indent=1), BEFORE)
         self._announce()
 
@@ -74,7 +82,7 @@ class Diagnosis:
             return
         setup = self.setup
         try:
-            seen = signals.watch(setup.network, setup.optimizer, setup.loss, Batch(*batch))
+            seen = signals.watch(setup.network, setup.optimizer, setup.loss, Batch(*batch), setup.trainer.clip_norm)
         except Exception as error:  # nobody's training ends because it was watched
             log.warning("the diagnosis stops at step %d: %s: %s", step, type(error).__name__, error)
             self._watching = False
@@ -97,12 +105,16 @@ class Diagnosis:
         """
         record = tracking.Record(self.run.folder)
         history, verdict = record.history(), explain(record, reason)
-        self.run.tags({"diagnosis": verdict.cause, OUTPUT_CLASS: verdict.output_class or "unknown"})
-        if not verdict.healthy:
-            self.run.tags({"diagnosis.module": verdict.module, "diagnosis.direction": verdict.direction,
-                           "diagnosis.step": str(verdict.step)})  # fmt: skip
+        self.run.tags({
+            "diagnosis": verdict.cause, "diagnosis.module": verdict.module or NOTHING,
+            "diagnosis.direction": verdict.direction or NOTHING, OUTPUT_CLASS: verdict.output_class or NOTHING,
+            "diagnosis.step": str(verdict.step) if verdict.module else NOTHING,
+        })  # fmt: skip
         self.run.text(json.dumps(verdict.to_json(), indent=1), VERDICT)
-        if (files or not verdict.healthy) and (drawn := figure.draw(own_signals(history), verdict)) is not None:
+        drawn_before = (self.run.folder / tracking.ARTIFACTS / FIGURE).is_file()
+        if (files or drawn_before or not verdict.healthy) and (
+            drawn := figure.draw(own_signals(history), verdict)
+        ) is not None:
             self.run.figure(drawn, FIGURE)
         return verdict
 
@@ -122,38 +134,64 @@ class Diagnosis:
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """A verdict for the terminal."""
-    if verdict.healthy:
-        return [f"diagnosis: {verdict.what}"]
-    return [f"diagnosis: {verdict.line}", f"  what      {verdict.what}", f"  evidence  {verdict.evidence}",
-            f"  cure      {verdict.cure}"]  # fmt: skip
+    """A verdict for the terminal, in lines of at most 80 columns."""
+    said = [("diagnosis: ", verdict.line)]
+    said += [(f"  {name:<10}", getattr(verdict, name)) for name in ("what", "evidence", "cure")]
+    return [
+        textwrap.fill(f"{name}{words}", _WIDTH, subsequent_indent=" " * 12, break_on_hyphens=False)
+        for name, words in said if words
+    ]  # fmt: skip
 
 
-def signs_of(record: tracking.Record) -> list[Sign]:
-    """Every sign in what a run has written down."""
+def signs_of(record: tracking.Record, until: int | None = None) -> list[Sign]:
+    """Every sign in what a run has written down, up to a step."""
     before, report = (record.folder / tracking.ARTIFACTS / path for path in (BEFORE, REPORT))
     known: list[Sign] = []
     if before.is_file():
         known = [Sign(**each) for each in json.loads(before.read_text())]
     elif report.is_file():  # of a run that was verified, and not watched
         known = unrecognised(Report.from_json(json.loads(report.read_text())))
-    return known + read(own_signals(record.history()))
+    return known + read(own_signals(_up_to(until, record)))
 
 
-def explain(record: tracking.Record, reason: str | None) -> Verdict:
-    """The verdict on a run, from its record alone."""
-    history = record.history()
-    signs = signs_of(record)
-    if not signs and not own_signals(history):
+def explain(record: tracking.Record, reason: str | None, until: int | None = None) -> Verdict:
+    """The verdict on a run, from its record alone.
+
+    Args:
+        record: of the run.
+        reason: why it ended early, if it did.
+        until: the last step that is looked at; None: all of them.
+    """
+    history, signs = _up_to(until, record), signs_of(record, until)
+    if not signs and not set(own_signals(history)) - {OUTPUT_CLASS, f"{DATA}/level"}:  # no module was seen
         return Verdict(UNKNOWN, what=CAUSES[UNKNOWN].what, cure=CAUSES[UNKNOWN].cure)
+    last = max((step for step, _ in history.get("train/loss", ())), default=0)
     if reason is not None and reason.startswith("Diverged"):
-        last = max((step for step, _ in history.get("train/loss", ())), default=0)
         signs.append(Sign("loss_not_finite", "learning_rate_too_large", "optimizer", "settings", last + 1, reason,
                           order=90))  # fmt: skip
-    gains = [value for _, value in history.get("val/gain_db", ())]
-    progress = bool(gains) and gains[-1] > 0
+    if last >= LEAST_STEPS:
+        said = "on the validation crops the output is farther from the clean picture than its input is"
+        signs.append(Sign("below_input", "not_converged", "network", "forward", last, said, DOUBTFUL, order=95))
     classes = history.get(f"{signals.PREFIX}/{OUTPUT_CLASS}", ())
-    return conclude(signs, progress, CLASSES[int(classes[-1][1])] if classes else "")
+    name = CLASSES[int(classes[-1][1])] if classes else ""
+    return conclude(signs, _progress(history) and name not in FLAT, name)
+
+
+def _progress(history: History) -> bool:
+    """Whether the network is better than it was untrained, and than its noisy input, at one of its late validations.
+
+    Where the noisy input's PSNR is infinite, as of a black picture under photon noise, the first has to do.
+    """
+    psnr, gain = ([value for _, value in history.get(f"val/{name}_db", ())] for name in ("psnr", "gain"))
+    late = max(3, len(psnr) // 4)
+    return bool(psnr) and max(psnr[-late:]) - psnr[0] > LEAST_GAIN_DB and (not gain or max(gain[-late:]) > 0)
+
+
+def _up_to(until: int | None, record: tracking.Record) -> dict[str, list[tuple[int, float]]]:
+    history = record.history()
+    if until is None:
+        return history
+    return {key: [point for point in points if point[0] <= until] for key, points in history.items()}
 
 
 def own_signals(history: Mapping[str, list[tuple[int, float]]]) -> History:

@@ -4,7 +4,7 @@ slope    along each parameter's gradient g the loss changes by |g|^2 a unit: 1 w
 gain     how much larger, in root mean square, a module makes its input, bias apart (He et al. 2015)
 unread   the share of an input's pixels that change nothing in a module's output
 room     how many of the optimizer's first steps one could go before the loss rises (line search)
-level    the 99th percentile of |image|
+level    the size of the mean of the images, which noise of mean 0 leaves as it is
 """
 
 import contextlib
@@ -14,11 +14,14 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from scratch_dl.diagnosis.rules import NOT_SAID, SLOPE_TOLERANCE
 from scratch_dl.diagnosis.signals import OPTIMIZER, Signals
+from scratch_dl.models import check_size
 from scratch_dl.nn import Module
-from scratch_dl.optim import SGD, Optimizer
+from scratch_dl.optim import SGD, Optimizer, clip_grad_norm
+from scratch_dl.seeding import seeded
 from scratch_dl.verification.blame import LOSS
-from scratch_dl.verification.passes import BrokenPassError, copied, forward
+from scratch_dl.verification.passes import BrokenPassError, copied, draw_like, forward
 from scratch_dl.verification.references import leaves
 from scratch_dl.verification.trace import Batch, Trace, own_step
 
@@ -26,10 +29,14 @@ DATA = "data"
 _SAMPLES, _MORE_SAMPLES = 2, 8
 _DISTANCES = (1e-7, 1e-6, 1e-8)  # of a parameter's norm; a kink spoils one of them, a wrong gradient all
 _HIDDEN = 1e-4
+_POINTS, _BESIDE = 3, 1e-3
 _FARTHEST = 2.0**24
+_SIDE = 32
 
 
-def inspect(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -> Signals:
+def inspect(
+    network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip_norm: float | None = None
+) -> Signals:
     """All of it, as far as the modules take float64.
 
     Args:
@@ -37,31 +44,71 @@ def inspect(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -
         optimizer: of its parameters.
         loss: of the network's output and the target.
         batch: the training's first one.
+        clip_norm: to which the training clips its gradients.
     """
-    signals = {f"{DATA}/level": float(batch.input.abs().double().quantile(0.99) if batch.input.numel() <= 2**24
-                                      else batch.input.abs().max())}  # fmt: skip
-    few, several = (Batch(batch.input[:n], batch.target[:n]) for n in (_SAMPLES, _MORE_SAMPLES))
+    signals = {f"{DATA}/level": abs(float(batch.input.double().mean()))}
     try:
         network, optimizer, loss = copied((network, optimizer, loss))
+        batch = _cropped(network, batch)
+        few, several = (Batch(batch.input[:n], batch.target[:n]) for n in (_SAMPLES, _MORE_SAMPLES))
         network.to(dtype=torch.float64)
         trace = own_step(network, loss, few.to(torch.float64))
     except BrokenPassError:  # float32 hides a difference quotient
         return signals
     with contextlib.suppress(BrokenPassError):
         signals |= _of_modules(network, trace)
-        signals |= slopes(network, loss, few.to(torch.float64), trace)
+        signals |= slopes(network, loss, few.to(torch.float64))
         signals |= _of_loss(loss, trace, few.to(torch.float64))
-        signals[f"{OPTIMIZER}/room"] = room(network, optimizer, loss, several.to(torch.float64))
+        signals[f"{OPTIMIZER}/room"] = room(network, optimizer, loss, several.to(torch.float64), clip_norm)
     return {key: value for key, value in signals.items() if math.isfinite(value)}
 
 
-def slopes(network: Module, loss: Module, batch: Batch, trace: Trace) -> Signals:
-    """`<parameter>/slope`: how the loss changes along the parameter's gradient, in units of its squared norm."""
+def _cropped(network: Module, batch: Batch) -> Batch:
+    """Smaller images where the network takes them: what is looked for does not depend on their size, the time does."""
+    size = tuple(min(_SIDE, side) for side in batch.input.shape[2:])
+    try:
+        with seeded("size"):
+            check_size(network, (size[0], size[1]))
+    except ValueError:
+        return batch
+    return Batch(*(images[..., : size[0], : size[1]] for images in (batch.input, batch.target)))
+
+
+def slopes(network: Module, loss: Module, batch: Batch) -> Signals:
+    """`<parameter>/slope`: how the loss changes along the parameter's gradient, in units of its squared norm.
+
+    Where a ReLU stands exactly at its kink, as at a bias of 0 behind units that are all off, the loss has two slopes:
+    then points beside it are taken. A wrong gradient is wrong there too.
+    """
+    network = copied(network)
+    generator = torch.Generator().manual_seed(0)
+    found = _slopes(network, loss, batch)
+    for _ in range(_POINTS):
+        if all(_distance(slope) <= SLOPE_TOLERANCE for slope in found.values()):
+            break
+        for parameter in network.parameters():
+            size = float(parameter.value.square().mean().sqrt()) or 1.0
+            parameter.value = parameter.value + _BESIDE * size * draw_like(parameter.value, generator)
+        beside = _slopes(network, loss, batch)
+        found = {name: min(slope, beside.get(name, slope), key=_distance) for name, slope in found.items()}
+    return found
+
+
+def _slopes(network: Module, loss: Module, batch: Batch) -> Signals:
+    for parameter in network.parameters():  # also those that a zero_grad forgets, which is another mistake
+        parameter.grad.zero_()
+    trace = own_step(network, loss, batch)
+    if own_step(network, loss, batch).loss != trace.loss:  # it draws numbers that no seed decides
+        return {}
+    draws = abs(_loss(network, loss, batch) - trace.loss) > 1e-9 * abs(trace.loss)
     own = dict(network.named_parameters())
+    generator = torch.Generator().manual_seed(1)
     found: Signals = {}
     for name, grad in trace.grads.items():
-        norm, start = float(grad.norm()), own[name].value.clone()
-        size = float(start.norm()) or 1.0
+        start = own[name].value.clone()
+        # Where there is no gradient at all, there must be no slope either, in whatever direction.
+        way = grad if bool(grad.any()) else draw_like(grad, generator)
+        norm, size = float(way.norm()), float(start.norm()) or 1.0
         if not norm or not math.isfinite(norm):
             continue
         tried = []
@@ -69,18 +116,25 @@ def slopes(network: Module, loss: Module, batch: Batch, trace: Trace) -> Signals
             h = distance * size / norm
             losses = []
             for sign in (1, -1):
-                own[name].value = start + sign * h * grad
-                losses.append(_loss(network, loss, batch))
-            slope = (losses[0] - losses[1]) / (2 * h * norm**2)
-            if 8 * torch.finfo(torch.float64).eps * abs(losses[0]) < _HIDDEN * 2 * h * norm**2:
-                tried.append(slope)
+                own[name].value = start + sign * h * way
+                # What draws, as dropout does, draws the same in a watched step.
+                losses.append(own_step(network, loss, batch).loss if draws else _loss(network, loss, batch))
+            change, rounding = losses[0] - losses[1], 8 * torch.finfo(torch.float64).eps * abs(losses[0])
+            if way is not grad:
+                tried.append(NOT_SAID if abs(change) > rounding / _HIDDEN else 1.0)
+            elif rounding < _HIDDEN * 2 * h * norm**2:
+                tried.append(change / (2 * h * norm**2))
         own[name].value = start
         if tried:
-            found[f"{name}/slope"] = min(tried, key=lambda slope: abs(slope - 1))
+            found[f"{name}/slope"] = min(tried, key=_distance)
     return found
 
 
-def room(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -> float:
+def _distance(slope: float) -> float:
+    return abs(slope - 1)
+
+
+def room(network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip_norm: float | None = None) -> float:
     """The multiple of the optimizer's first step at which the loss is least, in steps of sqrt(2).
 
     Times 1 - m for a momentum m, under which as many more steps add up.
@@ -90,6 +144,8 @@ def room(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -> f
     with torch.no_grad():
         optimizer.zero_grad()
         start = own_step(network, loss, batch, clear=False).loss
+        if clip_norm is not None:
+            clip_grad_norm(optimizer.parameters, clip_norm)
         optimizer.step()
     ways = [p.value - value for p, value in zip(network.parameters(), before, strict=True)]
     if not any(bool(way.any()) for way in ways):
@@ -134,9 +190,9 @@ def _of_modules(network: Module, trace: Trace) -> Signals:
             continue
         if module.parameters():
             nothing = forward(copied(module).eval(), [torch.zeros_like(input)])
-            given = float(input.square().mean().sqrt())
-            if given:
-                signals[f"{name}/gain"] = float((output - nothing).square().mean().sqrt()) / given
+            given, made = (float(some.square().mean().sqrt()) for some in (input, output - nothing))
+            if given and made:  # of weights that begin at 0, as on a way beside a skip connection, nothing is said
+                signals[f"{name}/gain"] = made / given
         if input.ndim == output.ndim == 4 and (share := unread(module, input)):
             signals[f"{name}/unread"] = share
     return signals

@@ -5,7 +5,7 @@ from torch import Tensor
 from scratch_dl.metrics import psnr_db
 
 CLASSES = ("not_finite", "zeros", "ones", "half", "mean", "input", "worse_than_blur", "better_than_blur")
-"""By their position they are the metric `diag/output_class`."""
+"""By their position they are the metric `watch/output_class`."""
 
 NEAR = 0.1  # root mean square distance to 0 or to 1
 NEAR_HALF = 0.05
@@ -25,7 +25,8 @@ def classify(output: Tensor, noisy: Tensor, clean: Tensor, blur_psnr_db: float) 
     if not bool(output.isfinite().all()):
         return "not_finite"
     for name, level in (("zeros", 0.0), ("ones", 1.0)):
-        if _rms(output - level) < NEAR:
+        # Of pictures that are all dark themselves a dark output has not lost anything.
+        if _rms(output - level) < NEAR and _rms(clean - level) > 2 * NEAR:
             return name
     # Where the clean images are flat themselves, a flat output has not lost anything.
     if _rms(_varying(output)) < FLAT * _rms(_varying(clean)):

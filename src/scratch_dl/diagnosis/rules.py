@@ -14,6 +14,8 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 """Signal -> its (step, value) in the order of the steps."""
 
 SLOPE_TOLERANCE = 1e-3
+NOT_SAID = 1e12
+"""The slope of a loss that depends on a parameter whose gradient is exactly 0."""
 ROOM_OF_A_LONG_STEP = 4.0
 
 
@@ -29,6 +31,7 @@ class Rule:
         source: where the rule comes from.
         said: the evidence, with the value as {value}.
         times: how many watched steps in a row it takes.
+        lasting: whether it is withdrawn if the last value is no alarm any more.
         since: the first step at which it is asked.
         rank: CERTAIN or DOUBTFUL.
     """
@@ -42,6 +45,7 @@ class Rule:
     below: float | None = None
     above: float | None = None
     times: int = 1
+    lasting: bool = False
     since: int = 0
     rank: int = CERTAIN
 
@@ -50,7 +54,9 @@ class Rule:
         return (self.below is not None and value < self.below) or (self.above is not None and value > self.above)
 
     def first(self, points: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
-        """(step, value) of the first alarm, `times` watched steps in a row."""
+        """(step, value) at which it has alarmed for the first time at `times` watched steps in a row."""
+        if self.lasting and points and not self.alarms(points[-1][1]):
+            return None
         row = 0
         for step, value in points:
             row = row + 1 if step >= self.since and self.alarms(value) else 0
@@ -65,15 +71,15 @@ OWN = "measured on this project's own networks; `experiments/004-fault-bench`"
 
 RULES = (
     Rule("data_level_high", "level", "data_scaled_wrong", "settings", "images in [0, 1] and their noise",
-         "of the images' numbers 1 % are above {value:.3g}, where 1 is white", above=8.0),
+         "the images' mean is {value:.3g}, where 1 is white", above=8.0),
     Rule("data_level_low", "level", "data_divided_twice", "settings", "images in [0, 1] and their noise",
-         "of the images' numbers 99 % are below {value:.3g}, where 1 is white", below=0.05),
+         "the images' mean is {value:.3g}, where 1 is white", below=0.003, rank=DOUBTFUL),
     Rule("pixels_unread", "unread", "pixels_never_read", "settings", "a kernel narrower than the stride",
          "{value:.0%} of its input's pixels change nothing in its output", above=0.0),
     Rule("gain_low", "gain", "init_too_small", "init", VARIANCE,
-         "its output is {value:.2g} times as large as its input, bias apart", below=0.02),
+         "its output is {value:.2g} times as large as its input, bias apart", below=0.02, rank=DOUBTFUL),
     Rule("gain_high", "gain", "init_too_large", "init", VARIANCE,
-         "its output is {value:.2g} times as large as its input, bias apart", above=5.0),
+         "its output is {value:.2g} times as large as its input, bias apart", above=5.0, rank=DOUBTFUL),
     Rule("parameters_lost", "lost", "stale_gradient_reference", "contract", "what an optimizer moves",
          "after a backward {value:.0%} of the network's parameters are not those that the optimizer holds", above=0.0),
     Rule("weight_left_over", "weight_left_over", "gradient_never_cleared", "contract", SUMS,
@@ -92,31 +98,30 @@ RULES = (
          "of the units that are on {value:.0%} hand back a gradient of exactly 0", above=0.99),
     Rule("relu_leaks", "leaks", "relu_mask_from_gradient", "grad_input", "a ReLU's derivative is 0 where it is off",
          "{value:.0%} of the units are off and let a gradient through", above=0.0),
-    Rule("bias_gradient_zero", "bias_share", "conv_bias_gradient_on_class", "grad_bias", "dL/db = sum of dL/dZ",
-         "the bias's gradient is {value:.2g} times the weight's", below=1e-12),
     Rule("learning_rate_low", "room", "learning_rate_too_small", "settings", "line search; " + OWN,
          "the loss goes on falling for {value:.0f} of the optimizer's first steps", above=400.0, rank=DOUBTFUL),
     Rule("relu_dead", "dead", "dead_units", "forward", "SageMaker Debugger, 50 % there",
-         "{value:.0%} of its channels are 0 for every image", above=0.9, times=2, since=5, rank=DOUBTFUL),
+         "{value:.0%} of its channels are 0 for every image", above=0.9, times=2, lasting=True, since=5, rank=DOUBTFUL),
     Rule("sigmoid_saturated", "saturated", "saturated", "forward", "SageMaker Debugger",
-         "{value:.0%} of its inputs are below -23 or above 17", above=0.9, times=2, rank=DOUBTFUL),
-    Rule("gradient_vanishes", "grad_ratio", "vanishing_gradient", "grad_input", "AUTOTRAINER, 1e-3",
+         "{value:.0%} of its inputs are below -23 or above 17", above=0.9, times=2, lasting=True, rank=DOUBTFUL),
+    Rule("gradient_vanishes", "grad_ratio", "vanishing_gradient", "grad_input", "AUTOTRAINER, 1e-3 there",
          "the gradient at the first module is {value:.1g} times that at the last", below=1e-5, times=3, rank=DOUBTFUL),
-    Rule("gradient_explodes", "grad_ratio", "exploding_gradient", "grad_input", "AUTOTRAINER, 70",
+    Rule("gradient_explodes", "grad_ratio", "exploding_gradient", "grad_input", "AUTOTRAINER",
          "the gradient at the first module is {value:.3g} times that at the last", above=70.0, times=3, rank=DOUBTFUL),
     Rule("update_large", "update_ratio", "learning_rate_too_large", "settings", "SageMaker Debugger",
          "one step changes its parameters by {value:.3g} times their norm", above=10.0, times=2, rank=DOUBTFUL),
     Rule("update_small", "update_ratio", "learning_rate_too_small", "settings", "SageMaker Debugger",
          "one step changes its parameters by {value:.1g} times their norm", below=1e-8, times=3, rank=DOUBTFUL),
     Rule("output_flat", "output_class", "output_collapsed", "forward", "the classes of a collapsed output",
-         "the output is one of zeros, ones, half and mean", below=4.5, since=500, times=2, rank=DOUBTFUL),
+         "the output is no image, but flat (class {value:.0f} of 7)", below=4.5, times=2, lasting=True,
+         since=500, rank=DOUBTFUL),
 )  # fmt: skip
 THROWN = ("dead_units", "output_collapsed", "saturated", "vanishing_gradient")
 """Causes that a learning rate explains which is too large for the first step already."""
 
 
 def read(history: History) -> list[Sign]:
-    """Every sign in the signals, each at the step where it begins; of one rule and cause the first module's.
+    """Every sign in the signals, each at the step where its rule is sure of it.
 
     Args:
         history: signals by name, without MLflow's prefix; their order is that of the modules.
@@ -163,13 +168,14 @@ def _located(history: History) -> Iterator[Sign]:
     last = next((module for module in reversed(modules) if wrong[module]), None)
     if last is None:
         return
-    alone = not any(wrong[module] for module in modules if module != last) and modules.index(last) > 0
     right_before = modules.index(last) > 0 and not wrong[modules[modules.index(last) - 1]]
     count = sum(1 for (module, _, _), _ in parameters if module == last)
-    if alone or right_before or 0 < len(wrong[last]) < count:
+    if right_before or 0 < len(wrong[last]) < count:
         key, value = next(iter(wrong[last].items()))
-        direction = "grad_bias" if "bias" in key else "grad_weight"
-        yield Sign("slope_of_parameter", "gradient_wrong", last, direction, 0, _said(last, key, value), order=31)
+        bias = "bias" in key
+        cause = "conv_bias_gradient_on_class" if bias and value == NOT_SAID else "gradient_wrong"
+        direction = "grad_bias" if bias else "grad_weight"
+        yield Sign("slope_of_parameter", cause, last, direction, 0, _said(last, key, value), order=31)
         return
     behind = _behind(last, modules, history)
     key, value = next(iter(wrong[last].items()))
@@ -187,6 +193,8 @@ def _behind(last: str, modules: Sequence[str], history: History) -> str:
 
 
 def _said(module: str, key: str, value: float) -> str:
+    if value == NOT_SAID:
+        return f"the loss depends on {module}.{key}, whose gradient is exactly 0"
     return f"along {module}.{key}'s gradient the loss changes {value:.4g} times as fast as the gradient says"
 
 

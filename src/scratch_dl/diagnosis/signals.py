@@ -12,12 +12,12 @@ from torch import Tensor
 
 from scratch_dl import kernels
 from scratch_dl.nn import Module
-from scratch_dl.optim import Optimizer
+from scratch_dl.optim import Optimizer, clip_grad_norm
 from scratch_dl.verification.passes import copied
 from scratch_dl.verification.references import leaves
 from scratch_dl.verification.trace import Batch, Trace, own_step
 
-PREFIX = "diag"
+PREFIX = "watch"
 NETWORK = "network"
 OPTIMIZER = "optimizer"
 SAMPLES = 4
@@ -36,8 +36,8 @@ def is_due(step: int, every: int) -> bool:
     return step in EARLY or (step > EARLY[-1] and step % every == 0)
 
 
-def watch(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -> Signals:
-    """Make the step on copies, with a few samples of the batch.
+def watch(network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip_norm: float | None = None) -> Signals:
+    """Make the step on copies, with a few samples of the batch; the gradients clipped as in the training.
 
     Raises:
         BrokenPassError: if a module raises.
@@ -51,6 +51,8 @@ def watch(network: Module, optimizer: Optimizer, loss: Module, batch: Batch) -> 
         trace = own_step(network, loss, batch, clear=False)
         held = {id(parameter) for parameter in optimizer.parameters}
         lost = [name for name, parameter in network.named_parameters() if id(parameter) not in held]
+        if clip_norm is not None:
+            clip_grad_norm(optimizer.parameters, clip_norm)
         optimizer.step()
         after = {name: parameter.value for name, parameter in network.named_parameters()}
     signals = _of_network(trace) | _of_last_module(trace, batch)
@@ -80,10 +82,10 @@ def _of_last_module(trace: Trace, batch: Batch) -> Signals:
     if not trace.inputs[name].shape == trace.outputs[name].shape == grad.shape == error.shape:
         return {}
     signals = {"error_correlation": _correlation(grad, error)}
-    told = (grad != 0) & (error != 0)
-    if bool(told.any()):
-        signals["error_sign"] = float((grad.sign() == error.sign())[told].float().mean())
-    if _is(kernels.sigmoid, trace, name):
+    if _is(kernels.sigmoid, trace, name):  # of another module the signs may differ
+        told = (grad != 0) & (error != 0)
+        if bool(told.any()):
+            signals["error_sign"] = float((grad.sign() == error.sign())[told].float().mean())
         s = kernels.sigmoid(trace.grad_outputs[name])
         signals["at_upstream"] = float((grad - s * (1 - s)).abs().max()) / 0.25
     return {f"{name}/{key}": value for key, value in signals.items()}
@@ -98,15 +100,14 @@ def _of_module(trace: Trace, name: str) -> Signals:
         "activation_std": float(output.std()) if output.numel() > 1 else 0.0,
         "grad_norm": norm,
     }
-    if input.shape == output.shape and _is(_relu, trace, name):
-        on = output > 0
+    if input.shape == output.shape and _is_relu(input, output):
+        on, off = output > 0, input < 0
         signals["zero_share"] = 1 - float(on.float().mean())
-        axes = (0, *range(2, output.ndim))
-        signals["dead"] = (
-            1 - float(on.any(dim=axes[0]).flatten(1).any(dim=1).float().mean()) if output.ndim > 2 else 0.0
-        )
-        leaks = float(((grad_input != 0) & ~on).float().mean())
-        asked = on & (grad != 0)
+        if output.ndim > 2:
+            signals["dead"] = 1 - float(on.any(dim=0).flatten(1).any(dim=1).float().mean())
+        least = torch.finfo(grad.dtype).tiny  # below it a gradient may be rounded to 0
+        asked = on & (grad.abs() >= least)
+        leaks = float((off & (grad_input != 0)).float().mean())
         blocked = float((grad_input == 0)[asked].float().mean()) if bool(asked.any()) else 0.0
         signals |= {key: value for key, value in (("leaks", leaks), ("blocked", blocked)) if value}
     elif input.shape == output.shape and _is(kernels.sigmoid, trace, name):
@@ -126,10 +127,6 @@ def _of_parameters(
     moved = math.hypot(*(float((after[key] - before[key]).norm()) for key in keys))
     signals = {"update_ratio": moved / size if size else math.nan}
     weights, biases = [key for key in keys if trace.grads[key].ndim > 1], [k for k in keys if trace.grads[k].ndim == 1]
-    if weights and biases:
-        of_weights = math.hypot(*(float(trace.grads[key].norm()) - left[key] for key in weights))
-        of_biases = math.hypot(*(float(trace.grads[key].norm()) - left[key] for key in biases))
-        signals["bias_share"] = of_biases / of_weights if of_weights else math.nan
     for what, some in (("weight", weights), ("bias", biases)):
         if kept := math.hypot(*(left[key] for key in some)) if some else 0.0:
             signals[f"{what}_left_over"] = kept
@@ -141,8 +138,9 @@ def _is(function: Callable[[Tensor], Tensor], trace: Trace, name: str) -> bool:
     return torch.allclose(trace.outputs[name], function(trace.inputs[name]), rtol=1e-4, atol=1e-6)
 
 
-def _relu(tensor: Tensor) -> Tensor:
-    return tensor.clamp(min=0)
+def _is_relu(input: Tensor, output: Tensor) -> bool:
+    """Whether it has made 0 of what is negative, of which there must be something, and nothing of the rest."""
+    return bool((input < 0).any()) and torch.equal(output, input.clamp(min=0))
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:

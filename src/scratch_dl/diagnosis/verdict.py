@@ -1,6 +1,6 @@
 """What was seen, and what it comes to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,7 +42,10 @@ class Sign:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The conclusion: `healthy`, or one cause with its place, and what else was seen."""
+    """The conclusion: `healthy`, or one cause with its place, and what else was seen.
+
+    `overruled` are the doubts that the network's progress has cleared.
+    """
 
     cause: str
     module: str = ""
@@ -54,6 +57,7 @@ class Verdict:
     cure: str = ""
     output_class: str = ""
     also: list[Sign] = field(default_factory=list)
+    overruled: list[Sign] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -69,6 +73,12 @@ class Verdict:
         """Plain values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Verdict":
+        """What `to_json` was made of."""
+        signs = {name: [Sign(**each) for each in content.get(name, ())] for name in ("also", "overruled")}
+        return cls(**{**content, **signs})
+
 
 def conclude(signs: Iterable[Sign], progress: bool, output_class: str = "") -> Verdict:
     """The sign that explains the others: a certain one, of those the first in time, then in order.
@@ -78,13 +88,16 @@ def conclude(signs: Iterable[Sign], progress: bool, output_class: str = "") -> V
         progress: whether the network is better than its noisy input in the end, which clears all doubt.
         output_class: of the last validation, as `classify` has it.
     """
-    counted = [sign for sign in signs if sign.rank == CERTAIN or not progress]
+    counted: list[Sign] = []
+    overruled: list[Sign] = []
+    for sign in signs:
+        (counted if sign.rank == CERTAIN or not progress else overruled).append(sign)
     if not counted:
-        return Verdict(HEALTHY, what=CAUSES[HEALTHY].what, output_class=output_class)
+        return Verdict(HEALTHY, what=CAUSES[HEALTHY].what, output_class=output_class, overruled=overruled)
     first, *others = sorted(counted, key=lambda sign: (sign.rank, sign.step, sign.order))
     cause = CAUSES[first.cause]
     return Verdict(first.cause, first.module, first.direction, first.step, first.rule, first.evidence, cause.what,
-                   cause.cure, output_class, others)  # fmt: skip
+                   cause.cure, output_class, others, overruled)  # fmt: skip
 
 
 def _when(step: int) -> str:

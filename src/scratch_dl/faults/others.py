@@ -97,9 +97,10 @@ def _draw(network: Module, std: float) -> list[str]:
     names = []
     for name, module in network.named_modules():
         if isinstance(module, CONVOLUTIONS):
+            # By the weights that are there, so that another seed of the run gives other ones.
+            before = float(module.weight.value.double().sum())
             for key, parameter in module.named_parameters():
-                # Scaled from the numbers that are there, so that other seeds give other weights.
-                with seeded(name, key, float(parameter.value.double().sum())):
+                with seeded(name, key, before):
                     parameter.value = torch.randn(parameter.shape).to(parameter.value) * std
             names.append(name)
     return names
@@ -111,10 +112,8 @@ def shrink_kernels(network: Module) -> list[str]:
     for name, module in network.named_modules():
         if type(module) is nn.Conv2d and min(module.stride) > 1:
             module.kernel_size, module.padding, module.dilation = (1, 1), (0, 0), (1, 1)
-            like, bias = module.weight.value, module.bias
+            like = module.weight.value
             module.weight = Parameter(like.new_zeros(module.out_channels, module.in_channels, 1, 1))
-            del module.bias  # weight and bias in their usual order
-            module.bias = bias
             generator = torch.Generator()
             with seeded(name, float(like.double().sum())):
                 generator.manual_seed(int(torch.randint(2**31, ())))

@@ -91,6 +91,18 @@ class Record:
                     found.setdefault(key, {}).setdefault(entry["step"], value)
         return {key: sorted(points.items()) for key, points in found.items()}
 
+    def ending(self) -> tuple[str | None, str | None]:
+        """Status and reason of the run's end; (None, None) if it has not ended, or has been taken up again since."""
+        status = reason = None
+        for entry in self.entries():
+            if entry["kind"] == "process":
+                status = reason = None
+            elif entry["kind"] == "tags":
+                reason = entry["values"].get("reason", reason)
+            elif entry["kind"] == "finish":
+                status = str(entry["status"])
+        return status, reason
+
     def unsent(self) -> Iterator[tuple[int, Entry]]:
         """Yield what has not been sent, each entry with the number of bytes up to its end."""
         return self._entries(self.sent_bytes)
