@@ -160,12 +160,13 @@ def of_healthy(healthy, outcomes):
     for point, (geometry, optimizer, seed) in healthy.items():
         summary = outcomes[point.name].summary or {}
         scores, verdict = summary.get("scores", {}), summary.get("diagnosis") or {}
-        early = explain(Record(outcomes[point.name].folder), None, until=STEPS).cause if summary else "none"
+        record = Record(outcomes[point.name].folder)
+        early, late = explain(record, None, until=STEPS), explain(record, None)
         gain = scores.get("val/last_psnr_db", float("-inf")) - scores.get("baseline/noisy_psnr_db", 0.0)
         rows.append({
             "geometry": geometry, "optimizer": optimizer, "seed": seed, "converged": gain > 0,
             "gain_db": round(gain, 2) if gain > -1e9 else None, "cause": verdict.get("cause", "none"),
-            "cause_at_step_200": early, "overruled": sorted({sign["cause"] for sign in verdict.get("overruled", ())}),
+            "cause_at_step_200": early.cause, "overruled": sorted({sign.cause for sign in late.overruled}),
             "module": verdict.get("module", ""), "output_class": summary.get("output_class"),
             "run_id": outcomes[point.name].run_id,
         })  # fmt: skip

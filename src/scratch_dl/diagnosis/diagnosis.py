@@ -169,12 +169,13 @@ def explain(record: tracking.Record, reason: str | None, until: int | None = Non
     if reason is not None and reason.startswith("Diverged"):
         signs.append(Sign("loss_not_finite", "learning_rate_too_large", "optimizer", "settings", last + 1, reason,
                           order=90))  # fmt: skip
-    if last >= LEAST_STEPS:
-        said = "on the validation crops the output is farther from the clean picture than its input is"
-        signs.append(Sign("below_input", "not_converged", "network", "forward", last, said, DOUBTFUL, order=95))
     classes = history.get(f"{signals.PREFIX}/{OUTPUT_CLASS}", ())
     name = CLASSES[int(classes[-1][1])] if classes else ""
-    return conclude(signs, _progress(history) and name not in FLAT, name)
+    progress = _progress(history) and name not in FLAT
+    if last >= LEAST_STEPS and not progress:
+        said = "on the validation crops the output is farther from the clean picture than its input is"
+        signs.append(Sign("below_input", "not_converged", "network", "forward", last, said, DOUBTFUL, order=95))
+    return conclude(signs, progress, name)
 
 
 def _progress(history: History) -> bool:
