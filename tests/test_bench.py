@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -21,23 +22,12 @@ SETTINGS = Settings(rounds=2, seed=0, backend="auto", threads=1, smoke=True)
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, in_process):
     """The command in this process: (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
-    def command(*arguments):
-        monkeypatch.setattr("sys.argv", ["bench", *arguments])
-        try:
-            bench.main()
-        except SystemExit as stop:
-            status = stop.code
-        else:
-            status = 0
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command
+    return partial(in_process, bench)
 
 
 def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path):

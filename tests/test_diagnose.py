@@ -17,19 +17,6 @@ from scratch_dl.training import Diverged
 SMALL = ["debug=fast", "threads=1", "model.kernel_size=3", "model.upsampling=nearest", "model.channels=[8,8,8]",
          "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer.lr=0.5",
          "verification=off"]  # fmt: skip
-KILLED = """
-import os, signal, sys
-from scratch_dl import training
-step = training.Training._step
-def killing(self, batch):
-    if self.progress.step == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    step(self, batch)
-training.Training._step = killing
-from scratch_dl import train
-sys.argv = ["train", *sys.argv[1:]]
-train.main()
-"""
 # name -> overrides
 RUNS = {
     "healthy": ["trainer.epochs=2"],
@@ -48,36 +35,26 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(store):
+def runs(store, killed_at):
     """Name -> folder of a run that has ended so; "killed" is the finished one, killed after 7 steps."""
     folders = {name: store / "hydra" / "a" / name for name in [*RUNS, "killed"]}
     for name, overrides in RUNS.items():
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Diverged):
             train([*SMALL, f"tracking.dir={store}", f"hydra.run.dir={folders[name]}", *overrides])
     more = [*RUNS["finished"], f"tracking.dir={store}", f"hydra.run.dir={folders['killed']}"]
-    code = subprocess.run([sys.executable, "-c", KILLED, *SMALL, *more], cwd=store, check=False, capture_output=True,
-                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode  # fmt: skip
+    words, settings = [sys.executable, "-c", killed_at(7), *SMALL, *more], {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = subprocess.run(words, cwd=store, check=False, capture_output=True, timeout=120, env=settings).returncode
     assert code == -signal.SIGKILL
     return folders
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys, store):
+def command(tmp_path, monkeypatch, in_process, store):
     """The command in this process and in an empty folder: (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["diagnose", *arguments, f"tracking.dir={store}"])
-        status = 0
-        try:
-            diagnose.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return call
+    return lambda *arguments: in_process(diagnose, *arguments, f"tracking.dir={store}")
 
 
 def own(folder):

@@ -209,12 +209,12 @@ def test_the_other_choices_train_too(store, what):
     assert result.status == "FINISHED"
 
 
-def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store):
+def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_at):
     """SIGKILL in the second epoch; the other process then goes on from the first epoch's checkpoint."""
     from mlflow import MlflowClient
 
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED_IN_EPOCH_2, *SMALL, f"tracking.dir={store}"], cwd=store, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", killed_at(15), *SMALL, f"tracking.dir={store}"], cwd=store, stdout=subprocess.DEVNULL
     )
     assert process.wait(timeout=120) == -signal.SIGKILL
     (folder,) = store.glob("hydra/*/*")
@@ -236,26 +236,11 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-KILLED_IN_EPOCH_2 = """
-import os, signal, sys
-from scratch_dl import training
-step = training.Training._step
-def killing(self, batch):
-    if self.progress.step == 15:
-        os.kill(os.getpid(), signal.SIGKILL)
-    step(self, batch)
-training.Training._step = killing
-from scratch_dl import train
-sys.argv = ["train", *sys.argv[1:]]
-train.main()
-"""
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, number, status):
+def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, killed_at, number, status):
     from mlflow import MlflowClient
 
-    code = KILLED_IN_EPOCH_2.replace("signal.SIGKILL", f"{int(number)}")
+    code = killed_at(15).replace("signal.SIGKILL", f"{int(number)}")
     process = subprocess.run(
         [sys.executable, "-c", code, *SMALL, f"tracking.dir={store}"], cwd=store, check=False, capture_output=True
     )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,25 +55,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, capsys):
+def run(folder, monkeypatch, in_process):
     """The command in this process: (exit status, stdout, stderr)."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "my_layers", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["verify", *arguments])
-        try:
-            verify.main()
-        except SystemExit as stop:
-            status = stop.code
-        else:
-            status = 0
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command
+    return partial(in_process, verify)
 
 
 def only_layers(folder):

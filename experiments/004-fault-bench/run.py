@@ -23,7 +23,6 @@ from scratch_dl import faults, frontdoor, provenance
 from scratch_dl.config import build
 from scratch_dl.diagnosis import explain
 from scratch_dl.studies import Point, run_all
-from scratch_dl.tracking import Record
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -160,8 +159,10 @@ def of_healthy(healthy, outcomes):
     for point, (geometry, optimizer, seed) in healthy.items():
         summary = outcomes[point.name].summary or {}
         scores, verdict = summary.get("scores", {}), summary.get("diagnosis") or {}
-        record = Record(outcomes[point.name].folder)
-        early, late = explain(record, None, until=STEPS), explain(record, None)
+        outcome = outcomes[point.name]
+        history = outcome.history
+        first = {key: [point for point in points if point[0] <= STEPS] for key, points in history.items()}
+        early, late = (explain(outcome.folder, some, None) for some in (first, history))
         gain = scores.get("val/last_psnr_db", float("-inf")) - scores.get("baseline/noisy_psnr_db", 0.0)
         rows.append({
             "geometry": geometry, "optimizer": optimizer, "seed": seed, "converged": gain > 0,

@@ -62,7 +62,8 @@ def _diagnose(settings: dict[str, Any]) -> bool:
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
     record = tracking.Record(folder, mend=False)
     status, reason = record.ending()
-    history, verdict = record.history(), explain(record, reason)
+    history = record.history()
+    verdict = explain(folder, history, reason)
     table = Table.grid(padding=(0, 1))
     for row in _rows(f"{folder.name}: {status or 'has not ended, or was killed'}", reason, history, verdict):
         table.add_row(*map(Text, row))

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import socket
-import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,7 +138,7 @@ class _Session:
             print(f"kernels: {used}{f'; native: {why}' if why and self.setup.backend == 'auto' else ''}", flush=True)
             if fault := self.setup.fault:
                 self.run.tags({"fault": fault.name})
-                print(textwrap.fill(f"fault: {fault}", console.WIDTH, subsequent_indent=" " * 7), flush=True)
+                print(fault, flush=True)
             if self.setup.diagnosis.enabled:
                 from scratch_dl.diagnosis import Diagnosis
 

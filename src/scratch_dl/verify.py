@@ -80,7 +80,7 @@ def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
     if setup.fault is not None:
-        print(textwrap.fill(f"fault: {setup.fault}", 80, subsequent_indent=" " * 7))
+        print(setup.fault)
         if run is not None:
             run.tags({"fault": setup.fault.name})
     size, what = setup.data.crop_size, setup.verification

@@ -169,7 +169,9 @@ def test_the_verdict_follows_from_the_record_alone(trained):
     """As a killed run's does."""
     for name, overrides, *_ in [param.values for param in SICK]:
         ended = trained(name, *overrides)
-        again = explain(tracking.Record(ended.folder), ended.summary["reason"])
+        again = explain(
+            tracking.Record(ended.folder).folder, tracking.Record(ended.folder).history(), ended.summary["reason"]
+        )
         assert again.to_json() == ended.summary["diagnosis"], name
 
 

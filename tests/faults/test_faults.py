@@ -433,24 +433,11 @@ def test_a_network_without_its_module_is_refused(name):
 # The command --------------------------------------------------------------------------------------------------------
 
 
-def main(monkeypatch, capsys, module, *arguments):
-    """A command in this process: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-    try:
-        module.main()
-    except SystemExit as stop:
-        status = stop.code
-    else:
-        status = 0
-    said = capsys.readouterr()
-    return status, said.out, said.err
-
-
 @pytest.mark.parametrize("module", [train, verify], ids=["train", "verify"])
-def test_help_prints_every_fault_within_80_columns_and_leaves_nothing(module, tmp_path, monkeypatch, capsys):
+def test_help_prints_every_fault_within_80_columns_and_leaves_nothing(module, tmp_path, monkeypatch, in_process):
     """With its number and what is wrong."""
     monkeypatch.chdir(tmp_path)
-    status, out, err = main(monkeypatch, capsys, module, "fault=help")
+    status, out, err = in_process(module, "fault=help")
     assert (status, err) == (0, "")
     words = " ".join(out.split())
     for number, name in CATALOGUE.items():
@@ -470,10 +457,10 @@ def test_help_prints_every_fault_within_80_columns_and_leaves_nothing(module, tm
         ("[init_tiny]", ""),
     ],
 )
-def test_an_unknown_name_is_refused_and_nothing_is_written(given, said, tmp_path, monkeypatch, capsys):
+def test_an_unknown_name_is_refused_and_nothing_is_written(given, said, tmp_path, monkeypatch, in_process):
     """With the nearest one, in one line, exit status 2."""
     monkeypatch.chdir(tmp_path)
-    status, out, err = main(monkeypatch, capsys, train, f"fault={given}", f"tracking.dir={tmp_path}/mlruns")
+    status, out, err = in_process(train, f"fault={given}", f"tracking.dir={tmp_path}/mlruns")
     assert (status, out) == (2, ""), err
     assert err.startswith("error: fault must be none or a name that fault=help lists, but got "), err
     assert said in err
@@ -608,7 +595,7 @@ def test_a_resumed_run_still_clears_no_bias(store):
     assert type(longer.network.conv1.weight) is Parameter
 
 
-def test_a_run_whose_fault_has_other_kernels_is_loaded_and_evaluated(store, monkeypatch, capsys):
+def test_a_run_whose_fault_has_other_kernels_is_loaded_and_evaluated(store, monkeypatch, capsys, in_process):
     """F14: the checkpoint's weights fit the network that is built for it."""
     result = trained(store, "evaluated", *SHORT, "fault=kernel_one_stride_two", "trainer.epochs=1")
     network = checkpoint.load_network(result.folder / "checkpoints" / checkpoint.BEST)
@@ -617,7 +604,7 @@ def test_a_run_whose_fault_has_other_kernels_is_loaded_and_evaluated(store, monk
     assert torch.equal(network.predict(images), result.network.predict(images))
     monkeypatch.chdir(store.parent)
     capsys.readouterr()
-    status, out, err = main(monkeypatch, capsys, evaluate, f"run={result.folder}", "splits=[validation]",
+    status, out, err = in_process(evaluate, f"run={result.folder}", "splits=[validation]",
                             f"tracking.dir={store}")  # fmt: skip
     assert (status, err) == (0, ""), err
     assert "validation photographs" in out

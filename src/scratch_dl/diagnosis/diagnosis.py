@@ -7,8 +7,9 @@ import json
 import logging
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -104,7 +105,8 @@ class Diagnosis:
             files: whether a figure is wanted.
         """
         record = tracking.Record(self.run.folder)
-        history, verdict = record.history(), explain(record, reason)
+        history = record.history()
+        verdict = explain(record.folder, history, reason)
         self.run.tags({
             "diagnosis": verdict.cause, "diagnosis.module": verdict.module or NOTHING,
             "diagnosis.direction": verdict.direction or NOTHING, OUTPUT_CLASS: verdict.output_class or NOTHING,
@@ -125,8 +127,8 @@ class Diagnosis:
         """Say the first thing that is certainly wrong, once."""
         if self._said:
             return
-        certain = [sign for sign in signs_of(tracking.Record(self.run.folder)) if sign.rank == CERTAIN]
-        if certain:
+        signs = signs_of(self.run.folder, tracking.Record(self.run.folder).history())
+        if certain := [sign for sign in signs if sign.rank == CERTAIN]:
             verdict = conclude(certain, progress=False)
             self._said = True
             for line in lines(verdict):
@@ -143,26 +145,26 @@ def lines(verdict: Verdict) -> list[str]:
     ]  # fmt: skip
 
 
-def signs_of(record: tracking.Record, until: int | None = None) -> list[Sign]:
-    """Every sign in what a run has written down, up to a step."""
-    before, report = (record.folder / tracking.ARTIFACTS / path for path in (BEFORE, REPORT))
+def signs_of(folder: Path, history: History) -> list[Sign]:
+    """Every sign in what a run has written down: in its folder, and in its metrics."""
+    before, report = (folder / tracking.ARTIFACTS / path for path in (BEFORE, REPORT))
     known: list[Sign] = []
     if before.is_file():
         known = [Sign(**each) for each in json.loads(before.read_text())]
     elif report.is_file():  # of a run that was verified, and not watched
         known = unrecognised(Report.from_json(json.loads(report.read_text())))
-    return known + read(own_signals(_up_to(until, record)))
+    return known + read(own_signals(history))
 
 
-def explain(record: tracking.Record, reason: str | None, until: int | None = None) -> Verdict:
-    """The verdict on a run, from its record alone.
+def explain(folder: Path, history: History, reason: str | None) -> Verdict:
+    """The verdict on a run, from what it has written down alone.
 
     Args:
-        record: of the run.
+        folder: of the run.
+        history: its metrics, or those up to some step.
         reason: why it ended early, if it did.
-        until: the last step that is looked at; None: all of them.
     """
-    history, signs = _up_to(until, record), signs_of(record, until)
+    signs = signs_of(folder, history)
     if not signs and not set(own_signals(history)) - {OUTPUT_CLASS, f"{DATA}/level"}:  # no module was seen
         return Verdict(UNKNOWN, what=CAUSES[UNKNOWN].what, cure=CAUSES[UNKNOWN].cure)
     last = max((step for step, _ in history.get("train/loss", ())), default=0)
@@ -188,14 +190,7 @@ def _progress(history: History) -> bool:
     return bool(psnr) and max(psnr[-late:]) - psnr[0] > LEAST_GAIN_DB and (not gain or max(gain[-late:]) > 0)
 
 
-def _up_to(until: int | None, record: tracking.Record) -> dict[str, list[tuple[int, float]]]:
-    history = record.history()
-    if until is None:
-        return history
-    return {key: [point for point in points if point[0] <= until] for key, points in history.items()}
-
-
-def own_signals(history: Mapping[str, list[tuple[int, float]]]) -> History:
+def own_signals(history: History) -> History:
     """The signals among a run's metrics, without their prefix."""
     prefix = f"{signals.PREFIX}/"
     return {key.removeprefix(prefix): points for key, points in history.items() if key.startswith(prefix)}

@@ -14,14 +14,15 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from scratch_dl.diagnosis.rules import NOT_SAID, SLOPE_TOLERANCE
-from scratch_dl.diagnosis.signals import OPTIMIZER, Signals
+from scratch_dl.diagnosis.rules import NOT_SAID, is_off
+from scratch_dl.diagnosis.signals import Signals
 from scratch_dl.models import check_size
 from scratch_dl.nn import Module
 from scratch_dl.optim import SGD, Optimizer, clip_grad_norm
 from scratch_dl.seeding import seeded
 from scratch_dl.verification.blame import LOSS
-from scratch_dl.verification.passes import BrokenPassError, copied, draw_like, forward
+from scratch_dl.verification.optimizer import OPTIMIZER
+from scratch_dl.verification.passes import BrokenPassError, copied, draw_like, forward, step_aside
 from scratch_dl.verification.references import leaves
 from scratch_dl.verification.trace import Batch, Trace, own_step
 
@@ -29,7 +30,7 @@ DATA = "data"
 _SAMPLES, _MORE_SAMPLES = 2, 8
 _DISTANCES = (1e-7, 1e-6, 1e-8)  # of a parameter's norm; a kink spoils one of them, a wrong gradient all
 _HIDDEN = 1e-4
-_POINTS, _BESIDE = 3, 1e-3
+_POINTS = 3
 _FARTHEST = 2.0**24
 _SIDE = 32
 
@@ -84,11 +85,9 @@ def slopes(network: Module, loss: Module, batch: Batch) -> Signals:
     generator = torch.Generator().manual_seed(0)
     found = _slopes(network, loss, batch)
     for _ in range(_POINTS):
-        if all(_distance(slope) <= SLOPE_TOLERANCE for slope in found.values()):
+        if not any(is_off(slope) for slope in found.values()):
             break
-        for parameter in network.parameters():
-            size = float(parameter.value.square().mean().sqrt()) or 1.0
-            parameter.value = parameter.value + _BESIDE * size * draw_like(parameter.value, generator)
+        step_aside(network, generator)
         beside = _slopes(network, loss, batch)
         found = {name: min(slope, beside.get(name, slope), key=_distance) for name, slope in found.items()}
     return found
@@ -200,7 +199,7 @@ def _of_modules(network: Module, trace: Trace) -> Signals:
 
 def _of_loss(loss: Module, trace: Trace, batch: Batch) -> Signals:
     """How far the loss's slope along its gradient is from the gradient's squared norm, and from that by the batch."""
-    output, grad = trace.outputs[""], _first(trace)
+    output, grad = trace.outputs[""], trace.grad_outputs[""]
     norm = float(grad.norm())
     if not norm:
         return {}
@@ -208,11 +207,6 @@ def _of_loss(loss: Module, trace: Trace, batch: Batch) -> Signals:
     above, below = (float(forward(loss, [output + sign * h * grad, batch.target])) for sign in (1, -1))
     slope = (above - below) / (2 * h * norm**2)
     return {f"{LOSS}/slope": slope, f"{LOSS}/undivided": abs(slope * len(output) - 1)}
-
-
-def _first(trace: Trace) -> Tensor:
-    """The gradient that the loss has given."""
-    return trace.grad_outputs[""] if "" in trace.grad_outputs else next(iter(trace.grad_outputs.values()))
 
 
 def _loss(network: Module, loss: Module, batch: Batch) -> float:

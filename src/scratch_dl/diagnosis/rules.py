@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL, Sign
+from scratch_dl.verification.report import NETWORK
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Signal -> its (step, value) in the order of the steps."""
@@ -132,7 +133,7 @@ def read(history: History) -> list[Sign]:
         for name, points in history.items():
             module, _, signal = name.rpartition("/")
             if signal == rule.signal and (first := rule.first(points)) is not None:
-                found.append((first[0], module or "network", first[1]))
+                found.append((first[0], module or NETWORK, first[1]))
         for step, module, value in sorted(found, key=lambda one: one[0]):  # stable: the first module of a step
             said = rule.said.format(value=value)
             signs.append(Sign(rule.name, rule.cause, module, rule.direction, step, said, rule.rank, order))
@@ -159,9 +160,9 @@ def _located(history: History) -> Iterator[Sign]:
     ]
     parameters = [(name.rpartition("."), value) for name, value in slopes if name != "loss"]
     modules = list(dict.fromkeys(module for (module, _, _), _ in parameters))
-    wrong = {module: {key: value for (m, _, key), value in parameters if m == module and _off(value)}
+    wrong = {module: {key: value for (m, _, key), value in parameters if m == module and is_off(value)}
              for module in modules}  # fmt: skip
-    if _off(of_loss := dict(slopes).get("loss", 1.0)):
+    if is_off(of_loss := dict(slopes).get("loss", 1.0)):
         said = f"along its gradient the loss changes {of_loss:.4g} times as fast as the gradient says"
         yield Sign("slope_of_loss", "gradient_wrong", "loss", "grad_input", 0, said, order=30)
         return
@@ -198,5 +199,6 @@ def _said(module: str, key: str, value: float) -> str:
     return f"along {module}.{key}'s gradient the loss changes {value:.4g} times as fast as the gradient says"
 
 
-def _off(slope: float) -> bool:
+def is_off(slope: float) -> bool:
+    """Whether a slope is not the 1 that a right gradient gives."""
     return abs(slope - 1) > SLOPE_TOLERANCE

@@ -18,8 +18,6 @@ from scratch_dl.verification.references import leaves
 from scratch_dl.verification.trace import Batch, Trace, own_step
 
 PREFIX = "watch"
-NETWORK = "network"
-OPTIMIZER = "optimizer"
 SAMPLES = 4
 EARLY = (1, 2, 5, 10, 20, 50, 100, 200)
 SATURATED = (-23.0, 17.0)  # SageMaker Debugger's bounds of a sigmoid's input
@@ -94,11 +92,10 @@ def _of_last_module(trace: Trace, batch: Batch) -> Signals:
 def _of_module(trace: Trace, name: str) -> Signals:
     input, output = trace.inputs[name], trace.outputs[name]
     grad, grad_input = trace.grad_outputs[name], trace.grad_inputs[name]
-    norm = float(grad.norm())
     signals = {
         "activation_mean": float(output.mean()),
         "activation_std": float(output.std()) if output.numel() > 1 else 0.0,
-        "grad_norm": norm,
+        "grad_norm": float(grad.norm()),
     }
     if input.shape == output.shape and _is_relu(input, output):
         on, off = output > 0, input < 0

@@ -92,7 +92,9 @@ class Fault:
         return self.data(data) if self.data else data
 
     def __str__(self) -> str:
-        return f"{self.number} {self.name}: {self.what} ({self.place})"
+        """What a command says of it, within 80 columns."""
+        said = f"fault: {self.number} {self.name}: {self.what} ({self.place})"
+        return textwrap.fill(said, 80, subsequent_indent=" " * 7)
 
 
 def _overlaps(module: Module) -> bool:

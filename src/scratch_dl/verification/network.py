@@ -15,10 +15,10 @@ from scratch_dl.verification.passes import (
     compare,
     copied,
     direction_of,
-    draw_like,
     flat,
     nothing_beside,
     relative_error,
+    step_aside,
 )
 from scratch_dl.verification.references import Twin
 from scratch_dl.verification.report import NETWORK, Finding
@@ -96,9 +96,7 @@ def check_slope(network: Module, loss: Module, batch: Batch, generator: Generato
         for _ in range(_POINTS - 1):
             if all(finding.passed for finding in findings):
                 break
-            for parameter in network.parameters():
-                size = float(parameter.value.square().mean().sqrt()) or 1.0
-                parameter.value = parameter.value + 1e-3 * size * draw_like(parameter.value, generator)
+            step_aside(network, generator)
             findings = _slope(network, loss, batch, own_step(network, loss, batch))
         if getattr(loss, "reduction", None) == "mean":
             double = Batch(torch.cat([batch.input] * 2), torch.cat([batch.target] * 2))
