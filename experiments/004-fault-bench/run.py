@@ -306,7 +306,7 @@ def record(found, text, directory):
 
 
 def study(options, directory):
-    """Train, score and print; the rows of both kinds, the rates and the tables."""
+    """Train, score and print; the rows of both kinds, the rates, the tables, the trainings' seconds."""
     faulty, healthy = points(options.smoke)
     outcomes = run_all(HERE.name, [*faulty, *healthy], options.workers, directory)
     rows, rows_healthy = score(faulty, outcomes), of_healthy(healthy, outcomes)
@@ -319,7 +319,7 @@ def study(options, directory):
             table.add_row(*cells)
         console.print(table)
     console.print(found["healthy"])
-    return rows, rows_healthy, found, parts
+    return rows, rows_healthy, found, parts, sum(outcome.seconds for outcome in outcomes.values())
 
 
 def main():
@@ -332,9 +332,8 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             rows, *_ = study(options, Path(folder) / "mlruns")
         return int(not all(row["detected"] for row in rows))
-    start = time.monotonic()
-    rows, rows_healthy, found, parts = study(options, options.directory)
-    content = {"minutes": round((time.monotonic() - start) / 60, 1), "environment": provenance.environment(),
+    rows, rows_healthy, found, parts, seconds = study(options, options.directory)
+    content = {"training_s": round(seconds), "environment": provenance.environment(),
                "rates": found, "faulty": rows, "healthy": rows_healthy}  # fmt: skip
     (HERE / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     confusion(rows, HERE / "confusion.png")
