@@ -94,8 +94,11 @@ class FrontDoor(Callback):
         _exit_on_error(lambda: [build(point) for point in _grid(config, config_name or "train")])
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the runs of a grid, and the mean and spread of their scores."""
+        """Print the runs of a grid, and the mean and spread of their scores; a search has its own end."""
         from scratch_dl.grid import summarise
+
+        if not _is_grid(config):
+            return
 
         if not summarise(Path(config.hydra.sweep.dir)):
             raise SystemExit(FAILURE)
@@ -144,7 +147,7 @@ def in_one_line(error: BaseException, name: str = "train") -> str:
         return f"a group takes one of its choices: {words.splitlines()[0]}"
     if match := re.search(r"Could not (?:override|delete from config|append to config)\S* '?([^\s']+)'?", words):
         key = match[1].removesuffix(".")
-        return f"{key} is not a setting{nearest(key, _known_keys(name)) or '; --help lists them'}"
+        return f"{key} is not a setting{nearest(key, known_keys(name)) or '; --help lists them'}"
     if match := re.search(r"Could not find '([^']+)'.*?Available options in '[^']+':\n(.*?)\n(?:Config search|\s*$)",
                           words, re.DOTALL):  # fmt: skip
         group, _, chosen = match[1].rpartition("/")
@@ -171,14 +174,22 @@ def _grid(config: DictConfig, name: str) -> list[DictConfig]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    if "BasicSweeper" not in str(config.hydra.sweeper._target_):
+    if not _is_grid(config):
         return []
-    given = list(config.hydra.overrides.task)
-    points = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(given), None)[0]
+    given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    for override in given:
+        if override.is_interval_sweep() or override.is_range_sweep():
+            raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
+    points = BasicSweeper.split_arguments(given, None)[0]
     return [compose(name, overrides=list(point)) for point in points]
 
 
-def _known_keys(name: str) -> list[str]:
+def _is_grid(config: DictConfig) -> bool:
+    """Whether Hydra's own sweeper runs, not a search."""
+    return "BasicSweeper" in str(config.hydra.sweeper._target_)
+
+
+def known_keys(name: str) -> list[str]:
     """Every key of the default configuration, dotted."""
     keys: list[str] = []
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -48,6 +48,19 @@ class VerificationError(RuntimeError):
     """A module, the network or the optimizer is wrong, and `verification.on_failure` says to stop."""
 
 
+class Part(Protocol):
+    """What a run is a part of, such as a trial of a study.
+
+    Attributes:
+        tags: of the run.
+    """
+
+    tags: Mapping[str, str]
+
+    def judge(self, epoch: int, values: Mapping[str, float]) -> str | None:
+        """Given the scores of an epoch, why the training is to stop, or None."""
+
+
 @dataclass
 class Result:
     """What a training has come to.
@@ -80,7 +93,11 @@ class Result:
 
 
 def train_run(
-    setup: Setup, folder: Path, overrides: Sequence[str], restored: Mapping[str, Any] | None = None
+    setup: Setup,
+    folder: Path,
+    overrides: Sequence[str],
+    restored: Mapping[str, Any] | None = None,
+    part: Part | None = None,
 ) -> Result:
     """Train in `folder`, or go on there from the checkpoint content `restored`, and record everything in MLflow.
 
@@ -100,16 +117,18 @@ def train_run(
         if restored is None:
             tracking.close_orphans(store, setup.tracking.experiment)
             name = setup.tracking.run_name or f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
-            run = tracking.Run.create(store, folder, setup.tracking.experiment, name, dict(setup.tracking.tags))
+            tags = {**setup.tracking.tags, **(part.tags if part else {})}
+            run = tracking.Run.create(store, folder, setup.tracking.experiment, name, tags)
         else:
             run = tracking.Run.reopen(store, folder, restored["progress"]["step"])
         with handling(interrupt):
-            return _Session(setup, folder, list(overrides), run).execute(restored)
+            return _Session(setup, folder, list(overrides), run, part).execute(restored)
 
 
 class _Session:
-    def __init__(self, setup: Setup, folder: Path, overrides: list[str], run: tracking.Run) -> None:
+    def __init__(self, setup: Setup, folder: Path, overrides: list[str], run: tracking.Run, part: Part | None) -> None:
         self.setup = setup
+        self.part = part
         self.folder = folder
         self.overrides = overrides
         self.run = run
@@ -154,8 +173,9 @@ class _Session:
                 if self.diagnosis is not None:
                     self.diagnosis.blur_psnr_db, self.diagnosis.say = crops["blur"], reporter.say
                 training = Training(
-                    self.setup, self.folder, self.run, reporter, crops["noisy"], self._on_validation, self._on_step
-                )
+                    self.setup, self.folder, self.run, reporter, crops["noisy"], self._on_validation, self._on_step,
+                    self.part.judge if self.part else lambda _epoch, _values: None,
+                )  # fmt: skip
                 if restored is not None:
                     training.restore(restored)
                 else:
@@ -325,6 +345,7 @@ class _Session:
     def _summary(self, status: str, progress: Progress, reason: str | None) -> None:
         summary = {
             "run_id": self.run.run_id,
+            "experiment_id": self.run.experiment_id,
             "status": status,
             "reason": reason,
             "overrides": self.overrides,

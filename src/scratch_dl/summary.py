@@ -34,7 +34,7 @@ def show(result: Result, config: DictConfig) -> None:
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     if result.status == "FINISHED":
-        again = " ".join(shlex.quote(word) for word in [*_config_dir(), *result.overrides])
+        again = " ".join(shlex.quote(word) for word in [*config_dir(), *result.overrides])
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
     rows = _rows(result)
@@ -46,7 +46,7 @@ def show(result: Result, config: DictConfig) -> None:
     screen.print(console.panel(title, console.score_table(rows, (*METHODS, "first", "best", "last")), lines))
 
 
-def _config_dir() -> list[str]:
+def config_dir() -> list[str]:
     """Hydra's flag for a folder of configurations, if this process was given it."""
     words = sys.argv[1:]
     flags = [number for number, word in enumerate(words) if word in ("--config-dir", "-cd")]

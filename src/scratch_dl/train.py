@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -46,15 +46,19 @@ def train(overrides: Sequence[str] = ()) -> "Result":
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
-def command(config: DictConfig) -> None:
-    """One job: of a single run, or of a grid."""
+def command(config: DictConfig) -> dict[str, Any] | None:
+    """One job: of a single run, of a grid, or of a search, which is told the outcome."""
     job = HydraConfig.get()
+    if (number := job.sweeper.get("trial")) is not None:
+        from scratch_dl.sweep.trial import run_trial
+
+        return run_trial(config, Path(job.runtime.output_dir), number)
     try:
         result = _train(config, Path(job.runtime.output_dir), list(job.overrides.task))
     except Exception as error:
         if job.mode == RunMode.MULTIRUN and not frontdoor.TRACEBACK:
             print(f"error: {frontdoor.in_one_line(error)}", file=sys.stderr)
-            return  # the grid goes on, and its end says what failed
+            return None  # the grid goes on, and its end says what failed
         # Hydra would print two lines of its own before ours; this goes past it.
         frontdoor.exit_with(error)
     if not result.tracked:
@@ -64,6 +68,7 @@ def command(config: DictConfig) -> None:
         raise SystemExit(result.exit_status)
     if not result.tracked and job.mode != RunMode.MULTIRUN:
         raise SystemExit(UNTRACKED)
+    return None
 
 
 def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":

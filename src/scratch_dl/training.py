@@ -85,6 +85,7 @@ class Training:
         noisy_psnr_db: the validation crops' own, from which the gain counts.
         on_validation: is given the step and the outputs.
         on_step: is given the number of steps done and the batch of the next one, before that is made.
+        judge: is given the epochs done and their last scores, and says why to stop, or None.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Training:
         noisy_psnr_db: float,
         on_validation: Callable[[int, Tensor], None],
         on_step: Callable[[int, tuple[Tensor, Tensor]], None] = lambda _step, _batch: None,
+        judge: Callable[[int, Mapping[str, float]], str | None] = lambda _epoch, _values: None,
     ) -> None:
         self.setup = setup
         self.checkpoints = folder / "checkpoints"
@@ -104,6 +106,7 @@ class Training:
         self.noisy_psnr_db = noisy_psnr_db
         self.on_validation = on_validation
         self.on_step = on_step
+        self.judge = judge
         self.progress = Progress()
         self.loss = setup.loss
         self.base_lr = setup.optimizer.lr
@@ -236,9 +239,12 @@ class Training:
             "val/gain_db": scores.psnr_db - self.noisy_psnr_db,
         }
         self.record.metrics({**values, "train/lr": setup.optimizer.lr}, progress.step)
+        epoch = -(-progress.step // self.steps_per_epoch)
+        if progress.step and not progress.stopped:
+            progress.stopped = self.judge(epoch, values) or ""
         self.on_validation(progress.step, output)
         self._save(best=better)
-        self.observer.epoch(-(-progress.step // self.steps_per_epoch), values)
+        self.observer.epoch(epoch, values)
         self.record.sync()
 
     def _save(self, best: bool = False) -> None:

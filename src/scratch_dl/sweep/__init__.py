@@ -1,0 +1,16 @@
+"""Searches of the settings by Optuna. Only this package imports it.
+
+space.py      what is searched, in Hydra's grammar
+settings.py   how: hydra.sweeper
+storage.py    where a study is kept
+study.py      what is drawn next, what came of it, what a dead process has left;  identity.py  which points are the same
+run.py        a search from start to end;  workers.py  several processes at once
+trial.py      a trial inside its job
+outcomes.py   what came of a trial;  causes.py  the trials grouped by why
+recording.py  the study's run in MLflow, and its end;  report.py plots.py terminal.py  what people read
+retrain.py    the commands that train the best again;  winner.py  its one look at the test photographs
+"""
+
+from scratch_dl.sweep.run import SweepError, run
+
+__all__ = ["SweepError", "run"]

@@ -1,0 +1,172 @@
+"""What is said of a study while it runs and at its end: a line a trial, its run in MLflow, and the report."""
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scratch_dl import tracking
+from scratch_dl.sweep import report, terminal
+from scratch_dl.sweep.outcomes import COMPLETE, COUNTED, REFUSED, RUNNING, Outcome, Results, Row
+from scratch_dl.sweep.results import best, configuration, results_of
+from scratch_dl.sweep.storage import shown
+from scratch_dl.sweep.study import Draw, Study
+
+log = logging.getLogger(__name__)
+FOLDER = "sweeps"
+
+
+class Recording:
+    """The study's run in MLflow, which its workers on all machines share.
+
+    The study itself is kept by Optuna; when MLflow does not take something, a warning says so, and the next end of
+    the same command sends it all.
+
+    Args:
+        study: opened.
+        directory: `tracking.dir`, absolute.
+
+    Raises:
+        TrackingError: if the store cannot be used.
+    """
+
+    def __init__(self, study: Study, directory: Path) -> None:
+        self.study = study
+        self.directory = directory
+        where = study.base.tracking
+        self.store = tracking.open_store(directory, where.uri)
+        self.parent = self._parent(str(where.experiment))
+        self._refused = 0
+
+    def settled(self, draw: Draw, outcome: Outcome) -> None:
+        """A trial has come to something."""
+        if outcome.state not in COUNTED:
+            self._refused += outcome.state == REFUSED
+            return
+        rows = self.study.rows()
+        objectives = self.study.settings.objectives
+        found = best(rows, objectives)
+        leader = rows[found[0]].outcome if len(found) == 1 else None
+        record = leader.values[0] if leader and leader.values else None
+        done = sum(row.state in COUNTED for row in rows)
+        print(terminal.trial_line(rows[draw.number], done, self.study.n_trials, objectives, record), flush=True)
+        with self._warning():
+            tags = {"study": self.study.settings.study_name, "trial": str(draw.number), **_tags(outcome)}
+            if outcome.copied_from is not None:
+                values = dict(zip((objective.name for objective in objectives), outcome.values or (), strict=False))
+                params = {key: str(value) for key, value in draw.params.items()}
+                self.parent.nested(f"trial-{draw.number}", tags, params, values, outcome.epochs)
+            elif outcome.run_id:
+                self.parent.tag_run(outcome.run_id, tags)
+            if outcome.state == COMPLETE and outcome.values:
+                names = [objective.name for objective in objectives]
+                values = {f"trial/{name}": value for name, value in zip(names, outcome.values, strict=True)}
+                if record is not None:
+                    values[f"best/{names[0]}"] = record
+                self.parent.metrics(values, draw.number)
+            self.parent.tags(_counts(rows))
+
+    def conclude(self, finished: bool) -> tuple[Row, ...]:
+        """Write and print the report; at the very end, look at the test photographs with the winner."""
+        rows = self.study.rows()
+        elsewhere = sum(row.state == RUNNING for row in rows)
+        over = finished and not elsewhere and not self.study.missing()
+        results = results_of(self.study, rows, self._test(rows) if over else {})
+        folder = self.directory / FOLDER / self.study.settings.study_name
+        files = report.write(self.study.optuna, results, folder)
+        terminal.show(results, folder / "report.html")
+        if elsewhere:
+            print(f"{elsewhere} trials are in training elsewhere; the last one to end completes the report")
+        if self.study.gave_up:
+            print(self.study.gave_up)
+        print("look: python -m scratch_dl.ui", flush=True)
+        with self._warning():
+            self.parent.files(files)
+            self.parent.tags(
+                {**_counts(rows), **_best_tags(results), "mlflow.note.content": report.description(results)}
+            )
+            self.parent.metrics(results.test, 0)
+            if not elsewhere:
+                anything = any(row.state == COMPLETE for row in rows)
+                self.parent.finish("KILLED" if not finished else "FINISHED" if anything else "FAILED")
+        return rows
+
+    def _test(self, rows: tuple[Row, ...]) -> dict[str, float]:
+        """The winner's scores on the test photographs, computed once a winner."""
+        from scratch_dl.sweep.winner import test_scores
+
+        found = best(rows, self.study.settings.objectives)
+        if len(found) != 1:
+            return {}
+        known = self.study.attribute("winner") or {}
+        if known.get("number") == found[0]:
+            return dict(known["scores"])
+        row = rows[found[0]]
+        assert row.outcome is not None
+        scores = test_scores(configuration(self.study, row), row.outcome, self.directory / "cache")
+        if scores:
+            self.study.remember("winner", {"number": row.number, "scores": scores})
+        return scores
+
+    def _parent(self, experiment: str) -> tracking.Parent:
+        """The study's run, made by the first process that comes."""
+        study, uri = self.study, shown(self.store.uri)
+        with study.alone():
+            known = study.attribute("mlflow") or {}
+            if known.get("uri") == uri:
+                parent = tracking.Parent(self.store, known["run_id"])
+                try:
+                    parent.reopen()
+                except tracking.TrackingError as error:
+                    log.warning("the study gets a new run in MLflow: %s", error)
+                else:
+                    return parent
+            settings = study.settings
+            tags = {
+                "study": settings.study_name,
+                "storage": shown(settings.storage),
+                "space": study.space.digest,
+                "objective": ", ".join(map(str, settings.objectives)),
+                "direction": ", ".join(objective.direction for objective in settings.objectives),
+                "sampler": str(settings.sampler),
+                "pruner": str(settings.pruner),
+                "host": socket.gethostname(),
+            }
+            parent = tracking.Parent.create(self.store, experiment, settings.study_name, tags)
+            parent.params({f"space.{name}": text for name, text in study.space.describe().items()})
+            study.remember("mlflow", {"uri": uri, "run_id": parent.run_id, "experiment_id": parent.experiment_id})
+        return parent
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        try:
+            yield
+        except (tracking.TrackingError, OSError) as error:
+            log.warning("MLflow has not got all of the study; the same command sends it again (%s)", error)
+
+
+def _tags(outcome: Outcome) -> dict[str, str]:
+    tags = {"trial.state": outcome.state}
+    if outcome.reason:
+        tags["trial.reason"] = outcome.reason
+    if outcome.values is not None:
+        tags["trial.value"] = ", ".join(f"{value:.6g}" for value in outcome.values)
+    if outcome.copied_from is not None:
+        tags["copied_from"] = str(outcome.copied_from)
+    return tags
+
+
+def _counts(rows: tuple[Row, ...]) -> dict[str, str]:
+    return {f"trials.{state}": str(count) for state, count in sorted(Counter(row.state for row in rows).items())}
+
+
+def _best_tags(results: Results) -> dict[str, str]:
+    """The best trial's settings, value and number; of a Pareto front, the numbers alone."""
+    tags = {"best.trial": ", ".join(map(str, results.best))}
+    if len(results.best) == 1:
+        row = results.row(results.best[0])
+        tags |= {f"best.{key}": str(value) for key, value in row.params.items()}
+        tags["best.value"] = str(row.outcome.values[0]) if row.outcome and row.outcome.values else ""
+    return tags

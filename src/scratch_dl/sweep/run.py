@@ -1,0 +1,179 @@
+"""A search from its start to its end: draw, train, tell, until enough trials are there; then the report."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from scratch_dl import kernels
+from scratch_dl.config import build
+from scratch_dl.provenance import usable_cores
+from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, Outcome
+from scratch_dl.sweep.recording import Recording
+from scratch_dl.sweep.settings import Settings, read_settings
+from scratch_dl.sweep.space import Space, check_keys, read_space
+from scratch_dl.sweep.storage import shown
+from scratch_dl.sweep.study import Draw, Study
+from scratch_dl.sweep.workers import is_worker, leave_with_parent, supervise
+from scratch_dl.targets import ConfigError
+from scratch_dl.training import Interrupted, handling, interrupt
+
+Compose = Callable[[Sequence[str]], DictConfig]
+
+
+class SweepError(RuntimeError):
+    """Nothing came of a search."""
+
+
+def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher: Callable[[], Launcher]) -> None:
+    """Search, by this process or by `hydra.sweeper.workers` of them, until the study has its `n_trials`.
+
+    Args:
+        config: as composed, Hydra's part included.
+        arguments: the command line's overrides but for Hydra's own.
+        compose: overrides -> the configuration of a job.
+        launcher: makes Hydra's launcher.
+
+    Raises:
+        ConfigError: if a setting cannot be used, or the study is there and another one.
+        SweepError: if not one trial is complete in the end.
+        Interrupted: by SIGINT or SIGTERM; the same command goes on.
+    """
+    settings, space, base = _read(config, arguments, compose)
+    study = Study(settings, space, base, compose)
+    local = config.hydra.runtime.choices.get("hydra/launcher") == "basic"
+    with handling(interrupt):
+        if is_worker():
+            leave_with_parent()
+        study.open()
+        recording = Recording(study, Path(str(base.tracking.dir)).expanduser().absolute())
+        if is_worker():
+            _Worker(study, recording, launcher(), 1).work()
+            return
+        _announce(study)
+        finished = False
+        try:
+            if settings.workers > 1 and local:
+                supervise(study, settings.workers)
+            else:
+                _Worker(study, recording, launcher(), 1 if local else settings.workers).work()
+            finished = True
+        finally:
+            with contextlib.nullcontext() if finished else handling(lambda _number, _frame: None):
+                rows = recording.conclude(finished)
+        if not any(row.state == COMPLETE for row in rows):
+            raise SweepError(_nothing(rows, study.gave_up))
+
+
+def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tuple[Settings, Space, DictConfig]:
+    """The settings, the space and the configuration without what is drawn; refused before anything is written."""
+    settings = read_settings(config.hydra, config.tracking.dir)
+    sweeper = config.hydra.sweeper
+    space = read_space(sweeper.params, sweeper.conditions, arguments)
+    threads = "threads=" + str(config.threads or max(1, usable_cores() // settings.workers))
+    space = Space(space.parameters, (*space.fixed, threads))
+    base = compose(list(space.fixed))
+    if base.resume.run is not None:
+        raise ConfigError("resume.run must be null in a search, which goes on by its own command")
+    if base.trainer.test:
+        raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
+    kernels.use(build(base).backend)
+    check_keys(space, base)
+    if settings.sampler.name == "grid":
+        space.check_finite()
+    return settings, space, base
+
+
+def _announce(study: Study) -> None:
+    settings = study.settings
+    rows = study.rows()
+    there = sum(row.outcome is not None and row.state != KILLED for row in rows)
+    print(
+        f"study {settings.study_name}: {study.n_trials} trials of {len(study.space.parameters)} settings by "
+        f"{settings.sampler.name}, {', '.join(f'{one.direction} {one}' for one in settings.objectives)}\n"
+        f"kept in {shown(settings.storage)}{f'; goes on after {there} draws' if there else ''}",
+        flush=True,
+    )
+    for words in study.outside:
+        print(f"the first trial is the configuration as it stands, but for {words}", flush=True)
+
+
+class _Worker:
+    """One process that draws, trains and tells."""
+
+    def __init__(self, study: Study, recording: Recording, launcher: Launcher, at_once: int) -> None:
+        self.study, self.recording, self.launcher, self.at_once = study, recording, launcher, at_once
+
+    def work(self) -> None:
+        """Until nothing is left to draw.
+
+        Raises:
+            Interrupted: after a trial that a signal has stopped.
+        """
+        while batch := self._batch():
+            stopped = 0
+            for draw, told in self._trained(batch):
+                stopped = stopped or told.pop("exit_status", 0)
+                self._settled(draw, Outcome(**{**told, "values": _tuple(told.get("values"))}))
+            if stopped:
+                raise Interrupted(stopped - 128)
+
+    def _batch(self) -> list[Draw]:
+        """What is trained next; what is settled without a training is told of at once."""
+        batch: list[Draw] = []
+        while len(batch) < self.at_once and (draw := self.study.ask()) is not None:
+            if draw.outcome is None:
+                batch.append(draw)
+            else:
+                self.recording.settled(draw, draw.outcome)
+        return batch
+
+    def _trained(self, batch: list[Draw]) -> Iterator[tuple[Draw, dict[str, Any]]]:
+        """Each draw with what its job tells; a job that tells nothing has been killed."""
+        jobs = [
+            [*draw.overrides, f"hydra.sweeper.trial={draw.number}", f"hydra.sweep.subdir='{draw.number}'"]
+            for draw in batch
+        ]
+        told: list[dict[str, Any]] = [{"state": KILLED, "reason": "its job ended without a word"} for _ in batch]
+        try:
+            with self.study.beating([draw.number for draw in batch]):
+                returned = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            for place, one in enumerate(returned):
+                told[place] = _told(one)
+        except BaseException as error:
+            for draw in batch:
+                reason = f"stopped by {type(error).__name__}: {error}".rstrip(": ")
+                self.study.tell(draw, Outcome(KILLED, reason=reason))
+            raise
+        yield from zip(batch, told, strict=True)
+
+    def _settled(self, draw: Draw, outcome: Outcome) -> None:
+        self.study.tell(draw, outcome)
+        self.recording.settled(draw, outcome)
+
+
+def _told(returned: Any) -> dict[str, Any]:
+    """What a job says; an exception of its process is a failure of its own."""
+    try:
+        said = returned.return_value
+    except Exception as error:
+        return {"state": FAILED, "reason": f"{type(error).__name__}: {error}"}
+    known = {field.name for field in fields(Outcome)} | {"exit_status"}
+    return {key: value for key, value in said.items() if key in known}
+
+
+def _tuple(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _nothing(rows: Sequence[Any], gave_up: str) -> str:
+    """Why nothing came of it: the commonest reason."""
+    reasons = [row.outcome.reason for row in rows if row.outcome is not None and row.outcome.reason]
+    if not reasons:
+        return gave_up or "no trial was made"
+    common = max(sorted(set(reasons)), key=reasons.count)
+    return f"not one of {len(rows)} trials is complete; {reasons.count(common)} times: {common}"

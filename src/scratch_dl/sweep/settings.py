@@ -1,0 +1,163 @@
+"""How a search is done: `hydra.sweeper`, checked before anything is written."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from omegaconf import OmegaConf
+
+from scratch_dl.checks import choice, integer, nearest, text
+from scratch_dl.sweep.outcomes import Objective
+from scratch_dl.targets import ConfigError, naming
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "qmc": "QMCSampler",
+            "cmaes": "CmaEsSampler"}  # fmt: skip
+PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
+DIRECTIONS = ("maximize", "minimize")
+DATABASE = "optuna.db"
+_GROUP = "hydra.sweeper"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sampler or a pruner: its name, and arguments of Optuna's class."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.arguments.items())])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `conf/hydra/sweeper/scratch_dl.yaml` lists; `n_trials` is None for the whole of a grid."""
+
+    study_name: str
+    storage: str
+    n_trials: int | None
+    workers: int
+    objectives: tuple[Objective, ...]
+    sampler: Choice
+    pruner: Choice
+    seed: int
+
+    def make_sampler(self, seed: int, conditional: bool) -> "BaseSampler":
+        """A sampler of Optuna's; where some parameters are conditional, TPE looks at each group of them by itself."""
+        from optuna import samplers
+
+        own: dict[str, Any] = {"seed": seed}
+        if self.sampler.name == "tpe":
+            own |= {"multivariate": True, "group": conditional, "warn_independent_sampling": False}
+        elif self.sampler.name == "qmc":
+            # The sequence is the study's; every worker takes its next point from there.
+            own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False,
+                    "warn_independent_sampling": False}  # fmt: skip
+            own["independent_sampler"] = samplers.RandomSampler(seed=seed)
+        elif self.sampler.name == "cmaes":
+            own |= {"warn_independent_sampling": False, "independent_sampler": samplers.RandomSampler(seed=seed)}
+        return getattr(samplers, SAMPLERS[self.sampler.name])(**{**own, **self.sampler.arguments})  # type: ignore[no-any-return]
+
+    def make_pruner(self, epochs: int) -> "BasePruner":
+        """A pruner of Optuna's for trials of so many epochs."""
+        from optuna import pruners
+
+        own: dict[str, Any] = {"max_resource": epochs} if self.pruner.name == "hyperband" else {}
+        return getattr(pruners, PRUNERS[self.pruner.name])(**{**own, **self.pruner.arguments})  # type: ignore[no-any-return]
+
+
+def read_settings(hydra: Any, directory: str) -> Settings:
+    """The settings in Hydra's part of a composed configuration.
+
+    Args:
+        hydra: that part.
+        directory: `tracking.dir`, where the storage is by default.
+
+    Raises:
+        ConfigError: if one cannot be used; nothing has been written then.
+    """
+    given: dict[str, Any] = OmegaConf.to_container(hydra.sweeper, resolve=True)  # type: ignore[assignment]
+    with naming(_GROUP, given):
+        name = given["study_name"] or hydra.runtime.choices.get("search") or "custom"
+        n_trials = given["n_trials"]
+        settings = Settings(
+            text("study_name", name),
+            _storage(given["storage"], Path(directory).expanduser().absolute()),
+            None if n_trials is None else integer("n_trials", n_trials, minimum=1),
+            integer("workers", given["workers"], minimum=1),
+            _objectives(given["objective"], given["direction"]),
+            _choice("sampler", given["sampler"], SAMPLERS, "optuna.samplers"),
+            _choice("pruner", given["pruner"], PRUNERS, "optuna.pruners"),
+            integer("seed", given["seed"], minimum=0, maximum=2**32 - 1),
+        )
+        if settings.n_trials is None and settings.sampler.name != "grid":
+            raise ValueError(f"n_trials must be an integer >= 1 for sampler={settings.sampler.name}, but got null")
+        if settings.pruner.name != "none":
+            if len(settings.objectives) > 1:
+                raise ValueError(f"pruner must be none for several objectives, but got {settings.pruner.name}")
+            if not settings.objectives[0].name.startswith("val/"):
+                raise ValueError(
+                    f"pruner must be none for the objective {settings.objectives[0].name}, which the epochs "
+                    f"do not have, but got {settings.pruner.name}"
+                )
+    return settings
+
+
+def _storage(given: Any, directory: Path) -> str:
+    """A database's address with an absolute path, or the absolute path of a journal file."""
+    if given is None:
+        return f"sqlite:///{directory / DATABASE}"
+    where = text("storage", given)
+    scheme = urlsplit(where).scheme.partition("+")[0] if "://" in where else ""
+    if scheme == "sqlite":
+        return f"sqlite:///{Path(where.partition(':///')[2]).expanduser().absolute()}"
+    if scheme == "postgresql":
+        return where
+    if scheme or where.endswith((".db", ".sqlite", ".sqlite3")):
+        raise ValueError(
+            f"storage must be like sqlite:///study.db, postgresql+psycopg://user@host/database or a journal file's "
+            f"path such as study.journal, but got {where.partition('://')[0] if scheme else where!r}"
+        )
+    return str(Path(where).expanduser().absolute())
+
+
+def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
+    words = given if isinstance(given, list) else [given]
+    ways = directions if isinstance(directions, list) else [directions]
+    if not words:
+        raise ValueError("objective must name a metric, but got none")
+    if len(words) != len(ways):
+        raise ValueError(
+            f"direction must have one of {', '.join(DIRECTIONS)} for each of the {len(words)} objectives, "
+            f"but got {directions!r}"
+        )
+    objectives = []
+    for word, way in zip(words, ways, strict=True):
+        *at, name = text("objective", word).split()
+        if len(at) > 1 or (at and at[0] not in ("best", "last")):
+            raise ValueError(f"objective must be like 'best val/psnr_db' or 'last train/loss', but got {word!r}")
+        objectives.append(Objective(name, at[0] if at else "best", choice("direction", way, DIRECTIONS)))
+    if double := next((str(one) for one in objectives if objectives.count(one) > 1), None):
+        raise ValueError(f"objective must be given once each, but got {double} twice")
+    return tuple(objectives)
+
+
+def _choice(key: str, given: Any, known: Mapping[str, str], package: str) -> Choice:
+    """A name, or a mapping with one and arguments that the class of Optuna's takes."""
+    arguments = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = "none" if given is None else choice(key, arguments.pop("name", None), known)
+    if not arguments:
+        return Choice(name, {})
+    made = getattr(__import__(package, fromlist=[known[name]]), known[name])
+    takes = [one for one in inspect.signature(made).parameters if one != "seed"]
+    for argument in arguments:
+        if argument not in takes:
+            raise ConfigError(f"{_GROUP}.{key}.{argument} is no setting of {name}{nearest(argument, takes)}")
+    return Choice(name, arguments)

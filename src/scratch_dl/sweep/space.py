@@ -1,0 +1,387 @@
+"""What is searched: Hydra's grammar of sweeps, read as distributions to draw from, some of them on a condition."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
+from omegaconf import DictConfig, OmegaConf
+
+from scratch_dl.checks import nearest
+from scratch_dl.config import flat, plain
+from scratch_dl.targets import ConfigError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Value = bool | int | float | str | None
+_WHOLE = r"[+-]?\d+"
+_WHOLE_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_WHOLE}\s*,\s*(?:end\s*=\s*)?{_WHOLE}\s*\)")
+_ABSENT = object()
+_EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
+
+
+class Drawing(Protocol):
+    """Who draws: an `optuna.Trial`."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        """One of the choices."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """A whole number, both ends included."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """A number."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`key` has one of `values`, each as Hydra would be given it."""
+
+    key: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key}={','.join(self.values)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A setting that is drawn.
+
+    Attributes:
+        key: in the configuration, or a group.
+        choices: what each value is called, and how Hydra is given it; None for numbers.
+        low, high: of numbers, both included.
+        step: of numbers, or None.
+        log: whether numbers are drawn evenly by their logarithms.
+        condition: under which it is drawn at all.
+    """
+
+    key: str
+    choices: Mapping[Value, str] | None = None
+    low: float = 0
+    high: float = 0
+    step: float | None = None
+    log: bool = False
+    condition: Condition | None = None
+
+    @property
+    def name(self) -> str:
+        """In the study, where the distributions of several conditions are apart."""
+        return f"{self.key}[{self.condition}]" if self.condition else self.key
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole number."""
+        return self.choices is None and isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return f"choice({','.join(self.choices.values())})"
+        if self.step is not None:
+            return f"range({self.low!r},{self.high!r},{self.step!r}, both ends)"
+        interval = f"interval({self.low!r},{self.high!r})"
+        return f"tag(log,{interval})" if self.log else interval
+
+    def suggest(self, trial: Drawing) -> Value:
+        """Draw a value."""
+        if self.choices is not None:
+            return trial.suggest_categorical(self.name, list(self.choices))
+        if self.whole:
+            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+
+    def override(self, value: Value) -> str:
+        """What Hydra is given for a value."""
+        return f"{self.key}={repr(value) if self.choices is None else self.choices[value]}"
+
+    def values(self) -> list[Value]:
+        """All of them.
+
+        Raises:
+            ConfigError: if there is no end of them.
+        """
+        if self.choices is not None:
+            return list(self.choices)
+        if self.whole:
+            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        if self.step is None:
+            raise ConfigError(f"sampler=grid takes choices and ranges, but {self.key} is {self}")
+        return [self.low + n * self.step for n in range(round((self.high - self.low) / self.step) + 1)]
+
+    def nearest(self, value: Any) -> Value:
+        """What of the distribution is nearest to a setting's value: itself, if it is inside."""
+        if self.choices is not None:
+            called = next((one for one in self.choices if _same(one, value) or _same(self.choices[one], value)), None)
+            return next(iter(self.choices)) if called is None and None not in self.choices else called
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else self.low
+        number = min(max(number, self.low), self.high)
+        if self.step is not None:
+            number = self.low + round((number - self.low) / self.step) * self.step
+        return round(number) if self.whole else float(number)
+
+    def contains(self, value: Any) -> bool:
+        """Whether a setting's value is one that can be drawn."""
+        return _same(self.nearest(value), value) or (self.choices is not None and value in self.choices.values())
+
+
+@dataclass(frozen=True)
+class Space:
+    """All that is drawn, in this order, and what stays as it is.
+
+    Attributes:
+        parameters: the drawn settings; those with a condition after those without.
+        fixed: overrides of every trial.
+    """
+
+    parameters: tuple[Parameter, ...]
+    fixed: tuple[str, ...]
+
+    def draw(self, trial: Drawing, setting: Callable[[str], Any]) -> dict[Parameter, Value]:
+        """Draw a point; `setting` tells a key's value in the configuration, for conditions on what is not drawn."""
+        drawn: dict[Parameter, Value] = {}
+        for parameter in self._drawn(drawn, setting):
+            drawn[parameter] = parameter.suggest(trial)
+        return drawn
+
+    def baseline(self, setting: Callable[[str], Any]) -> tuple[dict[str, Value], list[str]]:
+        """The configuration's own point, by names in the study; and in words, what of it lies outside of the space."""
+        point: dict[Parameter, Value] = {}
+        outside: list[str] = []
+        for parameter in self._drawn(point, setting):
+            own = setting(parameter.key)
+            point[parameter] = parameter.nearest(own)
+            if not parameter.contains(own):
+                outside.append(f"{parameter.key}={point[parameter]}, as {own} is not in {parameter}")
+        return {parameter.name: value for parameter, value in point.items()}, outside
+
+    def grid(self, setting: Callable[[str], Any]) -> Iterator[dict[str, Value]]:
+        """Every point, by names in the study.
+
+        Raises:
+            ConfigError: if a parameter has no end of values.
+        """
+
+        def below(point: dict[Parameter, Value], left: list[Parameter]) -> Iterator[dict[Parameter, Value]]:
+            if not left:
+                yield point
+                return
+            parameter, *others = left
+            if not self._holds(parameter, point, setting):
+                yield from below(point, others)
+                return
+            for value in parameter.values():
+                yield from below({**point, parameter: value}, others)
+
+        for point in below({}, list(self.parameters)):
+            yield {parameter.name: value for parameter, value in point.items()}
+
+    def check_finite(self) -> None:
+        """Refuse a space that is no grid.
+
+        Raises:
+            ConfigError: naming a parameter that has no end of values.
+        """
+        for parameter in self.parameters:
+            parameter.values()
+
+    def describe(self) -> dict[str, str]:
+        """Name in the study -> distribution."""
+        return {parameter.name: str(parameter) for parameter in self.parameters}
+
+    def distributions(self) -> "dict[str, BaseDistribution]":
+        """Name in the study -> Optuna's distribution."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        found: dict[str, BaseDistribution] = {}
+        for one in self.parameters:
+            if one.choices is not None:
+                found[one.name] = CategoricalDistribution(list(one.choices))
+            elif one.whole:
+                found[one.name] = IntDistribution(int(one.low), int(one.high), log=one.log, step=int(one.step or 1))
+            else:
+                found[one.name] = FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """Twelve letters of the hash of what is drawn."""
+        return hashlib.sha256(json.dumps(self.describe()).encode()).hexdigest()[:12]
+
+    def _drawn(self, drawn: Mapping[Parameter, Value], setting: Callable[[str], Any]) -> Iterator[Parameter]:
+        """The parameters whose conditions hold, with what is in `drawn` when each one's turn comes."""
+        return (parameter for parameter in self.parameters if self._holds(parameter, drawn, setting))
+
+    @staticmethod
+    def _holds(parameter: Parameter, drawn: Mapping[Parameter, Value], setting: Callable[[str], Any]) -> bool:
+        if (condition := parameter.condition) is None:
+            return True
+        for other, value in drawn.items():
+            if other.key == condition.key:
+                text = other.override(value).partition("=")[2]
+                return any(_same(text, one) or _same(value, one) for one in condition.values)
+        return any(_same(setting(condition.key), one) for one in condition.values)
+
+
+def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], arguments: Sequence[str]) -> Space:
+    """The space of a configuration and a command line, which wins.
+
+    Args:
+        params: `hydra.sweeper.params`: key -> a distribution in Hydra's grammar, or a value that stays.
+        conditions: `hydra.sweeper.conditions`: key -> {`other=value`: distribution}.
+        arguments: the command line's overrides: `key=choice(...)` and the like are drawn, others stay. A key that
+            stands here is drawn as here, or stays, whatever the configuration says of it or of its items.
+
+    Raises:
+        ConfigError: if a distribution cannot be read, or nothing is left to draw.
+    """
+    given = [_parse(argument) for argument in arguments]
+    fixed = [argument for argument, one in zip(arguments, given, strict=True) if not one.is_sweep_override()]
+    drawn = [_parameter(one) for one in given if one.is_sweep_override()]
+    said = {_key(one) for one in given if one.key_or_group != "search"}
+
+    def is_said(key: str) -> bool:
+        return any(key == one or key.startswith(f"{one}.") for one in said)
+
+    configured: list[Parameter] = []
+    for key, text in params.items():
+        if not is_said(key):
+            one = _parse(f"{key}={text}")
+            if one.is_sweep_override():
+                configured.append(_parameter(one))
+            else:
+                fixed.append(f"{key}={text}")
+    conditional: list[Parameter] = []
+    for key, branches in conditions.items():
+        if not isinstance(branches, Mapping):
+            raise ConfigError(
+                f"hydra.sweeper.conditions.{key} must be like {{optimizer=sgd: interval(0.0,0.99)}}, "
+                f"but got {branches!r}"
+            )
+        if not is_said(key):
+            conditional += [_conditional(key, str(condition), text) for condition, text in branches.items()]
+    parameters = [*configured, *drawn, *conditional]
+    if not parameters:
+        raise ConfigError(f"a search needs something to search: give a key {_EXAMPLES}")
+    names = [parameter.name for parameter in parameters]
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{double} must be given one distribution, but got two")
+    unconditional = {parameter.key for parameter in (*configured, *drawn)}
+    if both := next((one.key for one in conditional if one.key in unconditional), None):
+        raise ConfigError(f"{both} must be drawn always or on conditions, but stands in params and in conditions")
+    return Space(tuple(parameters), tuple(fixed))
+
+
+def check_keys(space: Space, base: DictConfig) -> None:
+    """Refuse a search of a key, or a condition on one, that the configuration has not.
+
+    Raises:
+        ConfigError: naming the nearest one.
+    """
+    groups = base.hydra.runtime.choices
+    asked = [one.key for one in space.parameters if not one.condition and not one.key.startswith("+")]
+    asked += [one.condition.key for one in space.parameters if one.condition]
+    for key in asked:
+        if key not in groups and OmegaConf.select(base, key, default=_ABSENT) is _ABSENT:
+            names = [*flat(plain(base)), *groups]
+            raise ConfigError(f"{key} is not a setting here{nearest(key, names) or ', so it cannot be searched'}")
+
+
+def _parse(text: str) -> Override:
+    from hydra.errors import OverrideParseException
+
+    try:
+        return OverridesParser.create().parse_override(text)
+    except OverrideParseException as error:
+        reason = " ".join(str(error).splitlines()[:1])
+        raise ConfigError(f"{text} cannot be read ({reason}); a search draws from {_EXAMPLES}") from None
+
+
+def _key(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
+
+
+def _parameter(override: Override, condition: Condition | None = None) -> Parameter:
+    """What an override's value describes."""
+    value, key, line = override.value(), override.get_key_element(), str(override.input_line)
+    if isinstance(value, Glob):
+        raise ConfigError(f"{key} must be one of {_EXAMPLES}, but got {line.partition('=')[2]}")
+    tags = set(getattr(value, "tags", ()))
+    if odd := sorted(tags - {"log"}):
+        raise ConfigError(f"{key} may have the tag log, but got {odd[0]}")
+    log = "log" in tags
+    if isinstance(value, ChoiceSweep):
+        if log:
+            raise ConfigError(f"{key}: choices have no logarithm; tag(log,...) is for intervals")
+        return Parameter(key, choices=_choices(key, value.list), condition=condition)
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start, value.stop, value.step
+        if start is None or stop is None or not step or (stop - start) / step <= 0:
+            raise ConfigError(f"{key} must have a range with something in it, but got {line.partition('=')[2]}")
+        if log:
+            raise ConfigError(f"{key}: tag(log,...) is for intervals; a range has steps")
+        # As Hydra's own, a range ends before its stop.
+        last = start + (math.ceil((stop - start) / step - 1e-9) - 1) * step
+        last = last if isinstance(last, int) else round(last, 12)
+        low, high = (start, last) if step > 0 else (last, start)
+        return Parameter(key, None, low, high, abs(step), condition=condition)
+    if isinstance(value, IntervalSweep):
+        start, end = value.start, value.end
+        if start is None or end is None or start > end or (log and start <= 0):
+            rule = "0 < low <= high" if log else "low <= high"
+            raise ConfigError(f"{key} must have an interval with {rule}, but got {line.partition('=')[2]}")
+        if _WHOLE_BOUNDS.search(line) and "float(" not in line:
+            start, end = int(start), int(end)
+        return Parameter(key, None, start, end, None, log, condition)
+    raise ConfigError(f"{key} must be one of {_EXAMPLES}, but got {line.partition('=')[2]}")
+
+
+def _conditional(key: str, condition: str, text: Any) -> Parameter:
+    """A parameter under a condition such as `optimizer=sgd` or `model.upsampling=nearest,transposed`."""
+    if "=" not in condition:
+        raise ConfigError(
+            f"hydra.sweeper.conditions.{key} must have conditions like optimizer=sgd, but got {condition}"
+        )
+    when = _parse(condition)
+    value = when.value()
+    values = [str(_called(one)) for one in (value.list if isinstance(value, ChoiceSweep) else [value])]
+    override = _parse(f"{key}={text}")
+    if not override.is_sweep_override():
+        raise ConfigError(f"hydra.sweeper.conditions.{key}: {condition} must have {_EXAMPLES}, but got {text!r}")
+    return _parameter(override, Condition(_key(when), tuple(values)))
+
+
+def _choices(key: str, elements: Sequence[Any]) -> dict[Value, str]:
+    choices: dict[Value, str] = {}
+    for element in elements:
+        called = _called(element)
+        if called in choices:
+            raise ConfigError(f"{key} must have choices that differ, but got {called!r} twice")
+        choices[called] = Override._get_value_element_as_str(element)
+    return choices
+
+
+def _called(element: Any) -> Value:
+    """What Optuna keeps of an element: itself, or a text for a list or a mapping."""
+    if isinstance(element, QuotedString):
+        return element.text
+    if element is None or isinstance(element, bool | int | float | str):
+        return element
+    return Override._get_value_element_as_str(element)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values mean the same setting, one perhaps as a text of the command line."""
+    if isinstance(one, bool) or isinstance(other, bool) or isinstance(one, str) or isinstance(other, str):
+        return _plain(one) == _plain(other)
+    return bool(one == other)
+
+
+def _plain(value: Any) -> str:
+    return re.sub(r"[\s'\"]", "", "null" if value is None else str(value)).lower()

@@ -1,0 +1,86 @@
+"""Where a study is kept: sqlite, a journal file or PostgreSQL, each usable by several processes at once."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scratch_dl.tracking.locks import exclusive
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+HEARTBEAT_S, GRACE_S = 30, 120
+_LOCK_TIMEOUT_S = 300.0
+_SQLITE_TIMEOUT_S = 60.0
+
+
+class StorageError(RuntimeError):
+    """A study's storage cannot be used; the message is one line."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Talk to Optuna: its log lines and warnings, about its own ways, stay off the terminal.
+
+    Raises:
+        StorageError: in one line, if the storage does not answer.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        words = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
+        raise StorageError(f"hydra.sweeper.storage cannot be used: {words[:300]}") from error
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def lock(url: str, study: str) -> AbstractContextManager[None]:
+    """One process at a time, on every machine, draws from the study."""
+    return exclusive(url, f"optuna {study}", _LOCK_TIMEOUT_S)
+
+
+@lru_cache(maxsize=4)
+def open_storage(url: str) -> "BaseStorage":
+    """Optuna's storage; its tables are made by one process at a time.
+
+    Raises:
+        StorageError: if it cannot be used.
+    """
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if "://" not in url or url.startswith("sqlite:"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(url, "optuna schema", _LOCK_TIMEOUT_S), quiet():
+            if "://" not in url:
+                return JournalStorage(JournalFileBackend(url))
+            engine = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if url.startswith("sqlite:") else {
+                "connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}  # fmt: skip
+            return RDBStorage(url, engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
+    except ImportError as error:
+        raise StorageError(
+            f'hydra.sweeper.storage needs a driver: pip install "scratch_dl[postgresql]" ({error})'
+        ) from None
+    except OSError as error:
+        raise StorageError(f"hydra.sweeper.storage={url} cannot be used: {error.strerror or error}") from None
+
+
+def shown(url: str) -> str:
+    """An address without its password."""
+    if "://" not in url:
+        return url
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,392 @@
+"""A study that several processes work on: what is drawn next, what came of it, and what a dead process has left.
+
+Optuna's storage is the only memory. Under the study's lock one process at a time draws; what is drawn follows from the
+seed, the trial's number and the trials before it alone, so that an interrupted study draws what it would have drawn.
+
+    worker     attribute of a trial: the process that trains it
+    identity   attribute of a trial: equal for two points that are the same training
+    outcome    attribute of a trial: what came of it; a trial that failed without one has lost its process
+    retries    attribute of a trial: the number of the trial that it trains again
+"""
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from scratch_dl import frontdoor
+from scratch_dl.config import build, flat, plain
+from scratch_dl.sweep.identity import identity
+from scratch_dl.sweep.outcomes import (
+    COMPLETE,
+    COUNTED,
+    DISCARDED,
+    FAILED,
+    KILLED,
+    PRUNED,
+    REFUSED,
+    RUNNING,
+    WAITING,
+    Outcome,
+    Row,
+)
+from scratch_dl.sweep.settings import Settings
+from scratch_dl.sweep.space import Parameter, Space, Value
+from scratch_dl.sweep.storage import HEARTBEAT_S, lock, open_storage, quiet, shown
+from scratch_dl.targets import ConfigError
+from scratch_dl.tracking.process import is_alive, this_process
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+REDRAWS = 10  # refused points for each trial asked for
+_DEATHS = 3  # a point that has ended so many processes is not tried again
+_REPEATS = 10  # draws of what another worker is training, before one waits for it
+_WAIT_S = 1.0
+_OF_NO_WEIGHT = ("tracking.", "resume.", "verification.", "diagnosis.", "threads", "device", "backend", "search")
+
+
+@dataclass
+class Draw:
+    """A point of the space.
+
+    Attributes:
+        number: its trial's, in the study.
+        overrides: of its job, those that stay included.
+        params: the drawn settings, by key.
+        outcome: if it is settled without a training: refused, or a copy.
+    """
+
+    number: int
+    overrides: list[str]
+    params: dict[str, Value]
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Study:
+    """One process's view of the study.
+
+    Attributes:
+        settings, space: what is asked for.
+        base: the configuration without what is drawn.
+        compose: overrides -> a trial's configuration.
+        gave_up: why no more is drawn although trials are missing.
+    """
+
+    settings: Settings
+    space: Space
+    base: DictConfig
+    compose: Callable[[Sequence[str]], DictConfig]
+    gave_up: str = ""
+    outside: list[str] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Make the study, with the configuration's own point as its first trial, or go on with it.
+
+        Raises:
+            ConfigError: if it is there, and another one; the message names what differs.
+            StorageError: if the storage cannot be used.
+        """
+        import optuna
+
+        storage = open_storage(self.settings.storage)
+        name = self.settings.study_name
+        directions: list[Any] = [objective.direction for objective in self.settings.objectives]
+        pruner = self.settings.make_pruner(self.base.trainer.epochs)
+        with self._alone():
+            try:
+                self.optuna = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+            except KeyError:
+                self.optuna = optuna.create_study(
+                    study_name=name, storage=storage, directions=directions, pruner=pruner
+                )
+            attributes = self.optuna.user_attrs
+            if "definition" not in attributes:
+                if self.optuna.trials:
+                    raise ConfigError(self._another("it was made by another program"))
+                point, self.outside = self.space.baseline(self.setting)
+                self.optuna.enqueue_trial(point, user_attrs={"baseline": True}, skip_if_exists=True)
+                self.optuna.set_user_attr("definition", self._definition())
+            elif differences := list(_differences(attributes["definition"], self._definition())):
+                raise ConfigError(self._another("; ".join(differences[:4])))
+
+    def ask(self) -> Draw | None:
+        """The next point, or None if nothing is left to draw: enough are trained or in training, or it gave up."""
+        repeats = 0
+        while True:
+            with self._alone():
+                self._recover()
+                draw = self._draw()
+            if draw is None or draw.outcome is None or draw.outcome.state != DISCARDED:
+                return draw
+            repeats += 1
+            if repeats % _REPEATS == 0:
+                self._wait_for_others()
+
+    def tell(self, draw: Draw, outcome: Outcome) -> None:
+        """Keep what came of a trial."""
+        with quiet():
+            self._settle(draw.number, outcome)
+
+    @contextmanager
+    def beating(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Meanwhile, tell the storage now and then that the trials' process lives, for other machines to know."""
+        ended = threading.Event()
+        storage = self.optuna._storage
+
+        def beat() -> None:
+            while not ended.wait(HEARTBEAT_S):
+                with quiet():
+                    for number in numbers:
+                        storage.record_heartbeat(self._id(number))  # type: ignore[attr-defined]
+
+        thread = threading.Thread(target=beat, daemon=True)
+        if hasattr(storage, "record_heartbeat"):
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def rows(self) -> tuple[Row, ...]:
+        """Every trial as it stands."""
+        with quiet():
+            trials = self.optuna.get_trials(deepcopy=False)
+        again = {trial.user_attrs["retries"]: trial.number for trial in trials if "retries" in trial.user_attrs}
+        return tuple(self._row(trial, again.get(trial.number)) for trial in trials)
+
+    @property
+    def n_trials(self) -> int:
+        """How many trials are asked for, those of earlier calls included."""
+        if self.settings.sampler.name != "grid":
+            assert self.settings.n_trials is not None
+            return self.settings.n_trials
+        size = sum(1 for _ in self.space.grid(self.setting))
+        return min(size, self.settings.n_trials or size)
+
+    def missing(self) -> int:
+        """How many trials are neither counted nor in training by a process that lives."""
+        with self._alone():
+            self._recover()
+        rows = self.rows()
+        return max(0, self.n_trials - sum(row.state in (*COUNTED, RUNNING) for row in rows))
+
+    def setting(self, key: str) -> Any:
+        """A key's value in the configuration, or a group's choice."""
+        choices = self.base.hydra.runtime.choices
+        if key in choices:
+            return choices[key]
+        value = OmegaConf.select(self.base, key)
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+    def is_drawn(self, number: int, parameter: Parameter) -> bool:
+        """Whether the trial has drawn the parameter by its name, and not its key on another condition."""
+        with quiet():
+            trial = self.optuna.get_trials(deepcopy=False)[number]
+        return parameter.name in {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+    def attribute(self, key: str) -> Any:
+        """What the study remembers under a key; None if nothing."""
+        with quiet():
+            return self.optuna.user_attrs.get(key)
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep something with the study."""
+        with quiet():
+            self.optuna.set_user_attr(key, value)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process draws from the study meanwhile."""
+        with self._alone():
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with lock(self.settings.storage, self.settings.study_name), quiet():
+            yield
+
+    def _definition(self) -> dict[str, Any]:
+        """What may not change: a study's trials are compared with one another."""
+        drawn = [parameter.key for parameter in self.space.parameters]
+        own = {
+            key: value for key, value in flat(plain(self.base)).items()
+            if not key.startswith(_OF_NO_WEIGHT) and not any(f"{one}.".startswith(f"{key}.") for one in drawn)
+        }  # fmt: skip
+        groups = {one for one in drawn if one in self.base.hydra.runtime.choices}
+        own = {key: value for key, value in own.items() if key.partition(".")[0] not in groups}
+        objectives = self.settings.objectives
+        return json.loads(json.dumps({  # type: ignore[no-any-return]
+            "space": self.space.describe(),
+            "objective": [str(objective) for objective in objectives],
+            "direction": [objective.direction for objective in objectives],
+            "settings": own,
+        }))  # fmt: skip
+
+    def _another(self, why: str) -> str:
+        return (
+            f"the study {self.settings.study_name} in {shown(self.settings.storage)} is another one: {why}; "
+            "choose another hydra.sweeper.study_name"
+        )
+
+    def _wait_for_others(self) -> None:
+        """Until a trial that is in training now has ended."""
+        before = {row.number for row in self.rows() if row.state == RUNNING}
+        while before and before <= {row.number for row in self.rows() if row.state == RUNNING}:
+            time.sleep(_WAIT_S)
+            with self._alone():
+                self._recover()
+
+    def _draw(self) -> Draw | None:
+        """One more point."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        rows = self.rows()
+        states = [row.state for row in rows]
+        n_trials = self.n_trials
+        if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= n_trials:
+            return None
+        if states.count(REFUSED) >= REDRAWS * n_trials:
+            self.gave_up = (
+                f"{states.count(REFUSED)} points were refused, {REDRAWS} for each trial asked for; "
+                "hydra.sweeper.params may leave out what fits nowhere"
+            )
+            return None
+        if not self._arm(trials, WAITING in states):
+            return None
+        trial = self.optuna.ask()
+        trial.set_user_attr("worker", this_process())
+        drawn = self.space.draw(trial, self.setting)
+        overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in drawn.items())]
+        draw = Draw(trial.number, overrides, {parameter.key: value for parameter, value in drawn.items()})
+        try:
+            setup = build(self.compose(overrides))
+        except Exception as error:
+            if not frontdoor.is_usage(error):
+                raise
+            draw.outcome = Outcome(REFUSED, reason=frontdoor.in_one_line(error))
+            self._settle(trial.number, draw.outcome)
+            return draw
+        same = identity(setup)
+        trial.set_user_attr("identity", same)
+        twin = next((one for one in trials if one.user_attrs.get("identity") == same), None)
+        if twin is None or (state := rows[twin.number].state) not in (*COUNTED, RUNNING):
+            return draw
+        if state == RUNNING:
+            draw.outcome = Outcome(DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
+            self._settle(trial.number, draw.outcome)
+            return draw
+        outcome = rows[twin.number].outcome
+        assert outcome is not None
+        first = twin.number if outcome.copied_from is None else outcome.copied_from
+        draw.outcome = replace(outcome, copied_from=first, seconds=0.0)
+        for step, value in twin.intermediate_values.items() if outcome.state == PRUNED else ():
+            trial.report(value, step)
+        self._settle(trial.number, draw.outcome)
+        return draw
+
+    def _arm(self, trials: Sequence["FrozenTrial"], waiting: bool) -> bool:
+        """Give Optuna the sampler for the next trial; False if a grid is at its end."""
+        from optuna.samplers import PartialFixedSampler
+
+        digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
+        conditional = any(parameter.condition for parameter in self.space.parameters)
+        sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional)
+        if self.settings.sampler.name == "grid" and not waiting:
+            settled = (*COUNTED, RUNNING, REFUSED)
+            tried = [trial.params for trial in trials if self._row(trial, None).state in settled]
+            point = next((point for point in self.space.grid(self.setting) if point not in tried), None)
+            if point is None:
+                return False
+            sampler = PartialFixedSampler(point, sampler)
+        self.optuna.sampler = sampler
+        return True
+
+    def _recover(self) -> None:
+        """Settle what dead processes have left, and put their points into the queue again."""
+        import optuna
+
+        if hasattr(self.optuna._storage, "record_heartbeat"):
+            optuna.storages.fail_stale_trials(self.optuna)
+        for trial in self.optuna.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+            worker = trial.user_attrs.get("worker")
+            if "outcome" in trial.user_attrs:
+                if worker is None or _is_dead(worker):
+                    self._finish(trial.number, Outcome.from_json(trial.user_attrs["outcome"]))
+            elif worker is None or _is_dead(worker):
+                self.optuna.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        trials = self.optuna.get_trials(deepcopy=False)
+        retried = {trial.user_attrs.get("retries") for trial in trials}
+        for trial in trials:
+            row = self._row(trial, None)
+            params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            if row.state == KILLED and trial.number not in retried and params:
+                deaths = trial.user_attrs.get("deaths", 0) + (row.outcome is None)
+                inherited = {key: trial.user_attrs[key] for key in ("baseline",) if key in trial.user_attrs}
+                again = {"retries": trial.number, "deaths": deaths, **inherited}
+                self.optuna.enqueue_trial(params, user_attrs=again)
+
+    def _settle(self, number: int, outcome: Outcome) -> None:
+        """First the outcome, then the state: a trial that has the one without the other is finished by `_recover`."""
+        self.optuna._storage.set_trial_user_attr(self._id(number), "outcome", outcome.to_json())
+        self._finish(number, outcome)
+
+    def _finish(self, number: int, outcome: Outcome) -> None:
+        from optuna.trial import TrialState
+
+        if outcome.state == COMPLETE:
+            assert outcome.values is not None
+            self.optuna.tell(number, list(outcome.values))
+        elif outcome.state in (PRUNED, REFUSED):
+            # To the sampler, a refused point is a bad one: it learns to keep away from there.
+            self.optuna.tell(number, state=TrialState.PRUNED)
+        else:
+            self.optuna.tell(number, state=TrialState.FAIL)
+
+    def _id(self, number: int) -> int:
+        storage = self.optuna._storage
+        return storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
+
+    def _row(self, trial: "FrozenTrial", requeued_as: int | None) -> Row:
+        named = {parameter.name: parameter for parameter in self.space.parameters}
+        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        params = {_key(named, name): value for name, value in values.items()}
+        outcome: Outcome | None = None
+        if "outcome" in trial.user_attrs:
+            outcome = Outcome.from_json(trial.user_attrs["outcome"])
+            state = outcome.state
+        elif not trial.state.is_finished():
+            state = WAITING if trial.state.name == "WAITING" else RUNNING
+        elif trial.user_attrs.get("deaths", 0) + 1 >= _DEATHS:
+            state = FAILED
+            outcome = Outcome(FAILED, reason=f"its process died, {_DEATHS} times in a row")
+        else:
+            state = KILLED
+        return Row(trial.number, state, params, outcome, requeued_as)
+
+
+def _key(named: Mapping[str, Parameter], name: str) -> str:
+    return named[name].key if name in named else name
+
+
+def _is_dead(worker: Mapping[str, str]) -> bool:
+    """Whether a trial's process, of this machine, has ended; of other machines' the heartbeats tell."""
+    return worker["host"] == socket.gethostname() and not is_alive(worker["pid"], worker["pid_started"])
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for part in ("objective", "direction"):
+        if before[part] != now[part]:
+            yield f"{part} was {', '.join(before[part])}, is {', '.join(now[part])}"
+    for part in ("space", "settings"):
+        for key in sorted({*before[part], *now[part]}):
+            old, new = (one[part].get(key, "not searched" if part == "space" else "not set") for one in (before, now))
+            if old != new:
+                yield f"{key} was {old}, is {new}"

@@ -1,0 +1,71 @@
+"""Several processes on one study: each is the same command again, and this one looks after them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from scratch_dl.sweep.study import Study
+
+_VARIABLE = "SCRATCH_DL_SWEEP_WORKER"
+_LOOK_EVERY_S = 0.2
+_PATIENCE_S = 60.0
+_REPLACEMENTS = 3  # for each worker
+_MEANT = (0, 130, 143)  # exit statuses of a worker that has ended as it should
+
+
+def is_worker() -> bool:
+    """Whether this process is one of several that another one looks after."""
+    return _VARIABLE in os.environ
+
+
+def supervise(study: Study, number: int) -> None:
+    """Let `number` processes work on the study, and replace one that dies while trials are missing."""
+    parent, left = os.getpid(), _REPLACEMENTS * number
+    workers = [_start(parent) for _ in range(number)]
+    try:
+        while workers:
+            time.sleep(_LOOK_EVERY_S)
+            for worker in [worker for worker in workers if worker.poll() is not None]:
+                workers.remove(worker)
+                if worker.returncode in _MEANT:
+                    continue
+                print(f"a worker ended with status {worker.returncode}; its trial is trained again", flush=True)
+                if left and study.missing():
+                    left -= 1
+                    workers.append(_start(parent))
+    finally:
+        _end(workers)
+
+
+def leave_with_parent() -> None:
+    """A parent that is killed cannot end its workers; this makes them leave by themselves."""
+    parent = int(os.environ[_VARIABLE])
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _start(parent: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "scratch_dl.train", *sys.argv[1:]]
+    return subprocess.Popen(command, env={**os.environ, _VARIABLE: str(parent)})
+
+
+def _end(workers: "list[subprocess.Popen[bytes]]") -> None:
+    """Those that still work finish their step and write their checkpoint first."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_S
+    for worker in workers:
+        try:
+            worker.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
