@@ -153,6 +153,8 @@ def in_one_line(error: BaseException, name: str = "train") -> str:
         group, _, chosen = match[1].rpartition("/")
         options = match[2].split()
         return f"{group} must be one of {', '.join(options)}, but got {chosen!r}{nearest(chosen, options)}"
+    if match := re.match(r"Sweep parameters '(.+)' requires --multirun", words):
+        return f"{match[1]} is several values: add search=custom to search them, or -m for a grid of a,b,c"
     if match := re.match(r"LexerNoViableAltException: (.*)", words):
         return f"an argument cannot be read at {match[1]!r}; quote it as one word, like 'input=[4, 3, 16, 16]'"
     first = " ".join(words.splitlines()[:1]) or type(error).__name__

@@ -52,9 +52,11 @@ class Part(Protocol):
     """What a run is a part of, such as a trial of a study.
 
     Attributes:
+        name: of the run, unless `tracking.run_name` gives one.
         tags: of the run.
     """
 
+    name: str
     tags: Mapping[str, str]
 
     def judge(self, epoch: int, values: Mapping[str, float]) -> str | None:
@@ -116,7 +118,8 @@ def train_run(
         store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
         if restored is None:
             tracking.close_orphans(store, setup.tracking.experiment)
-            name = setup.tracking.run_name or f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
+            usual = f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
+            name = setup.tracking.run_name or (part.name if part else usual)
             tags = {**setup.tracking.tags, **(part.tags if part else {})}
             run = tracking.Run.create(store, folder, setup.tracking.experiment, name, tags)
         else:

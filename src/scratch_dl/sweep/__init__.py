@@ -6,8 +6,9 @@ storage.py    where a study is kept
 study.py      what is drawn next, what came of it, what a dead process has left;  identity.py  which points are the same
 run.py        a search from start to end;  workers.py  several processes at once
 trial.py      a trial inside its job
-outcomes.py   what came of a trial;  causes.py  the trials grouped by why
-recording.py  the study's run in MLflow, and its end;  report.py plots.py terminal.py  what people read
+outcomes.py   what came of a trial;  causes.py  the trials grouped by why;  common.py  what those of a group share
+recording.py  the study's run in MLflow, and its end;  results.py  the study as its report shows it
+report.py     the report;  plots.py importances.py axes.py  its pictures;  terminal.py  what is printed
 retrain.py    the commands that train the best again;  winner.py  its one look at the test photographs
 """
 

@@ -9,6 +9,7 @@ DISCARDED = "discarded"
 RUNNING, WAITING = "running", "waiting"
 COUNTED = (COMPLETE, PRUNED, FAILED)
 """The states that count towards `n_trials`."""
+_ONE_VALUE = ("parameters", "training_s")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Objective:
     direction: str
 
     def __str__(self) -> str:
-        return f"{self.at} {self.name}"
+        return self.name if self.name in _ONE_VALUE else f"{self.at} {self.name}"
 
     def pick(self, values: Sequence[float]) -> float:
         """The best, or the last, of a run's values."""
@@ -122,7 +123,7 @@ class Results:
         rows: every trial, by number.
         best: numbers of the best trial, or of the Pareto front; empty if none is complete.
         retrain: commands that train the best one again, by what they do.
-        test: PSNR (dB) of the winner and the baselines on the test photographs; empty if not evaluated.
+        test: metrics of the winner and the baselines on the test photographs; empty if not evaluated.
     """
 
     study: str

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scratch_dl import tracking
 from scratch_dl.sweep import report, terminal
-from scratch_dl.sweep.outcomes import COMPLETE, COUNTED, REFUSED, RUNNING, Outcome, Results, Row
+from scratch_dl.sweep.outcomes import COMPLETE, COUNTED, KILLED, REFUSED, RUNNING, WAITING, Outcome, Results, Row
 from scratch_dl.sweep.results import best, configuration, results_of
 from scratch_dl.sweep.storage import shown
 from scratch_dl.sweep.study import Draw, Study
@@ -73,7 +73,8 @@ class Recording:
         rows = self.study.rows()
         elsewhere = sum(row.state == RUNNING for row in rows)
         over = finished and not elsewhere and not self.study.missing()
-        results = results_of(self.study, rows, self._test(rows) if over else {})
+        scores = self._test(rows) if over else {}
+        results = results_of(self.study, rows, scores)
         folder = self.directory / FOLDER / self.study.settings.study_name
         files = report.write(self.study.optuna, results, folder)
         terminal.show(results, folder / "report.html")
@@ -87,7 +88,7 @@ class Recording:
             self.parent.tags(
                 {**_counts(rows), **_best_tags(results), "mlflow.note.content": report.description(results)}
             )
-            self.parent.metrics(results.test, 0)
+            self.parent.metrics(scores, 0)
             if not elsewhere:
                 anything = any(row.state == COMPLETE for row in rows)
                 self.parent.finish("KILLED" if not finished else "FINISHED" if anything else "FAILED")
@@ -135,8 +136,9 @@ class Recording:
                 "host": socket.gethostname(),
             }
             parent = tracking.Parent.create(self.store, experiment, settings.study_name, tags)
-            parent.params({f"space.{name}": text for name, text in study.space.describe().items()})
             study.remember("mlflow", {"uri": uri, "run_id": parent.run_id, "experiment_id": parent.experiment_id})
+            with self._warning():
+                parent.params({f"space.{key}": text for key, text in study.space.by_key().items()})
         return parent
 
     @contextmanager
@@ -159,7 +161,8 @@ def _tags(outcome: Outcome) -> dict[str, str]:
 
 
 def _counts(rows: tuple[Row, ...]) -> dict[str, str]:
-    return {f"trials.{state}": str(count) for state, count in sorted(Counter(row.state for row in rows).items())}
+    counted = Counter(row.state for row in rows)
+    return {f"trials.{state}": str(counted[state]) for state in (*COUNTED, REFUSED, KILLED, RUNNING, WAITING)}
 
 
 def _best_tags(results: Results) -> dict[str, str]:

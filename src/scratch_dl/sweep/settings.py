@@ -22,6 +22,9 @@ SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampl
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
 DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
+OF_EPOCHS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
+OF_RUNS = ("train/loss", "train/grad_norm", "train/lr", "images_per_s", "training_s", "parameters")
+_MORE = ("val_whole/", "watch/", "verify/")  # whose names depend on the configuration
 _GROUP = "hydra.sweeper"
 
 
@@ -102,7 +105,7 @@ def read_settings(hydra: Any, directory: str) -> Settings:
         if settings.pruner.name != "none":
             if len(settings.objectives) > 1:
                 raise ValueError(f"pruner must be none for several objectives, but got {settings.pruner.name}")
-            if not settings.objectives[0].name.startswith("val/"):
+            if settings.objectives[0].name not in OF_EPOCHS:
                 raise ValueError(
                     f"pruner must be none for the objective {settings.objectives[0].name}, which the epochs "
                     f"do not have, but got {settings.pruner.name}"
@@ -143,6 +146,13 @@ def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
         *at, name = text("objective", word).split()
         if len(at) > 1 or (at and at[0] not in ("best", "last")):
             raise ValueError(f"objective must be like 'best val/psnr_db' or 'last train/loss', but got {word!r}")
+        if name.startswith("test/"):
+            raise ValueError(f"objective must not be of the test photographs, which no trial may see, but got {word!r}")
+        if name not in (*OF_EPOCHS, *OF_RUNS) and not name.startswith(_MORE):
+            raise ValueError(
+                f"objective must be one of {', '.join((*OF_EPOCHS, *OF_RUNS))} or begin with {', '.join(_MORE)}, "
+                f"but got {name!r}{nearest(name, (*OF_EPOCHS, *OF_RUNS))}"
+            )
         objectives.append(Objective(name, at[0] if at else "best", choice("direction", way, DIRECTIONS)))
     if double := next((str(one) for one in objectives if objectives.count(one) > 1), None):
         raise ValueError(f"objective must be given once each, but got {double} twice")

@@ -195,6 +195,13 @@ class Space:
         """Name in the study -> distribution."""
         return {parameter.name: str(parameter) for parameter in self.parameters}
 
+    def by_key(self) -> dict[str, str]:
+        """Key in the configuration -> its distribution, or its conditions with theirs."""
+        found: dict[str, list[str]] = {}
+        for one in self.parameters:
+            found.setdefault(one.key, []).append(f"{one.condition}: {one}" if one.condition else str(one))
+        return {key: "; ".join(texts) for key, texts in found.items()}
+
     def distributions(self) -> "dict[str, BaseDistribution]":
         """Name in the study -> Optuna's distribution."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -247,7 +254,8 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
     said = {_key(one) for one in given if one.key_or_group != "search"}
 
     def is_said(key: str) -> bool:
-        return any(key == one or key.startswith(f"{one}.") for one in said)
+        # A group's choice leaves its settings in the search.
+        return any(key == one or ("." in one and key.startswith(f"{one}.")) for one in said)
 
     configured: list[Parameter] = []
     for key, text in params.items():

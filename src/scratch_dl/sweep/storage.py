@@ -1,12 +1,14 @@
 """Where a study is kept: sqlite, a journal file or PostgreSQL, each usable by several processes at once."""
 
+import contextlib
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scratch_dl.tracking import TrackingError
 from scratch_dl.tracking.locks import exclusive
 
 if TYPE_CHECKING:
@@ -45,9 +47,19 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def lock(url: str, study: str) -> AbstractContextManager[None]:
-    """One process at a time, on every machine, draws from the study."""
-    return exclusive(url, f"optuna {study}", _LOCK_TIMEOUT_S)
+@contextmanager
+def lock(url: str, name: str) -> Iterator[None]:
+    """One process at a time, on every machine, does what is called so with the storage.
+
+    Raises:
+        StorageError: if the storage cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(url, f"optuna {name}", _LOCK_TIMEOUT_S))
+        except TrackingError as error:
+            raise StorageError(f"hydra.sweeper.storage={error}") from None
+        yield
 
 
 @lru_cache(maxsize=4)
@@ -63,7 +75,7 @@ def open_storage(url: str) -> "BaseStorage":
     try:
         if "://" not in url or url.startswith("sqlite:"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(url, "optuna schema", _LOCK_TIMEOUT_S), quiet():
+        with lock(url, "schema"), quiet():
             if "://" not in url:
                 return JournalStorage(JournalFileBackend(url))
             engine = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if url.startswith("sqlite:") else {

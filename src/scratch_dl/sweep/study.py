@@ -211,7 +211,7 @@ class Study:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with lock(self.settings.storage, self.settings.study_name), quiet():
+        with lock(self.settings.storage, f"study {self.settings.study_name}"), quiet():
             yield
 
     def _definition(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Trial:
     """What a training is a part of: see `scratch_dl.session.Part`.
 
     Attributes:
+        name: of its MLflow run.
         tags: of its MLflow run.
         pruned: why it was stopped; empty if it was not.
     """
@@ -38,6 +39,7 @@ class Trial:
     def __init__(self, settings: Settings, number: int, epochs: int) -> None:
         self.settings = settings
         self.number = number
+        self.name = f"trial-{number}"
         self.pruned = ""
         self.epochs, self.length = 0, epochs
         with quiet():

@@ -6,8 +6,9 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scratch_dl.tracking.process import is_alive
-from scratch_dl.tracking.store import Store, TrackingError, client, conversation
+from scratch_dl.tracking.errors import TrackingError
+from scratch_dl.tracking.process import is_alive, workers
+from scratch_dl.tracking.store import Store, client, conversation
 
 _PAGE = 1000
 
@@ -35,13 +36,16 @@ def experiment_id(store: Store, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise TrackingError(
             f"tracking.experiment={name!r} was deleted; choose another name, or restore it: MLFLOW_TRACKING_URI="
-            f"{store.uri} mlflow experiments restore --experiment-id {found.experiment_id}"
+            f"{store.shown} mlflow experiments restore --experiment-id {found.experiment_id}"
         )
     return str(found.experiment_id)
 
 
 def close_orphans(store: Store, experiment: str) -> list[str]:
     """Set runs that are RUNNING by name only to KILLED: their process, on this host, is dead.
+
+    A run that several processes work on (`Parent`) is one when the last of them is dead; those of other hosts are taken
+    to live until a call there finds them dead.
 
     Returns:
         The ids of the runs closed; each has an end time and the tag `interrupted=true`.
@@ -56,14 +60,29 @@ def close_orphans(store: Store, experiment: str) -> list[str]:
         found = api.get_experiment_by_name(experiment)
         if found is None:
             return []
-        query = f"attributes.status = 'RUNNING' and tags.`scratch_dl.host` = '{host}'"
-        for run in api.search_runs([found.experiment_id], query, max_results=_PAGE):
-            tags = run.data.tags
-            if not is_alive(tags.get("scratch_dl.pid", ""), tags.get("scratch_dl.pid_started", "")):
+        for run in api.search_runs([found.experiment_id], "attributes.status = 'RUNNING'", max_results=_PAGE):
+            if _is_abandoned(store, run, host):
                 api.set_tag(run.info.run_id, "interrupted", "true")
                 api.set_terminated(run.info.run_id, "KILLED", int(time.time() * 1000))
                 closed.append(run.info.run_id)
     return closed
+
+
+def _is_abandoned(store: Store, run: Any, host: str) -> bool:
+    tags = run.data.tags
+    if tags.get("scratch_dl.host") == host:
+        return not is_alive(tags.get("scratch_dl.pid", ""), tags.get("scratch_dl.pid_started", ""))
+    at_work = workers(tags)
+    dead = [
+        key
+        for key, worker in at_work.items()
+        if worker["host"] == host and not is_alive(worker["pid"], worker["pid_started"])
+    ]
+    if len(dead) == len(at_work):
+        return bool(dead)
+    for key in dead:  # so that the host of the last one can tell that it is
+        client(store).delete_tag(run.info.run_id, key)
+    return False
 
 
 def find_folder(store: Store, run_id: str) -> Path:
@@ -116,4 +135,4 @@ def _get_run(store: Store, run_id: str) -> Any:
         near = [each for each in known if run_id and each.startswith(run_id)][:3]
         near = near or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or known[:3]
         hint = f"the nearest are {', '.join(near)}" if near else "it has no runs: train first"
-        raise TrackingError(f"run={run_id} is not in tracking.uri={store.uri}; {hint}") from error
+        raise TrackingError(f"run={run_id} is not in tracking.uri={store.shown}; {hint}") from error

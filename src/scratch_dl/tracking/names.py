@@ -1,4 +1,4 @@
-"""Names that MLflow takes, and paths that stay in a run's folder."""
+"""Names and values that MLflow takes, and paths that stay in a run's folder."""
 
 import contextlib
 import re
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _NAME = re.compile(r"[/\w.\- :]+")
-_NAME_LENGTH = 250
+NAME_LENGTH = 250
+# MLflow's limits, in characters of a value.
+PARAM_LENGTH = 6000
+TAG_LENGTH = 8000
 
 
 def check_name(what: str, name: str) -> None:
@@ -21,8 +24,13 @@ def check_name(what: str, name: str) -> None:
             f"the name of a {what} must be letters, digits, '_', '-', '.', ':', spaces and single slashes inside, "
             f"but got {name!r}"
         )
-    if len(name) > _NAME_LENGTH:
-        raise ValueError(f"the name of a {what} must have at most {_NAME_LENGTH} characters, but got {len(name)}")
+    if len(name) > NAME_LENGTH:
+        raise ValueError(f"the name of a {what} must have at most {NAME_LENGTH} characters, but got {len(name)}")
+
+
+def clip(text: str, length: int) -> str:
+    """Return the text's beginning as every store takes it: PostgreSQL knows no NUL, and none knows half a character."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:length]
 
 
 def check_artifact_path(path: str) -> PurePosixPath:

@@ -2,12 +2,14 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
 # A start time is computed from the machine's boot time, which the kernel corrects a little now and then.
 _TOLERANCE_S = 2.0
+_WORKER = "scratch_dl.worker."
 
 
 def this_process() -> dict[str, str]:
@@ -19,10 +21,26 @@ def this_process() -> dict[str, str]:
     }
 
 
-def process_tags(folder: Path) -> dict[str, str]:
-    """Return the tags by which a run left over, and a run's folder, are found again."""
+def process_tags(folder: Path | None = None) -> dict[str, str]:
+    """Return the tags by which a run left over, and a run's folder if it has one, are found again."""
     tags = {f"scratch_dl.{key}": value for key, value in this_process().items()}
-    return {**tags, "scratch_dl.folder": str(folder)}
+    return tags if folder is None else {**tags, "scratch_dl.folder": str(folder)}
+
+
+def worker_tag() -> dict[str, str]:
+    """Return the tag that says that this process, perhaps beside others, works on a run."""
+    mine = this_process()
+    return {f"{_WORKER}{mine['host']}.{mine['pid']}": mine["pid_started"]}
+
+
+def workers(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return host, pid and start time of each process that works on a run by such tags, by the tag's name."""
+    found = {}
+    for key, started in tags.items():
+        if key.startswith(_WORKER):
+            host, _, pid = key.removeprefix(_WORKER).rpartition(".")
+            found[key] = {"host": host, "pid": pid, "pid_started": started}
+    return found
 
 
 def is_alive(pid: str, started: str) -> bool:

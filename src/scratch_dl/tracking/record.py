@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scratch_dl.tracking.store import TrackingError
+from scratch_dl.tracking.errors import TrackingError
 
 Entry = dict[str, Any]
 

@@ -3,10 +3,12 @@
 import logging
 from pathlib import Path
 
+from scratch_dl.tracking.errors import TrackingError, UnavailableError
+from scratch_dl.tracking.passwords import hide
 from scratch_dl.tracking.process import is_alive, this_process
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.send import Sender
-from scratch_dl.tracking.store import Store, TrackingError, UnavailableError, open_store
+from scratch_dl.tracking.store import Store, open_store
 
 LOG = logging.getLogger("scratch_dl.tracking")
 
@@ -38,7 +40,9 @@ def replay(folder: Path | str, store: Store | None = None) -> bool:
     try:
         Sender(store, record, certain=False).send()
     except UnavailableError as error:
-        LOG.warning("tracking.uri=%s stopped answering; what is left is sent by another replay (%s)", store.uri, error)
+        LOG.warning(
+            "tracking.uri=%s stopped answering; what is left is sent by another replay (%s)", store.shown, error
+        )
         return False
     return True
 
@@ -47,5 +51,10 @@ def _store_of(header: Entry) -> Store:
     uri, directory = header["uri"], header["directory"]
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).exists():
         # Opening it would make an empty one, which knows no such run.
-        raise TrackingError(f"tracking.uri={uri}, where the run was made, has gone; name another store")
-    return open_store(directory, uri)
+        raise TrackingError(f"tracking.uri={hide(uri)}, where the run was made, has gone; name another store")
+    try:
+        return open_store(directory, uri)
+    except TrackingError as error:
+        if "password" not in str(error):
+            raise
+        raise TrackingError(f"{error}; a run keeps no password: give it by PGPASSWORD or ~/.pgpass") from None

@@ -18,20 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratch_dl import checks
+from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import experiment_id
 from scratch_dl.tracking.names import check_artifact_path, check_name, naming
+from scratch_dl.tracking.passwords import hide
 from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.send import Sender
-from scratch_dl.tracking.store import (
-    PROBE_TIMEOUT_S,
-    Store,
-    TrackingError,
-    UnavailableError,
-    client,
-    conversation,
-    silence,
-)
+from scratch_dl.tracking.store import PROBE_TIMEOUT_S, Store, client, conversation, silence
 
 LOG = logging.getLogger("scratch_dl.tracking")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
@@ -79,15 +73,16 @@ class Run:
             TrackingError: if the experiment is deleted or has no name, the folder holds a run, or the store fails.
         """
         folder = Path(folder).absolute()
-        every_tag = {**_origin(), **{key: str(value) for key, value in (tags or {}).items()}, **process_tags(folder)}
+        given = {key: hide(str(value)) for key, value in (tags or {}).items()}
+        every_tag = {**origin(), **given, **process_tags(folder)}
         for key in every_tag:
             check_name("tag", key)
         try:
             with conversation():
                 info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=every_tag).info
         except UnavailableError as error:
-            raise TrackingError(f"tracking.uri={store.uri} began no run: {error}") from None
-        header = {"run_id": info.run_id, "experiment_id": info.experiment_id, "uri": store.uri,
+            raise TrackingError(f"tracking.uri={store.shown} began no run: {error}") from None
+        header = {"run_id": info.run_id, "experiment_id": info.experiment_id, "uri": store.address,
                   "directory": str(store.directory), **this_process()}  # fmt: skip
         try:
             record = Record.create(folder, header)
@@ -118,7 +113,7 @@ class Run:
                 for key, value in process_tags(folder).items():
                     client(store).set_tag(run_id, key, value)
         except UnavailableError as error:
-            raise TrackingError(f"tracking.uri={store.uri} cannot go on with the run of {folder}: {error}") from None
+            raise TrackingError(f"tracking.uri={store.shown} cannot go on with the run of {folder}: {error}") from None
         later = record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step)
         for entry in later:
             for file in entry.get("files", ()):
@@ -130,7 +125,7 @@ class Run:
     def url(self) -> str:
         """Where to look at the run: a server's page, or the command that shows it."""
         if self._store.is_server:
-            return f"{self._store.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+            return f"{self._store.address.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"python -m scratch_dl.ui {shlex.quote(f'tracking.dir={self._store.directory}')}"
 
     def metric(self, key: str, value: float, step: int) -> None:
@@ -150,13 +145,13 @@ class Run:
             if step not in self._steps.get(key, ()):
                 fresh[key] = float(value) if math.isfinite(value) else str(float(value))
         if fresh:
-            self._say({"kind": "metrics", "step": step, "values": fresh, "time": _now_ms()})
+            self._say({"kind": "metrics", "step": step, "values": fresh, "time": now_ms()})
         for key, number in fresh.items():
             if isinstance(number, str) and key not in self._nonfinite:
                 self._say({"kind": "tags", "step": step, "values": {f"nonfinite/{key}": str(step)}})
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Note parameters; MLflow gets 6000 characters of each.
+        """Note parameters, an address in them without its password; MLflow gets 6000 characters of each.
 
         A parameter said before keeps its value, as MLflow lets none change; a tag `changed/<name>` holds the new one.
 
@@ -167,31 +162,31 @@ class Run:
         changed: dict[str, str] = {}
         for key, value in values.items():
             check_name("parameter", key)
-            text = str(value)
+            text = hide(str(value))
             if key not in self._params:
                 fresh[key] = text
             elif self._params[key] != text:
                 changed[f"changed/{key}"] = text
-        for some in _chunks(fresh):
+        for some in chunks(fresh):
             self._say({"kind": "params", "values": some})
         self.tags(changed)
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags; MLflow gets 8000 characters of each.
+        """Set tags, an address in them without its password; MLflow gets 8000 characters of each.
 
         Raises:
             ValueError: if MLflow would refuse a name.
         """
         for key in values:
             check_name("tag", key)
-        for some in _chunks({key: str(value) for key, value in values.items()}):
+        for some in chunks({key: hide(str(value)) for key, value in values.items()}):
             self._say({"kind": "tags", "values": some})
 
     def text(self, text: str, path: str) -> None:
-        """Keep a text as the artifact `path`."""
+        """Keep a text as the artifact `path`, the store's address in it without a password."""
         file = self._artifact_file(path)
         with naming(file):
-            file.write_text(text, encoding="utf-8")
+            file.write_text(text.replace(self._store.uri, self._store.shown), encoding="utf-8")
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
     def figure(self, figure: Any, path: str) -> None:
@@ -233,7 +228,7 @@ class Run:
         from PIL import Image
 
         # MLflow's names: its grid reads key, step and time out of them, and shows the small picture first.
-        stem = f"{key}+step+{step}+timestamp+{_now_ms()}+{uuid.uuid4()}"
+        stem = f"{key}+step+{step}+timestamp+{now_ms()}+{uuid.uuid4()}"
         large, small = (self._artifact_file(f"images/{stem}{suffix}") for suffix in (".png", "+compressed.webp"))
         picture = Image.fromarray(np.ascontiguousarray(array))
         with naming(large):
@@ -301,7 +296,7 @@ class Run:
             reason: becomes the tag `reason`.
         """
         checks.choice("status", status, STATUSES)
-        end_ms = _now_ms()
+        end_ms = now_ms()
         done = False
         try:
             if reason is not None:
@@ -316,7 +311,7 @@ class Run:
             try:
                 self._sender.terminate(status, end_ms)
             except TrackingError as error:
-                LOG.warning("the run's status %s did not reach tracking.uri=%s: %s", status, self._store.uri, error)
+                LOG.warning("the run's status %s did not reach tracking.uri=%s: %s", status, self._store.shown, error)
         return done
 
     def _sync(self, timeout_s: float) -> bool:
@@ -332,12 +327,12 @@ class Run:
                 reason = str(error)
         if reason is None:
             if self._warned:
-                LOG.info("tracking.uri=%s answers again; all is sent", self._store.uri)
+                LOG.info("tracking.uri=%s answers again; all is sent", self._store.shown)
             self._warned = False
             return True
         if not self._warned:
             LOG.warning("tracking.uri=%s does not answer; metrics are kept in %s and sent later (%s)",
-                        self._store.uri, self._record.path, reason)  # fmt: skip
+                        self._store.shown, self._record.path, reason)  # fmt: skip
             self._warned = True
         else:
             self._ask_again_at = time.monotonic() + _PATIENCE * min(time.monotonic() - now, _RETRY_TIMEOUT_S)
@@ -371,7 +366,7 @@ class Run:
         return str(file.relative_to(self.folder)) if file.is_relative_to(self.folder) else str(file)
 
 
-def _origin() -> dict[str, str]:
+def origin() -> dict[str, str]:
     """Return the tags that fill the columns User and Source of MLflow's table."""
     try:
         user = getpass.getuser()
@@ -380,10 +375,12 @@ def _origin() -> dict[str, str]:
     return {"mlflow.user": user, "mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
 
 
-def _chunks(values: Mapping[str, str], size: int = 100) -> Iterator[dict[str, str]]:
+def chunks(values: Mapping[str, str], size: int = 100) -> Iterator[dict[str, str]]:
+    """Split values into parts that a batch takes."""
     items = list(values.items())
     return (dict(items[start : start + size]) for start in range(0, len(items), size))
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Milliseconds since 1970, MLflow's time."""
     return int(time.time() * 1000)

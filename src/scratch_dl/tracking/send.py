@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scratch_dl.tracking.errors import RefusedError, UnavailableError
+from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, clip
 from scratch_dl.tracking.record import Entry, Record
-from scratch_dl.tracking.store import RefusedError, Store, UnavailableError, client, conversation
+from scratch_dl.tracking.store import Store, client, conversation
 
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
-# MLflow's limits: entries of a kind in one batch, and characters of one value.
+# MLflow's limits: entries of a kind in one batch, and characters of a digest.
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 _BATCH_TOTAL = 1000
-_PARAM_LENGTH = 6000
-_TAG_LENGTH = 8000
 _DIGEST_LENGTH = 36
 
 
@@ -98,9 +98,9 @@ class Sender:
                     if math.isfinite(number) and not self._is_there(key, entry["step"]):
                         metrics.append(Metric(key, number, entry["time"], entry["step"]))
             elif entry["kind"] == "params":
-                params.update({key: value[:_PARAM_LENGTH] for key, value in entry["values"].items()})
+                params.update({key: clip(value, PARAM_LENGTH) for key, value in entry["values"].items()})
             else:
-                tags.update({key: value[:_TAG_LENGTH] for key, value in entry["values"].items()})
+                tags.update({key: clip(value, TAG_LENGTH) for key, value in entry["values"].items()})
         client(self._store).log_batch(
             self._run_id,
             metrics,

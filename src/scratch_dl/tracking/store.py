@@ -1,4 +1,4 @@
-"""Where runs are kept: a sqlite file with a folder of artifacts, or a server."""
+"""Where runs are kept: a sqlite file or PostgreSQL with a folder of artifacts, or a server."""
 
 import contextlib
 import http.client
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
+from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError, one_line
+from scratch_dl.tracking.locks import connected, exclusive
+from scratch_dl.tracking.passwords import hide, without_password
 
 PROBE_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 120.0
@@ -29,21 +31,11 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # PostgreSQL's own is to wait for ever.
+    "PGCONNECT_TIMEOUT": "10",
 }
 # Codes by which MLflow means "this entry is bad"; with any other one the entry is kept and sent again later.
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "MALFORMED_REQUEST"}
-
-
-class TrackingError(RuntimeError):
-    """The store cannot be used as asked; the message is one line and says what to change."""
-
-
-class UnavailableError(TrackingError):
-    """The store does not answer, or not usefully: what was to be sent has to be kept."""
-
-
-class RefusedError(TrackingError):
-    """The store answers, and will never take this entry."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,16 @@ class Store:
     def is_server(self) -> bool:
         """Whether an MLflow server is asked rather than a database."""
         return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def shown(self) -> str:
+        """The address as messages have it: `***` for a password."""
+        return hide(self.uri)
+
+    @property
+    def address(self) -> str:
+        """The address without a password: what files keep, and by which a store is told from another."""
+        return without_password(self.uri)
 
     @property
     def artifact_location(self) -> str | None:
@@ -85,10 +87,10 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
         raise TrackingError(f"tracking.dir={directory} cannot be used as a folder: {error.strerror}") from None
     if reason := silence(store, PROBE_TIMEOUT_S):
         raise TrackingError(
-            f"tracking.uri={store.uri} does not answer ({reason}); start the server or leave tracking.uri out"
+            f"tracking.uri={store.shown} does not answer ({reason}); start the server or leave tracking.uri out"
         )
-    if store.uri.startswith("sqlite:"):
-        _prepare_sqlite(store)
+    if store.uri.startswith(("sqlite:", "postgresql")):
+        _prepare_database(store)
     try:
         with conversation():
             client(store).search_experiments(max_results=1)
@@ -149,21 +151,16 @@ def conversation() -> Iterator[None]:
                 logging.getLogger(name).setLevel(level)
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an error says as one line of at most 300 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
 def silence(store: Store, timeout_s: float) -> str | None:
     """Return why a server does not answer, or None if it does (or there is none to ask).
 
     Asked before every conversation, because MLflow itself takes 4 s to 30 s to find a server gone.
     """
-    parts = urlsplit(store.uri)
     try:
+        parts = urlsplit(store.address)  # without a password no error can show it
         if store.is_server:
-            urllib.request.urlopen(store.uri.rstrip("/") + "/health", timeout=timeout_s).close()
+            place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            urllib.request.urlopen(place.rstrip("/") + "/health", timeout=timeout_s).close()
         elif parts.hostname and (port := parts.port or _DATABASES.get(parts.scheme.partition("+")[0])):
             socket.create_connection((parts.hostname, port), timeout=timeout_s).close()
     except urllib.error.HTTPError as error:
@@ -187,36 +184,54 @@ def _full_uri(folder: Path, uri: str | None) -> str:
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in {"http", "https", *_DATABASES}:
         raise TrackingError(
-            f"tracking.uri={uri} must begin with http://, https://, sqlite:/// or another database's name"
+            f"tracking.uri={hide(uri)} must begin with http://, https://, sqlite:/// or another database's name"
         )
     if scheme == "sqlite" and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     return uri
 
 
-def _prepare_sqlite(store: Store) -> None:
+def _prepare_database(store: Store) -> None:
     """Create the tables, one process at a time: MLflow's own attempt races and crashes."""
-    file = Path(store.uri.removeprefix("sqlite:///").partition("?")[0])
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(f".{file.name}.lock"), timeout=_LOCK_TIMEOUT_S):
-            new = not file.exists() or not file.stat().st_size
+        with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
             # MLflow itself would try ten times, over 100 s, to open what cannot be opened.
-            with contextlib.closing(sqlite3.connect(file)) as database:
-                database.execute("PRAGMA schema_version").fetchone()
-            if new:
+            if _is_new_file(store.uri) if store.uri.startswith("sqlite:") else _is_new_database(store.uri):
                 with conversation():
                     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
                     SqlAlchemyStore(store.uri, store.artifact_location)
-    except Timeout:
-        raise TrackingError(f"tracking.uri={store.uri} is locked for over {_LOCK_TIMEOUT_S:g} s") from None
     except sqlite3.Error as error:
-        raise TrackingError(f"tracking.uri={store.uri} is no database that can be used: {error}") from None
+        raise TrackingError(f"tracking.uri={store.shown} is no database that can be used: {error}") from None
     except OSError as error:
-        raise TrackingError(f"tracking.uri={store.uri} cannot be written: {error.strerror}") from None
+        raise TrackingError(f"tracking.uri={store.shown} cannot be written: {error.strerror}") from None
     except (UnavailableError, RefusedError) as error:
         raise TrackingError(_explain(store, error)) from None
+    except TrackingError as error:
+        raise TrackingError(f"tracking.uri={error}") from None
+
+
+def _is_new_file(uri: str) -> bool:
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    new = not file.exists() or not file.stat().st_size
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA schema_version").fetchone()
+    return new
+
+
+def _is_new_database(uri: str) -> bool:
+    from sqlalchemy import inspect
+
+    with connected(uri) as connection:
+        tables = set(inspect(connection).get_table_names())
+    # MLflow makes its last tables and this one in a single transaction, so a process killed in it leaves neither.
+    if "alembic_version" not in tables:
+        return True
+    if "experiments" not in tables:  # both would keep the version of their tables in one table of this name
+        raise TrackingError(
+            f"{hide(uri)} holds the tables of another program, as Optuna; MLflow needs a database of its own"
+        )
+    return False
 
 
 def _explain(store: Store, error: TrackingError) -> str:
@@ -225,7 +240,7 @@ def _explain(store: Store, error: TrackingError) -> str:
         import mlflow
 
         return (
-            f"tracking.uri={store.uri} was written by another version of MLflow than this one, {mlflow.__version__}: "
+            f"tracking.uri={store.shown} was written by another version of MLflow than this one, {mlflow.__version__}: "
             "use that version, or choose another tracking.dir"
         )
-    return f"tracking.uri={store.uri} cannot be used: {text}"
+    return f"tracking.uri={store.shown} cannot be used: {hide(text)}"

@@ -1,0 +1,19 @@
+"""What can go wrong with a store, each told in one line."""
+
+
+class TrackingError(RuntimeError):
+    """The store cannot be used as asked; the message is one line and says what to change."""
+
+
+class UnavailableError(TrackingError):
+    """The store does not answer, or not usefully: what was to be sent has to be kept."""
+
+
+class RefusedError(TrackingError):
+    """The store answers, and will never take this entry."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says as one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
