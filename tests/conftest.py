@@ -1,7 +1,16 @@
 """What tests all over the tree share: one thread, and a seeded generator of their own."""
 
 import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,3 +73,76 @@ def in_process(monkeypatch, capsys):
 def generator():
     """A generator of the test's own, so that no test depends on what ran before it."""
     return torch.Generator().manual_seed(20240607)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL on 127.0.0.1 that lives as long as the tests: makes an empty database and returns its URL."""
+    initdb = _initdb()
+    if initdb is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL here: apt-get install postgresql")
+    # Not below pytest's own folder, which no other user may enter.
+    with tempfile.TemporaryDirectory(prefix="scratch_dl_pg_", ignore_cleanup_errors=True) as name:
+        folder, password = Path(name), secrets.token_hex(8)
+        (folder / "password").write_text(password)
+        user = ["setpriv", "--no-new-privs"]
+        if os.geteuid() == 0:  # whom PostgreSQL refuses
+            owner = next(entry for name in ("postgres", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
+            user += ["--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
+            for path in (folder, folder / "password"):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        cluster = ["-D", str(folder / "data")]
+        options = ["-U", "tester", "-A", "scram-sha-256", "--pwfile", str(folder / "password"), "--no-sync"]
+        words = [*user, str(initdb), *cluster, *options, "-E", "UTF8", "--locale=C"]
+        subprocess.run(words, stdout=subprocess.DEVNULL, cwd=folder, timeout=120, check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off",
+                    "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}  # fmt: skip
+        # A child, so that it is surely the one that is ended; and it ends by itself if pytest is killed.
+        words = [*user, "--pdeathsig", "INT", str(initdb.with_name("postgres")), *cluster]
+        words += [f"--{key}={value}" for key, value in settings.items()]
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
+        try:
+
+            def fresh():
+                database = f"test_{secrets.token_hex(4)}"
+                _execute(f"CREATE DATABASE {database}", server, folder / "log", port=port, password=password)
+                return f"postgresql+psycopg://tester:{password}@127.0.0.1:{port}/{database}"
+
+            yield fresh
+        finally:
+            server.send_signal(signal.SIGINT)  # "fast": without waiting for connections that are left in pools
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _initdb():
+    """The newest of Debian's, which are not on the PATH, or the one that is."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    plain = shutil.which("initdb")
+    return found[-1] if found else Path(plain).resolve() if plain else None
+
+
+def _execute(statement, server, log, **how):
+    """Wait until the server answers, and let it do one thing."""
+    import psycopg
+
+    end = time.monotonic() + 60
+    while True:
+        assert server.poll() is None, f"PostgreSQL did not start: {log.read_text()[-2000:]}"
+        try:
+            with psycopg.connect(
+                host="127.0.0.1", user="tester", dbname="postgres", autocommit=True, **how
+            ) as connection:
+                connection.execute(statement)
+                return
+        except psycopg.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)

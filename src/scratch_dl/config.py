@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import boolean, choice, integer, real, text
+from scratch_dl.passwords import without_password
 from scratch_dl.targets import ConfigError, check_keys, check_targets, make, naming
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     verification = _settings("verification", Verification, config)
     diagnosis = _settings("diagnosis", DiagnosisSettings, config)
     tracking = _settings("tracking", Tracking, config)
+    if tracking.uri is not None:  # the configuration is recorded, and lies in checkpoints
+        config["tracking"] = {**config["tracking"], "uri": without_password(tracking.uri)}
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
     if min(data.crop_size) < SMALLEST_CROP:

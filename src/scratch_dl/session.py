@@ -30,6 +30,7 @@ from scratch_dl import (
 from scratch_dl.config import Setup, flat
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
+from scratch_dl.passwords import hide
 from scratch_dl.training import Diverged, Interrupted, Progress, Training, handling, interrupt
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ class _Session:
             "experiment_id": self.run.experiment_id,
             "status": status,
             "reason": reason,
-            "overrides": self.overrides,
+            "overrides": [hide(override) for override in self.overrides],
             "verification": self.verdict,
             "diagnosis": None if self.explained is None else self.explained.to_json(),
             "output_class": None if self.explained is None else self.explained.output_class,

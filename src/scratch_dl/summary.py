@@ -11,6 +11,7 @@ from rich.text import Text
 
 from scratch_dl import console
 from scratch_dl.evaluation import PREFIXES
+from scratch_dl.passwords import hide, without_password
 from scratch_dl.session import Result
 
 LINES = 15
@@ -21,10 +22,7 @@ def show(result: Result, config: DictConfig) -> None:
     """Print the panel: at most 15 lines of 80 columns, for which the last commands give way to very long paths."""
     folder = _short(result.folder)
     progress = result.progress
-    directory = str(config.tracking.dir)
-    where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
-    if config.tracking.uri:
-        where += f" tracking.uri={shlex.quote(str(config.tracking.uri))}"
+    where = where_flags(config)
     allowed = ",".join(config.allowed_targets)
     permit = f" {shlex.quote(f'allowed_targets=[{allowed}]')}" if allowed else ""
     lines = [f"verified  {result.verification}"]
@@ -34,7 +32,7 @@ def show(result: Result, config: DictConfig) -> None:
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
     if result.status == "FINISHED":
-        again = " ".join(shlex.quote(word) for word in [*config_dir(), *result.overrides])
+        again = " ".join(shlex.quote(hide(word)) for word in [*config_dir(), *result.overrides])
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
     rows = _rows(result)
@@ -44,6 +42,13 @@ def show(result: Result, config: DictConfig) -> None:
         lines.pop()
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
     screen.print(console.panel(title, console.score_table(rows, (*METHODS, "first", "best", "last")), lines))
+
+
+def where_flags(config: DictConfig) -> str:
+    """What a command needs to find the runs of a configuration, a space before it; nothing if they are in mlruns."""
+    directory, uri = str(config.tracking.dir), config.tracking.uri
+    where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
+    return where + (f" tracking.uri={shlex.quote(without_password(str(uri)))}" if uri else "")
 
 
 def config_dir() -> list[str]:

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl.checks import nearest
+from scratch_dl.passwords import hide
 from scratch_dl.tracking import Store, TrackingError, open_store
 from scratch_dl.tracking.store import silence
 
@@ -125,7 +126,10 @@ def show(store: Store, port: int) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     url = f"http://{HOST}:{port}"
-    print(f"starting MLflow's pages; the same by hand: MLFLOW_DISABLE_TELEMETRY=true {shlex.join(words)}", flush=True)
+    print(
+        f"starting MLflow's pages; the same by hand: MLFLOW_DISABLE_TELEMETRY=true {hide(shlex.join(words))}",
+        flush=True,
+    )
     with tempfile.TemporaryFile() as log:
         # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
         process = subprocess.Popen(

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scratch_dl import tracking
+from scratch_dl.passwords import without_password
+from scratch_dl.summary import where_flags
 from scratch_dl.sweep import report, terminal
 from scratch_dl.sweep.outcomes import COMPLETE, COUNTED, KILLED, REFUSED, RUNNING, WAITING, Outcome, Results, Row
 from scratch_dl.sweep.results import best, configuration, results_of
-from scratch_dl.sweep.storage import shown
 from scratch_dl.sweep.study import Draw, Study
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,10 @@ class Recording:
             print(f"{elsewhere} trials are in training elsewhere; the last one to end completes the report")
         if self.study.gave_up:
             print(self.study.gave_up)
-        print("look: python -m scratch_dl.ui", flush=True)
+        done = sum(row.state in COUNTED for row in rows)
+        if not finished and done < self.study.n_trials:
+            print(f"stopped after {done} of {self.study.n_trials} trials; the same command goes on")
+        print(f"look: python -m scratch_dl.ui{where_flags(self.study.base)}", flush=True)
         with self._warning():
             self.parent.files(files)
             self.parent.tags(
@@ -113,7 +117,7 @@ class Recording:
 
     def _parent(self, experiment: str) -> tracking.Parent:
         """The study's run, made by the first process that comes."""
-        study, uri = self.study, shown(self.store.uri)
+        study, uri = self.study, without_password(self.store.uri)
         with study.alone():
             known = study.attribute("mlflow") or {}
             if known.get("uri") == uri:
@@ -127,7 +131,7 @@ class Recording:
             settings = study.settings
             tags = {
                 "study": settings.study_name,
-                "storage": shown(settings.storage),
+                "storage": without_password(settings.storage),
                 "space": study.space.digest,
                 "objective": ", ".join(map(str, settings.objectives)),
                 "direction": ", ".join(objective.direction for objective in settings.objectives),

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
+from scratch_dl.passwords import without_password
 from scratch_dl.summary import config_dir
 from scratch_dl.sweep import retrain
 from scratch_dl.sweep.outcomes import COMPLETE, Objective, Results, Row
-from scratch_dl.sweep.storage import shown
 from scratch_dl.sweep.study import Study
 
 
@@ -20,8 +20,8 @@ def results_of(study: Study, rows: tuple[Row, ...], test: Mapping[str, float]) -
     if len(found) == 1:
         again = retrain.commands(configuration(study, rows[found[0]]), _without_search, config_dir())
     return Results(
-        settings.study_name, shown(settings.storage), study.space.describe(), settings.objectives, study.n_trials,
-        str(settings.sampler), str(settings.pruner), settings.seed, rows, found, again, test,
+        settings.study_name, without_password(settings.storage), study.space.describe(), settings.objectives,
+        study.n_trials, str(settings.sampler), str(settings.pruner), settings.seed, rows, found, again, test,
     )  # fmt: skip
 
 

@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from scratch_dl import kernels
 from scratch_dl.config import build
+from scratch_dl.passwords import without_password
 from scratch_dl.provenance import usable_cores
 from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, Outcome
 from scratch_dl.sweep.recording import Recording
 from scratch_dl.sweep.settings import Settings, read_settings
 from scratch_dl.sweep.space import Space, check_keys, read_space
-from scratch_dl.sweep.storage import shown
 from scratch_dl.sweep.study import Draw, Study
 from scratch_dl.sweep.workers import is_worker, leave_with_parent, supervise
 from scratch_dl.targets import ConfigError
@@ -51,22 +51,41 @@ def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher
             leave_with_parent()
         study.open()
         recording = Recording(study, Path(str(base.tracking.dir)).expanduser().absolute())
+        at_once = 1 if local else settings.workers
         if is_worker():
-            _Worker(study, recording, launcher(), 1).work()
+            with _released(study):
+                _Worker(study, recording, launcher(), at_once).work()
             return
         _announce(study)
-        finished = False
         try:
-            if settings.workers > 1 and local:
-                supervise(study, settings.workers)
-            else:
-                _Worker(study, recording, launcher(), 1 if local else settings.workers).work()
-            finished = True
-        finally:
-            with contextlib.nullcontext() if finished else handling(lambda _number, _frame: None):
-                rows = recording.conclude(finished)
+            with _released(study):
+                if settings.workers > 1 and local:
+                    supervise(study, settings.workers)
+                else:
+                    _Worker(study, recording, launcher(), at_once).work()
+        except BaseException:
+            with _undisturbed():
+                recording.conclude(finished=False)
+            raise
+        rows = recording.conclude(finished=True)
         if not any(row.state == COMPLETE for row in rows):
             raise SweepError(_nothing(rows, study.gave_up))
+
+
+@contextlib.contextmanager
+def _released(study: Study) -> Iterator[None]:
+    """Whatever this ends by, nothing is left that looks as if it were in training here."""
+    try:
+        yield
+    except BaseException:
+        with _undisturbed():
+            study.release()
+        raise
+
+
+def _undisturbed() -> contextlib.AbstractContextManager[Any]:
+    """A further signal waits for what is written down."""
+    return handling(lambda _number, _frame: None)
 
 
 def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tuple[Settings, Space, DictConfig]:
@@ -95,7 +114,7 @@ def _announce(study: Study) -> None:
     print(
         f"study {settings.study_name}: {study.n_trials} trials of {len(study.space.parameters)} settings by "
         f"{settings.sampler.name}, {', '.join(f'{one.direction} {one}' for one in settings.objectives)}\n"
-        f"kept in {shown(settings.storage)}{f'; goes on after {there} draws' if there else ''}",
+        f"kept in {without_password(settings.storage)}{f'; goes on after {there} draws' if there else ''}",
         flush=True,
     )
     for words in study.outside:
@@ -133,23 +152,14 @@ class _Worker:
         return batch
 
     def _trained(self, batch: list[Draw]) -> Iterator[tuple[Draw, dict[str, Any]]]:
-        """Each draw with what its job tells; a job that tells nothing has been killed."""
+        """Each draw with what its job tells."""
         jobs = [
             [*draw.overrides, f"hydra.sweeper.trial={draw.number}", f"hydra.sweep.subdir='{draw.number}'"]
             for draw in batch
         ]
-        told: list[dict[str, Any]] = [{"state": KILLED, "reason": "its job ended without a word"} for _ in batch]
-        try:
-            with self.study.beating([draw.number for draw in batch]):
-                returned = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
-            for place, one in enumerate(returned):
-                told[place] = _told(one)
-        except BaseException as error:
-            for draw in batch:
-                reason = f"stopped by {type(error).__name__}: {error}".rstrip(": ")
-                self.study.tell(draw, Outcome(KILLED, reason=reason))
-            raise
-        yield from zip(batch, told, strict=True)
+        with self.study.beating([draw.number for draw in batch]):
+            returned = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+        yield from zip(batch, map(_told, returned), strict=True)
 
     def _settled(self, draw: Draw, outcome: Outcome) -> None:
         self.study.tell(draw, outcome)

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from scratch_dl.passwords import hide
 from scratch_dl.tracking import TrackingError
-from scratch_dl.tracking.locks import exclusive
+from scratch_dl.tracking.locks import connected, exclusive
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 HEARTBEAT_S, GRACE_S = 30, 120
+SCHEMA = "optuna"  # of a PostgreSQL database
+_CONNECT_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 300.0
 _SQLITE_TIMEOUT_S = 60.0
 
@@ -78,21 +81,28 @@ def open_storage(url: str) -> "BaseStorage":
         with lock(url, "schema"), quiet():
             if "://" not in url:
                 return JournalStorage(JournalFileBackend(url))
-            engine = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if url.startswith("sqlite:") else {
-                "connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}  # fmt: skip
+            if url.startswith("sqlite:"):
+                engine: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}}
+            else:
+                engine = {"connect_args": _in_its_schema(url), "pool_pre_ping": True}
             return RDBStorage(url, engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
     except ImportError as error:
         raise StorageError(
             f'hydra.sweeper.storage needs a driver: pip install "scratch_dl[postgresql]" ({error})'
         ) from None
     except OSError as error:
-        raise StorageError(f"hydra.sweeper.storage={url} cannot be used: {error.strerror or error}") from None
+        raise StorageError(f"hydra.sweeper.storage={hide(url)} cannot be used: {error.strerror or error}") from None
+    except TrackingError as error:
+        raise StorageError(f"hydra.sweeper.storage={error}") from None
 
 
-def shown(url: str) -> str:
-    """An address without its password."""
-    if "://" not in url:
-        return url
-    from sqlalchemy.engine import make_url
+def _in_its_schema(url: str) -> dict[str, Any]:
+    """Arguments of a connection to Optuna's tables, which are apart from MLflow's: some of both have the same names."""
+    arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S}
+    if "search_path" in url:
+        return arguments
+    from sqlalchemy import text
 
-    return make_url(url).render_as_string(hide_password=True)
+    with connected(url) as connection:
+        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    return {**arguments, "options": f"-csearch_path={SCHEMA}"}

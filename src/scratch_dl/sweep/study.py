@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import frontdoor
 from scratch_dl.config import build, flat, plain
+from scratch_dl.passwords import without_password
 from scratch_dl.sweep.identity import identity
 from scratch_dl.sweep.outcomes import (
     COMPLETE,
@@ -39,7 +40,7 @@ from scratch_dl.sweep.outcomes import (
 )
 from scratch_dl.sweep.settings import Settings
 from scratch_dl.sweep.space import Parameter, Space, Value
-from scratch_dl.sweep.storage import HEARTBEAT_S, lock, open_storage, quiet, shown
+from scratch_dl.sweep.storage import HEARTBEAT_S, lock, open_storage, quiet
 from scratch_dl.targets import ConfigError
 from scratch_dl.tracking.process import is_alive, this_process
 
@@ -135,6 +136,14 @@ class Study:
         """Keep what came of a trial."""
         with quiet():
             self._settle(draw.number, outcome)
+
+    def release(self) -> None:
+        """Leave what this process was drawing or training to another one, or to the next call."""
+        own = this_process()
+        with self._alone():
+            for trial in self.optuna.get_trials(deepcopy=False):
+                if self._row(trial, None).state == RUNNING and trial.user_attrs.get("worker") == own:
+                    self._settle(trial.number, Outcome(KILLED, reason="its process was stopped"))
 
     @contextmanager
     def beating(self, numbers: Sequence[int]) -> Iterator[None]:
@@ -233,7 +242,7 @@ class Study:
 
     def _another(self, why: str) -> str:
         return (
-            f"the study {self.settings.study_name} in {shown(self.settings.storage)} is another one: {why}; "
+            f"the study {self.settings.study_name} in {without_password(self.settings.storage)} is another one: {why}; "
             "choose another hydra.sweeper.study_name"
         )
 

@@ -2,7 +2,6 @@
 
 store.py    where runs are kept, and made ready; mlflow kept quiet
 locks.py    one process at a time, on one machine or on several
-passwords.py    which of an address is shown, and which is kept
 errors.py   what can go wrong, in one line
 record.py   the append-only file of a run, and how much of it was sent
 send.py     from the file to MLflow: each (metric, step) exactly once
@@ -17,7 +16,6 @@ from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableE
 from scratch_dl.tracking.locks import exclusive
 from scratch_dl.tracking.lookup import close_orphans, download, find_folder
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
-from scratch_dl.tracking.passwords import hide, without_password
 from scratch_dl.tracking.record import Record
 from scratch_dl.tracking.replay import replay
 from scratch_dl.tracking.run import ARTIFACTS, Run
@@ -37,8 +35,6 @@ __all__ = [
     "download",
     "exclusive",
     "find_folder",
-    "hide",
     "open_store",
     "replay",
-    "without_password",
 ]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from scratch_dl.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, one_line
-from scratch_dl.tracking.passwords import hide
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from scratch_dl import checks
+from scratch_dl.passwords import hide
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import experiment_id
 from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, check_name, clip
-from scratch_dl.tracking.passwords import hide
 from scratch_dl.tracking.process import process_tags, worker_tag
 from scratch_dl.tracking.run import STATUSES, chunks, now_ms, origin
 from scratch_dl.tracking.store import Store, client, conversation, silence

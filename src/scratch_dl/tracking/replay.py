@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
+from scratch_dl.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
-from scratch_dl.tracking.passwords import hide
 from scratch_dl.tracking.process import is_alive, this_process
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.send import Sender

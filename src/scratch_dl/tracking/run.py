@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratch_dl import checks
+from scratch_dl.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import experiment_id
 from scratch_dl.tracking.names import check_artifact_path, check_name, naming
-from scratch_dl.tracking.passwords import hide
 from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.send import Sender

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from scratch_dl.passwords import hide, without_password
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError, one_line
 from scratch_dl.tracking.locks import connected, exclusive
-from scratch_dl.tracking.passwords import hide, without_password
 
 PROBE_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 120.0
