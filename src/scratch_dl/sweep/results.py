@@ -18,7 +18,7 @@ def results_of(study: Study, rows: tuple[Row, ...], test: Mapping[str, float]) -
     found = best(rows, settings.objectives)
     again = {}
     if len(found) == 1:
-        again = retrain.commands(configuration(study, rows[found[0]]), _without_search, config_dir())
+        again = retrain.commands(configuration(study, rows[found[0]]), _without_search, config_dir(), study.space.fixed)
     return Results(
         settings.study_name, without_password(settings.storage), study.space.describe(), settings.objectives,
         study.n_trials, str(settings.sampler), str(settings.pruner), settings.seed, rows, found, again, test,

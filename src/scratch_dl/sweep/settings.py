@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from omegaconf import OmegaConf
 
 from scratch_dl.checks import choice, integer, nearest, text
+from scratch_dl.passwords import hide
 from scratch_dl.sweep.outcomes import Objective
+from scratch_dl.sweep.storage import quiet
 from scratch_dl.targets import ConfigError, naming
 
 if TYPE_CHECKING:
@@ -110,6 +112,11 @@ def read_settings(hydra: Any, directory: str) -> Settings:
                     f"pruner must be none for the objective {settings.objectives[0].name}, which the epochs "
                     f"do not have, but got {settings.pruner.name}"
                 )
+    # What Optuna says of an argument, it is to say before there is a study.
+    with quiet(), naming(f"{_GROUP}.sampler", {}):
+        settings.make_sampler(settings.seed, conditional=False)
+    with quiet(), naming(f"{_GROUP}.pruner", {}):
+        settings.make_pruner(epochs=1)
     return settings
 
 
@@ -119,14 +126,14 @@ def _storage(given: Any, directory: Path) -> str:
         return f"sqlite:///{directory / DATABASE}"
     where = text("storage", given)
     scheme = urlsplit(where).scheme.partition("+")[0] if "://" in where else ""
-    if scheme == "sqlite":
+    if scheme == "sqlite" and where.partition(":///")[2] not in ("", ":memory:"):
         return f"sqlite:///{Path(where.partition(':///')[2]).expanduser().absolute()}"
     if scheme == "postgresql":
         return where
     if scheme or where.endswith((".db", ".sqlite", ".sqlite3")):
         raise ValueError(
             f"storage must be like sqlite:///study.db, postgresql+psycopg://user@host/database or a journal file's "
-            f"path such as study.journal, but got {where.partition('://')[0] if scheme else where!r}"
+            f"path such as study.journal, but got {hide(where)!r}"
         )
     return str(Path(where).expanduser().absolute())
 
@@ -162,7 +169,8 @@ def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
 def _choice(key: str, given: Any, known: Mapping[str, str], package: str) -> Choice:
     """A name, or a mapping with one and arguments that the class of Optuna's takes."""
     arguments = dict(given) if isinstance(given, Mapping) else {"name": given}
-    name = "none" if given is None else choice(key, arguments.pop("name", None), known)
+    name = arguments.pop("name", None)
+    name = choice(key, "none" if name is None and key == "pruner" else name, known)
     if not arguments:
         return Choice(name, {})
     made = getattr(__import__(package, fromlist=[known[name]]), known[name])

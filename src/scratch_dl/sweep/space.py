@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import nearest
 from scratch_dl.config import flat, plain
+from scratch_dl.sweep.grammar import in_grammar, parse
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class Drawing(Protocol):
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
         """A number."""
+
+
+_EXPECTED = f"a search draws from {_EXAMPLES}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Parameter:
 
     def override(self, value: Value) -> str:
         """What Hydra is given for a value."""
-        return f"{self.key}={repr(value) if self.choices is None else self.choices[value]}"
+        return f"{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
 
     def values(self) -> list[Value]:
         """All of them.
@@ -113,7 +116,7 @@ class Parameter:
             return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         if self.step is None:
             raise ConfigError(f"sampler=grid takes choices and ranges, but {self.key} is {self}")
-        return [self.low + n * self.step for n in range(round((self.high - self.low) / self.step) + 1)]
+        return [round(self.low + n * self.step, 12) for n in range(round((self.high - self.low) / self.step) + 1)]
 
     def nearest(self, value: Any) -> Value:
         """What of the distribution is nearest to a setting's value: itself, if it is inside."""
@@ -123,7 +126,7 @@ class Parameter:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else self.low
         number = min(max(number, self.low), self.high)
         if self.step is not None:
-            number = self.low + round((number - self.low) / self.step) * self.step
+            number = round(self.low + round((number - self.low) / self.step) * self.step, 12)
         return round(number) if self.whole else float(number)
 
     def contains(self, value: Any) -> bool:
@@ -219,21 +222,22 @@ class Space:
     @property
     def digest(self) -> str:
         """Twelve letters of the hash of what is drawn."""
-        return hashlib.sha256(json.dumps(self.describe()).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:12]
 
     def _drawn(self, drawn: Mapping[Parameter, Value], setting: Callable[[str], Any]) -> Iterator[Parameter]:
         """The parameters whose conditions hold, with what is in `drawn` when each one's turn comes."""
         return (parameter for parameter in self.parameters if self._holds(parameter, drawn, setting))
 
-    @staticmethod
-    def _holds(parameter: Parameter, drawn: Mapping[Parameter, Value], setting: Callable[[str], Any]) -> bool:
+    def _holds(self, parameter: Parameter, drawn: Mapping[Parameter, Value], setting: Callable[[str], Any]) -> bool:
         if (condition := parameter.condition) is None:
             return True
-        for other, value in drawn.items():
-            if other.key == condition.key:
-                text = other.override(value).partition("=")[2]
-                return any(_same(text, one) or _same(value, one) for one in condition.values)
-        return any(_same(setting(condition.key), one) for one in condition.values)
+        if all(other.key != condition.key for other in self.parameters):
+            return any(_same(setting(condition.key), one) for one in condition.values)
+        # What is searched, and not drawn, has no value that another one could depend on.
+        return any(
+            _same(value, one) for other, value in drawn.items() for one in condition.values
+            if other.key == condition.key
+        )  # fmt: skip
 
 
 def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], arguments: Sequence[str]) -> Space:
@@ -248,10 +252,14 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
     Raises:
         ConfigError: if a distribution cannot be read, or nothing is left to draw.
     """
-    given = [_parse(argument) for argument in arguments]
+    given = [parse(argument, _EXPECTED) for argument in arguments]
+    keys = [_key(one) for one in given]
+    if double := next((key for key in keys if keys.count(key) > 1), None):
+        raise ConfigError(f"{double} must be given once, but stands in the command line {keys.count(double)} times")
     fixed = [argument for argument, one in zip(arguments, given, strict=True) if not one.is_sweep_override()]
     drawn = [_parameter(one) for one in given if one.is_sweep_override()]
-    said = {_key(one) for one in given if one.key_or_group != "search"}
+    said = {key for key in keys if key != "search"}
+    kept: list[str] = []
 
     def is_said(key: str) -> bool:
         # A group's choice leaves its settings in the search.
@@ -259,12 +267,12 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
 
     configured: list[Parameter] = []
     for key, text in params.items():
-        if not is_said(key):
-            one = _parse(f"{key}={text}")
+        if not is_said(key.lstrip("+~")):
+            one = parse(f"{key}={text if isinstance(text, str) else in_grammar(text)}", _EXPECTED)
             if one.is_sweep_override():
                 configured.append(_parameter(one))
             else:
-                fixed.append(f"{key}={text}")
+                kept.append(str(one.input_line))
     conditional: list[Parameter] = []
     for key, branches in conditions.items():
         if not isinstance(branches, Mapping):
@@ -272,9 +280,9 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
                 f"hydra.sweeper.conditions.{key} must be like {{optimizer=sgd: interval(0.0,0.99)}}, "
                 f"but got {branches!r}"
             )
-        if not is_said(key):
+        if not is_said(key.lstrip("+~")):
             conditional += [_conditional(key, str(condition), text) for condition, text in branches.items()]
-    parameters = [*configured, *drawn, *conditional]
+    parameters = [*configured, *drawn, *_in_order(conditional)]
     if not parameters:
         raise ConfigError(f"a search needs something to search: give a key {_EXAMPLES}")
     names = [parameter.name for parameter in parameters]
@@ -283,7 +291,12 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
     unconditional = {parameter.key for parameter in (*configured, *drawn)}
     if both := next((one.key for one in conditional if one.key in unconditional), None):
         raise ConfigError(f"{both} must be drawn always or on conditions, but stands in params and in conditions")
-    return Space(tuple(parameters), tuple(fixed))
+    for parameter in parameters:
+        own = parameter.key
+        if item := next((key for key in said if "." in own and key.startswith(f"{own}.")), None):
+            raise ConfigError(f"{item} cannot stay while {own} is searched: give one of them")
+    # What the command line says comes last, and wins.
+    return Space(tuple(parameters), (*kept, *fixed))
 
 
 def check_keys(space: Space, base: DictConfig) -> None:
@@ -301,14 +314,24 @@ def check_keys(space: Space, base: DictConfig) -> None:
             raise ConfigError(f"{key} is not a setting here{nearest(key, names) or ', so it cannot be searched'}")
 
 
-def _parse(text: str) -> Override:
-    from hydra.errors import OverrideParseException
+def _in_order(conditional: list[Parameter]) -> Iterator[Parameter]:
+    """Each after those that its condition looks at.
 
-    try:
-        return OverridesParser.create().parse_override(text)
-    except OverrideParseException as error:
-        reason = " ".join(str(error).splitlines()[:1])
-        raise ConfigError(f"{text} cannot be read ({reason}); a search draws from {_EXAMPLES}") from None
+    Raises:
+        ConfigError: if two conditions of a key hold at once, or conditions look at one another.
+    """
+    branches = [
+        (one.key, one.condition.key, value) for one in conditional if one.condition for value in one.condition.values
+    ]
+    if double := next((one for one in branches if branches.count(one) > 1), None):
+        raise ConfigError(f"{double[0]} must be given one distribution, but got two for {double[1]}={double[2]}")
+    left = list(conditional)
+    while left:
+        ready = [one for one in left if one.condition and all(other.key != one.condition.key for other in left)]
+        if not ready:
+            raise ConfigError(f"hydra.sweeper.conditions look at one another: {', '.join(one.name for one in left)}")
+        yield from ready
+        left = [one for one in left if one not in ready]
 
 
 def _key(override: Override) -> str:
@@ -329,20 +352,20 @@ def _parameter(override: Override, condition: Condition | None = None) -> Parame
             raise ConfigError(f"{key}: choices have no logarithm; tag(log,...) is for intervals")
         return Parameter(key, choices=_choices(key, value.list), condition=condition)
     if isinstance(value, RangeSweep):
-        start, stop, step = value.start, value.stop, value.step
-        if start is None or stop is None or not step or (stop - start) / step <= 0:
-            raise ConfigError(f"{key} must have a range with something in it, but got {line.partition('=')[2]}")
         if log:
             raise ConfigError(f"{key}: tag(log,...) is for intervals; a range has steps")
-        # As Hydra's own, a range ends before its stop.
-        last = start + (math.ceil((stop - start) / step - 1e-9) - 1) * step
-        last = last if isinstance(last, int) else round(last, 12)
-        low, high = (start, last) if step > 0 else (last, start)
-        return Parameter(key, None, low, high, abs(step), condition=condition)
+        start, stop, step = value.start or 0, value.stop or 0, value.step
+        count = math.ceil((stop - start) / step - 1e-9) if step else 0  # as Hydra's own, a range ends before its stop
+        if count < 1:
+            raise ConfigError(f"{key} must have a range with something in it, but got {line.partition('=')[2]}")
+        last = start + (count - 1) * step
+        if not all(isinstance(bound, int) for bound in (start, stop, step)):
+            start, last, step = float(start), round(last, 12), float(step)
+        return Parameter(key, None, min(start, last), max(start, last), abs(step), condition=condition)
     if isinstance(value, IntervalSweep):
-        start, end = value.start, value.end
-        if start is None or end is None or start > end or (log and start <= 0):
-            rule = "0 < low <= high" if log else "low <= high"
+        start, end = (math.nan if bound is None else bound for bound in (value.start, value.end))
+        if not math.isfinite(end - start) or start > end or (log and start <= 0):
+            rule = "0 < low <= high, both finite" if log else "low <= high, both finite"
             raise ConfigError(f"{key} must have an interval with {rule}, but got {line.partition('=')[2]}")
         if _WHOLE_BOUNDS.search(line) and "float(" not in line:
             start, end = int(start), int(end)
@@ -356,10 +379,10 @@ def _conditional(key: str, condition: str, text: Any) -> Parameter:
         raise ConfigError(
             f"hydra.sweeper.conditions.{key} must have conditions like optimizer=sgd, but got {condition}"
         )
-    when = _parse(condition)
+    when = parse(condition)
     value = when.value()
-    values = [str(_called(one)) for one in (value.list if isinstance(value, ChoiceSweep) else [value])]
-    override = _parse(f"{key}={text}")
+    values = [in_grammar(one) for one in (value.list if isinstance(value, ChoiceSweep) else [value])]
+    override = parse(f"{key}={text}", _EXPECTED)
     if not override.is_sweep_override():
         raise ConfigError(f"hydra.sweeper.conditions.{key}: {condition} must have {_EXAMPLES}, but got {text!r}")
     return _parameter(override, Condition(_key(when), tuple(values)))
@@ -371,7 +394,7 @@ def _choices(key: str, elements: Sequence[Any]) -> dict[Value, str]:
         called = _called(element)
         if called in choices:
             raise ConfigError(f"{key} must have choices that differ, but got {called!r} twice")
-        choices[called] = Override._get_value_element_as_str(element)
+        choices[called] = in_grammar(element)
     return choices
 
 
@@ -381,15 +404,17 @@ def _called(element: Any) -> Value:
         return element.text
     if element is None or isinstance(element, bool | int | float | str):
         return element
-    return Override._get_value_element_as_str(element)
+    return in_grammar(element)
 
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two values mean the same setting, one perhaps as a text of the command line."""
-    if isinstance(one, bool) or isinstance(other, bool) or isinstance(one, str) or isinstance(other, str):
-        return _plain(one) == _plain(other)
-    return bool(one == other)
+    return _plain(one) == _plain(other)
 
 
 def _plain(value: Any) -> str:
-    return re.sub(r"[\s'\"]", "", "null" if value is None else str(value)).lower()
+    text = re.sub(r"[\s'\"]", "", value if isinstance(value, str) else in_grammar(value))
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text

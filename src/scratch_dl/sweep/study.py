@@ -111,7 +111,8 @@ class Study:
                 )
             attributes = self.optuna.user_attrs
             if "definition" not in attributes:
-                if self.optuna.trials:
+                foreign = any("baseline" not in trial.user_attrs for trial in self.optuna.get_trials(deepcopy=False))
+                if foreign or [direction.name.lower() for direction in self.optuna.directions] != directions:
                     raise ConfigError(self._another("it was made by another program"))
                 point, self.outside = self.space.baseline(self.setting)
                 self.optuna.enqueue_trial(point, user_attrs={"baseline": True}, skip_if_exists=True)
@@ -225,13 +226,16 @@ class Study:
 
     def _definition(self) -> dict[str, Any]:
         """What may not change: a study's trials are compared with one another."""
-        drawn = [parameter.key for parameter in self.space.parameters]
-        own = {
-            key: value for key, value in flat(plain(self.base)).items()
-            if not key.startswith(_OF_NO_WEIGHT) and not any(f"{one}.".startswith(f"{key}.") for one in drawn)
-        }  # fmt: skip
+        drawn = {parameter.key for parameter in self.space.parameters}
         groups = {one for one in drawn if one in self.base.hydra.runtime.choices}
-        own = {key: value for key, value in own.items() if key.partition(".")[0] not in groups}
+        own = {
+            key: _without(key, value, drawn) for key, value in flat(plain(self.base)).items()
+            if not key.startswith(_OF_NO_WEIGHT) and key not in drawn and key.partition(".")[0] not in groups
+        }  # fmt: skip
+        for override in self.space.fixed:  # the settings of a drawn group are those that the command line says
+            key, _, value = override.lstrip("+").partition("=")
+            if key.partition(".")[0] in groups:
+                own[key] = value
         objectives = self.settings.objectives
         return json.loads(json.dumps({  # type: ignore[no-any-return]
             "space": self.space.describe(),
@@ -383,6 +387,13 @@ class Study:
 
 def _key(named: Mapping[str, Parameter], name: str) -> str:
     return named[name].key if name in named else name
+
+
+def _without(key: str, value: Any, drawn: set[str]) -> Any:
+    """A list without its items that are drawn."""
+    if not isinstance(value, list):
+        return value
+    return [None if f"{key}.{place}" in drawn else item for place, item in enumerate(value)]
 
 
 def _is_dead(worker: Mapping[str, str]) -> bool:

@@ -1,0 +1,141 @@
+"""Pruning saves epochs: they are counted in each run's own record, with a pruner and without."""
+
+import pytest
+
+EPOCHS, TRIALS = 6, 6
+SPACE = ("optimizer.lr=tag(log,interval(0.01,20.0))", f"trainer.epochs={EPOCHS}", "diagnosis=off",
+         f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweeper.sampler=random", "data.crops_per_epoch=16")  # fmt: skip
+MEDIAN = "hydra.sweeper.pruner={name: median, n_startup_trials: 2}"
+HYPERBAND = "hydra.sweeper.pruner={name: hyperband, reduction_factor: 2}"
+PRUNERS = {"none": "hydra.sweeper.pruner=none", "median": MEDIAN, "hyperband": HYPERBAND}
+
+
+@pytest.fixture(scope="module")
+def pruned(place, search):
+    """Pruner -> the place of its search, and what was printed; made when it is asked for."""
+    made = {}
+
+    def of(pruner):
+        if pruner not in made:
+            here = place()
+            made[pruner] = here, search(here, *SPACE, PRUNERS[pruner])
+        here, done = made[pruner]
+        assert done.returncode == 0, done.stderr
+        return here, done
+
+    return of
+
+
+def epochs(here):
+    """Those trained by each trial: its validations, but for the one before the first step."""
+    return [len(here.history(number)) - 1 for number in range(TRIALS)]
+
+
+def test_without_a_pruner_every_trial_has_all_its_epochs(pruned):
+    here, _ = pruned("none")
+    assert epochs(here) == [EPOCHS] * TRIALS
+    assert here.states() == ["complete"] * TRIALS
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
+    here, _ = pruned(pruner)
+    whole, _ = pruned("none")
+    cut = here.numbers("pruned")
+    assert cut
+    assert here.numbers("complete") == [number for number in range(TRIALS) if number not in cut]
+    trained = epochs(here)
+    assert all(0 < trained[number] < EPOCHS for number in cut)
+    assert all(trained[number] == EPOCHS for number in here.numbers("complete"))
+    assert sum(trained) < sum(epochs(whole)) == EPOCHS * TRIALS
+    for number, (one, other) in enumerate(zip(here.trials(), whole.trials(), strict=True)):
+        assert one.params == other.params
+        assert here.history(number) == whole.history(number)[: trained[number] + 1]
+        assert here.outcomes()[number]["epochs"] == trained[number]
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_what_optuna_was_told_of_each_epoch_is_what_the_run_has(pruned, pruner):
+    here, _ = pruned(pruner)
+    for number, trial in enumerate(here.trials()):
+        told = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+        assert sorted(trial.intermediate_values) == list(range(1, epochs(here)[number] + 1))
+        assert told == here.history(number)[1:]
+        assert trial.state.name == ("PRUNED" if number in here.numbers("pruned") else "COMPLETE")
+
+
+def test_the_median_pruner_has_cut_what_was_behind_the_median_of_that_epoch(pruned):
+    """Computed anew from the records: its best value so far below the median of the earlier ones that got there."""
+    from statistics import median
+
+    here, _ = pruned("median")
+    for number in here.numbers("pruned"):
+        last = epochs(here)[number]
+        earlier = [here.history(n)[last] for n in range(number) if n in here.numbers("complete")]
+        assert len(earlier) >= 2
+        assert max(here.history(number)[1:]) < median(earlier)
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_pruned_trial_counts_is_told_with_its_reason_and_is_never_the_best(pruned, pruner):
+    here, done = pruned(pruner)
+    parent, nested = here.runs()
+    assert sorted(nested) == list(range(TRIALS))
+    cut = here.numbers("pruned")
+    for number in cut:
+        outcome, trained = here.outcomes()[number], epochs(here)[number]
+        last = here.history(number)[-1]
+        assert outcome["reason"] == f"pruned at epoch {trained}: val/psnr_db {last:.4g} is behind that of other trials"
+        tags = nested[number].data.tags
+        assert (tags["trial.state"], tags["trial.reason"]) == ("pruned", outcome["reason"])
+        assert nested[number].info.status == "FINISHED"
+    assert parent.data.tags["trials.pruned"] == str(len(cut))
+    assert int(parent.data.tags["best.trial"]) not in cut
+    assert sum(f" #{number} pruned" in line for number in cut for line in done.stdout.splitlines()) == len(cut)
+
+
+def test_a_pruned_trial_is_not_the_best_even_if_its_value_is(place, search):
+    """Here a pruner stops the best one, against all sense."""
+    here = place()
+
+    def prepare(patch):
+        import optuna
+
+        patch.setattr(optuna.trial.Trial, "should_prune", lambda self: self.number == 1)
+
+    space = ("seed=choice(0,1,2)", "optimizer.lr=4.0", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=null")
+    done = search(here, *space, "data.crops_per_epoch=80", prepare=prepare)
+    assert done.returncode == 0, done.stderr
+    assert here.numbers("pruned") == [1]
+    assert epochs_of(here, 1) == 1
+    best = int(here.runs()[0].data.tags["best.trial"])
+    assert best in (0, 2)
+    assert f"trial {best} again" in done.stdout
+
+
+def epochs_of(here, number):
+    return len(here.history(number)) - 1
+
+
+def test_the_last_epoch_prunes_nothing(place, search):
+    """However much the pruner would: there is nothing left to save."""
+    here = place()
+
+    def prepare(patch):
+        import optuna
+
+        asked = []
+        patch.setattr(optuna.trial.Trial, "should_prune", lambda self: asked.append(self.number) or True)
+
+    done = search(here, "seed=choice(0,1)", "trainer.epochs=1", "hydra.sweeper.n_trials=2", prepare=prepare)
+    assert done.returncode == 0, done.stderr
+    assert here.states() == ["complete"] * 2
+
+
+def test_with_pruning_a_fixed_seed_gives_the_same_trials(pruned, place, search):
+    here, _ = pruned("median")
+    other = place()
+    assert search(other, *SPACE, MEDIAN, "hydra.sweeper.study_name=again").returncode == 0
+    same = [(trial.params, trial.values, trial.intermediate_values) for trial in here.trials()]
+    assert [(trial.params, trial.values, trial.intermediate_values) for trial in other.trials("again")] == same
+    assert other.states("again") == here.states()
