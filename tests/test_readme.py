@@ -8,17 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from scratch_dl.frontdoor import compose_config
+from scratch_dl.sweep.settings import read_settings
+from scratch_dl.sweep.space import check_keys, read_space
 from scratch_dl.train import build
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-OVERRIDES = [
-    line.split("#")[0].split("scratch_dl.train", 1)[1].split()
-    for line in re.findall(r"^python -m scratch_dl\.train .*$", README, re.MULTILINE)
-    if not re.search(r"-m seed|resume=|--help|my_", line)
-]
+LINES = re.findall(r"^python -m scratch_dl\.train .*$", README, re.MULTILINE)
+WORDS = [shlex.split(line.split("#")[0].split("scratch_dl.train", 1)[1]) for line in LINES]
+OVERRIDES = [words for words in WORDS if not re.search(r"-m |resume=|--help|my_", " ".join(words))]
+SEARCHES = [words[1:] for words in WORDS if words[:1] == ["-m"] and words[1].startswith("search=")]
 
 
 def test_the_two_commands_stand_in_it_and_ci_runs_the_second():
@@ -37,6 +39,24 @@ def test_the_python_example_learns():
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
 def test_the_settings_in_the_examples_exist(overrides):
     assert build(compose_config("train", overrides)).trainer.epochs
+
+
+@pytest.mark.parametrize("words", SEARCHES, ids=" ".join)
+def test_the_searches_in_the_examples_can_be_read(words):
+    config = compose_config("train", [word for word in words if "(" not in word])
+    own = [word for word in words if not word.startswith("hydra.")]
+    space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, own)
+    check_keys(space, config)
+    assert read_settings(config.hydra, "mlruns").n_trials
+    assert len(SEARCHES) >= 3
+
+
+def test_the_conditions_in_the_example_can_be_read():
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    sweeper = OmegaConf.create(block).hydra.sweeper
+    names = [parameter.name for parameter in read_space(sweeper.params, sweeper.conditions, []).parameters]
+    assert names == ["optimizer", "optimizer.momentum[optimizer=sgd]", "optimizer.lr[optimizer=sgd]",
+                     "optimizer.lr[optimizer=adam]"]  # fmt: skip
 
 
 def test_the_module_of_ones_own_is_verified_as_shown(tmp_path):

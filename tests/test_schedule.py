@@ -33,7 +33,9 @@ def test_the_factor_is_that_of_the_formula(schedule, progress, factor):
 
 
 @pytest.mark.parametrize(
-    "schedule", [Constant(), LinearRampDown(), LinearRampDown(0.3, 0.1), Cosine(), Cosine(0.2)], ids=repr
+    "schedule",
+    [Constant(), LinearRampDown(), LinearRampDown(0.3, 0.1), Cosine(), Cosine(0.2)],
+    ids=["constant", "ramp", "short-ramp", "cosine", "cosine-to-a-fifth"],
 )
 def test_the_factor_never_rises_and_stays_between_its_ends(schedule):
     factors = [schedule.factor(step / 1000) for step in range(1001)]

@@ -147,7 +147,10 @@ def in_one_line(error: BaseException, name: str = "train") -> str:
         return f"a group takes one of its choices: {words.splitlines()[0]}"
     if match := re.search(r"Could not (?:override|delete from config|append to config)\S* '?([^\s']+)'?", words):
         key = match[1].removesuffix(".")
-        return f"{key} is not a setting{nearest(key, known_keys(name)) or '; --help lists them'}"
+        searching = key.startswith("hydra.sweeper.")
+        keys = _sweeper_keys() if searching else known_keys(name)
+        where = "; conf/hydra/sweeper/scratch_dl.yaml lists them" if searching else "; --help lists them"
+        return f"{key} is not a setting{nearest(key, keys) or where}"
     if match := re.search(r"Could not find '([^']+)'.*?Available options in '[^']+':\n(.*?)\n(?:Config search|\s*$)",
                           words, re.DOTALL):  # fmt: skip
         group, _, chosen = match[1].rpartition("/")
@@ -189,6 +192,11 @@ def _grid(config: DictConfig, name: str) -> list[DictConfig]:
 def _is_grid(config: DictConfig) -> bool:
     """Whether Hydra's own sweeper runs, not a search."""
     return "BasicSweeper" in str(config.hydra.sweeper._target_)
+
+
+def _sweeper_keys() -> list[str]:
+    """The settings of a search."""
+    return [f"hydra.sweeper.{key!s}" for key in OmegaConf.load(Path(CONF) / "hydra" / "sweeper" / "scratch_dl.yaml")]
 
 
 def known_keys(name: str) -> list[str]:

@@ -156,11 +156,11 @@ def test_the_description_has_the_best_the_causes_and_ten_links():
 def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path):
     study, results = make([good(n, several=True) for n in range(12)], (PSNR, SIZE))
     names = {path.name for path in write(study, results, tmp_path)}
-    assert {"pareto.png", "history_best-val-psnr_db.png", "slice_last-parameters.png"} <= names
+    assert {"pareto.png", "history_best-val-psnr_db.png", "slice_parameters.png"} <= names
     assert len(names) == 3 + 2 * 5 + 1
     report = (tmp_path / "report.md").read_text()
     assert "## The Pareto front" in report
-    assert "### Importance by fANOVA for last parameters" in report
+    assert "### Importance by fANOVA for parameters" in report
 
 
 @pytest.mark.parametrize(

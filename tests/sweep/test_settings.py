@@ -113,7 +113,7 @@ def test_the_default_storage_lies_under_tracking_dir(monkeypatch, directory):
         ({"direction": "maximise"}, r"hydra\.sweeper\.direction .* but got 'maximise'; did you mean 'maximize'"),
         ({"direction": ["maximize", "minimize"]},
          r"hydra\.sweeper\.direction must have one of maximize, minimize for each of the 1 objectives, but got \['max"),
-        ({"objective": ["val/psnr_db", "parameters"], "pruner": "none"},
+        ({"objective": ["val/psnr_db", "parameters"], "pruner": "none", "direction": "maximize"},
          r"hydra\.sweeper\.direction must have .* each of the 2 objectives, but got 'maximize'"),
         ({"objective": ["val/ssim", "best val/ssim"], "direction": ["maximize"] * 2, "pruner": "none"},
          r"hydra\.sweeper\.objective must be given once each, but got best val/ssim twice"),

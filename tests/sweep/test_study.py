@@ -205,7 +205,7 @@ def test_a_grid_visits_every_point_once_in_order_and_ends_by_itself(make):
     product = [(size, momentum) for size in (4, 8, 16) for momentum in (0.0, 0.1, 0.2, 0.3, 0.4)]
     assert found == [(8, 0.3), *(point for point in product if point != (8, 0.3))]
     assert all(draw.outcome is None for draw in draws)
-    assert (study.ask(), study.gave_up) == (None, "")
+    assert (study.ask(), study.why_over()) == (None, "")
 
 
 def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(make):
@@ -213,7 +213,7 @@ def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(ma
     assert len(settle(make(params, sampler="grid", n_trials=2))) == 2
     study = make(params, sampler="grid", n_trials=None)
     settle(study)
-    assert (study.ask(), study.gave_up) == (None, "")
+    assert (study.ask(), study.why_over()) == (None, "the grid has no further point")
     tried = {(row.params["model.padding"], row.params["trainer.batch_size"]): row for row in study.rows()}
     assert len(tried) == len(study.rows()) == 8
     assert {key for key, row in tried.items() if row.state == REFUSED} == {
@@ -235,7 +235,7 @@ def test_geometries_that_fit_nowhere_are_refused_and_not_counted(make):
     assert all("model" in draw.outcome.reason and "\n" not in draw.outcome.reason for draw in refused)
     assert all((draw.params["model.padding"] == 2) == (draw.outcome is not None) for draw in draws)
     assert (states(study).count(COMPLETE), states(study).count(REFUSED)) == (4, len(refused))
-    assert study.gave_up == ""
+    assert study.why_over() == ""
     # To the sampler they are bad points, not unknown ones.
     kept = study.optuna.get_trials()
     assert all(kept[draw.number].state == optuna.trial.TrialState.PRUNED for draw in refused)
@@ -246,7 +246,7 @@ def test_where_nothing_fits_it_gives_up_and_says_why(make):
     draws = settle(study, 100)
     assert len(draws) == REDRAWS * 2
     assert {draw.outcome.state for draw in draws} == {REFUSED}
-    assert study.gave_up == (
+    assert study.why_over() == (
         "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
     )
     assert study.missing() == 2

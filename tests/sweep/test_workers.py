@@ -49,7 +49,7 @@ def test_two_workers_come_to_the_total_though_one_is_killed_in_mid_trial(killed)
     here, done, _ = killed
     assert done.returncode == 0, done.stderr
     is_whole(here, 6)
-    assert "a worker ended with status -9; its trial is trained again" in done.stdout
+    assert "a worker was killed by signal 9; its trial is trained again" in done.stdout
 
 
 def test_the_workers_are_processes_of_their_own_and_share_the_trials(killed):

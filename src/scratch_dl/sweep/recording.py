@@ -12,7 +12,7 @@ from scratch_dl.passwords import without_password
 from scratch_dl.summary import where_flags
 from scratch_dl.sweep import report, terminal
 from scratch_dl.sweep.outcomes import COMPLETE, COUNTED, KILLED, REFUSED, RUNNING, WAITING, Outcome, Results, Row
-from scratch_dl.sweep.results import best, configuration, results_of
+from scratch_dl.sweep.results import best, results_of
 from scratch_dl.sweep.study import Draw, Study
 
 log = logging.getLogger(__name__)
@@ -73,16 +73,16 @@ class Recording:
         """Write and print the report; at the very end, look at the test photographs with the winner."""
         rows = self.study.rows()
         elsewhere = sum(row.state == RUNNING for row in rows)
-        over = finished and not elsewhere and not self.study.missing()
-        scores = self._test(rows) if over else {}
+        why = self.study.why_over() if finished else None
+        scores = {} if why is None else self._test(rows)
         results = results_of(self.study, rows, scores)
         folder = self.directory / FOLDER / self.study.settings.study_name
         files = report.write(self.study.optuna, results, folder)
         terminal.show(results, folder / "report.html")
         if elsewhere:
             print(f"{elsewhere} trials are in training elsewhere; the last one to end completes the report")
-        if self.study.gave_up:
-            print(self.study.gave_up)
+        if why:
+            print(why)
         done = sum(row.state in COUNTED for row in rows)
         if not finished and done < self.study.n_trials:
             print(f"stopped after {done} of {self.study.n_trials} trials; the same command goes on")
@@ -110,7 +110,7 @@ class Recording:
             return dict(known["scores"])
         row = rows[found[0]]
         assert row.outcome is not None
-        scores = test_scores(configuration(self.study, row), row.outcome, self.directory / "cache")
+        scores = test_scores(self.study.configuration(row.number), row.outcome, self.directory / "cache")
         if scores:
             self.study.remember("winner", {"number": row.number, "scores": scores})
         return scores

@@ -18,20 +18,11 @@ def results_of(study: Study, rows: tuple[Row, ...], test: Mapping[str, float]) -
     found = best(rows, settings.objectives)
     again = {}
     if len(found) == 1:
-        again = retrain.commands(configuration(study, rows[found[0]]), _without_search, config_dir(), study.space.fixed)
+        again = retrain.commands(study.configuration(found[0]), _without_search, config_dir(), study.space.fixed)
     return Results(
         settings.study_name, without_password(settings.storage), study.space.describe(), settings.objectives,
         study.n_trials, str(settings.sampler), str(settings.pruner), settings.seed, rows, found, again, test,
     )  # fmt: skip
-
-
-def configuration(study: Study, row: Row) -> DictConfig:
-    """The composed configuration of a trial."""
-    drawn = [
-        parameter.override(row.params[parameter.key]) for parameter in study.space.parameters
-        if parameter.key in row.params and study.is_drawn(row.number, parameter)
-    ]  # fmt: skip
-    return study.compose([*study.space.fixed, *drawn])
 
 
 def best(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:

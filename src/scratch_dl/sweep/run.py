@@ -18,6 +18,7 @@ from scratch_dl.sweep.recording import Recording
 from scratch_dl.sweep.settings import Settings, read_settings
 from scratch_dl.sweep.space import Space, check_keys, read_space
 from scratch_dl.sweep.study import Draw, Study
+from scratch_dl.sweep.trial import is_of_surroundings
 from scratch_dl.sweep.workers import is_worker, leave_with_parent, supervise
 from scratch_dl.targets import ConfigError
 from scratch_dl.training import Interrupted, handling, interrupt
@@ -63,13 +64,17 @@ def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher
                     supervise(study, settings.workers)
                 else:
                     _Worker(study, recording, launcher(), at_once).work()
+                if study.why_over() is None and study.missing():
+                    raise SweepError(
+                        f"{study.missing()} trials are missing, as workers have left; the same command goes on"
+                    )
         except BaseException:
             with _undisturbed():
                 recording.conclude(finished=False)
             raise
         rows = recording.conclude(finished=True)
         if not any(row.state == COMPLETE for row in rows):
-            raise SweepError(_nothing(rows, study.gave_up))
+            raise SweepError(_nothing(rows))
 
 
 @contextlib.contextmanager
@@ -117,6 +122,9 @@ def _announce(study: Study) -> None:
         f"kept in {without_password(settings.storage)}{f'; goes on after {there} draws' if there else ''}",
         flush=True,
     )
+    at_random = [one.key for one in study.space.parameters if one.choices is not None or one.condition]
+    if settings.sampler.name in ("qmc", "cmaes") and at_random:
+        print(f"{settings.sampler.name} is for numbers: {', '.join(at_random)} are drawn at random", flush=True)
     for words in study.outside:
         print(f"the first trial is the configuration as it stands, but for {words}", flush=True)
 
@@ -154,7 +162,13 @@ class _Worker:
     def _trained(self, batch: list[Draw]) -> Iterator[tuple[Draw, dict[str, Any]]]:
         """Each draw with what its job tells."""
         jobs = [
-            [*draw.overrides, f"hydra.sweeper.trial={draw.number}", f"hydra.sweep.subdir='{draw.number}'"]
+            # Hydra's own notes would have the storage's password.
+            [
+                *draw.overrides,
+                f"hydra.sweeper.trial={draw.number}",
+                f"hydra.sweep.subdir='{draw.number}'",
+                "hydra.output_subdir=null",
+            ]
             for draw in batch
         ]
         with self.study.beating([draw.number for draw in batch]):
@@ -171,6 +185,8 @@ def _told(returned: Any) -> dict[str, Any]:
     try:
         said = returned.return_value
     except Exception as error:
+        if is_of_surroundings(error):
+            raise
         return {"state": FAILED, "reason": f"{type(error).__name__}: {error}"}
     known = {field.name for field in fields(Outcome)} | {"exit_status"}
     return {key: value for key, value in said.items() if key in known}
@@ -180,10 +196,10 @@ def _tuple(values: Any) -> tuple[float, ...] | None:
     return None if values is None else tuple(values)
 
 
-def _nothing(rows: Sequence[Any], gave_up: str) -> str:
+def _nothing(rows: Sequence[Any]) -> str:
     """Why nothing came of it: the commonest reason."""
     reasons = [row.outcome.reason for row in rows if row.outcome is not None and row.outcome.reason]
     if not reasons:
-        return gave_up or "no trial was made"
+        return "no trial was made"
     common = max(sorted(set(reasons)), key=reasons.count)
     return f"not one of {len(rows)} trials is complete; {reasons.count(common)} times: {common}"

@@ -1,6 +1,7 @@
 """How a search is done: `hydra.sweeper`, checked before anything is written."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
 OF_EPOCHS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
 OF_RUNS = ("train/loss", "train/grad_norm", "train/lr", "images_per_s", "training_s", "parameters")
+_SMALL = ("loss", "grad_norm", "training_s", "parameters")  # the smaller, the better
 _MORE = ("val_whole/", "watch/", "verify/")  # whose names depend on the configuration
 _GROUP = "hydra.sweeper"
 
@@ -92,8 +94,10 @@ def read_settings(hydra: Any, directory: str) -> Settings:
     with naming(_GROUP, given):
         name = given["study_name"] or hydra.runtime.choices.get("search") or "custom"
         n_trials = given["n_trials"]
+        if not re.fullmatch(r"[\w.\- ]*\w[\w.\- ]*", text("study_name", name)):  # it names a folder
+            raise ValueError(f"study_name must be letters, digits, '_', '-', '.' and spaces, but got {name!r}")
         settings = Settings(
-            text("study_name", name),
+            name,
             _storage(given["storage"], Path(directory).expanduser().absolute()),
             None if n_trials is None else integer("n_trials", n_trials, minimum=1),
             integer("workers", given["workers"], minimum=1),
@@ -114,10 +118,31 @@ def read_settings(hydra: Any, directory: str) -> Settings:
                 )
     # What Optuna says of an argument, it is to say before there is a study.
     with quiet(), naming(f"{_GROUP}.sampler", {}):
-        settings.make_sampler(settings.seed, conditional=False)
+        _try(settings.make_sampler(settings.seed, conditional=False))
+        if settings.sampler.name == "cmaes" and len(settings.objectives) > 1:
+            raise ValueError("cmaes is for one objective; tpe, random, grid and qmc take several")
     with quiet(), naming(f"{_GROUP}.pruner", {}):
         settings.make_pruner(epochs=1)
     return settings
+
+
+def _try(sampler: "BaseSampler") -> None:
+    """Draw a few points in memory: some samplers look at their arguments only then.
+
+    Raises:
+        ValueError: with what the sampler says.
+    """
+    import optuna
+
+    study = optuna.create_study(sampler=sampler)
+    try:
+        for value in range(3):
+            trial = study.ask()
+            trial.suggest_float("number", 0, 1)
+            trial.suggest_float("other", 0, 1)
+            study.tell(trial, value)
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _storage(given: Any, directory: Path) -> str:
@@ -140,7 +165,7 @@ def _storage(given: Any, directory: Path) -> str:
 
 def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
     words = given if isinstance(given, list) else [given]
-    ways = directions if isinstance(directions, list) else [directions]
+    ways = directions if isinstance(directions, list) else [directions] * (1 if directions else len(words))
     if not words:
         raise ValueError("objective must name a metric, but got none")
     if len(words) != len(ways):
@@ -160,7 +185,10 @@ def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
                 f"objective must be one of {', '.join((*OF_EPOCHS, *OF_RUNS))} or begin with {', '.join(_MORE)}, "
                 f"but got {name!r}{nearest(name, (*OF_EPOCHS, *OF_RUNS))}"
             )
-        objectives.append(Objective(name, at[0] if at else "best", choice("direction", way, DIRECTIONS)))
+        usual = "minimize" if name.rpartition("/")[2] in _SMALL else "maximize"
+        objectives.append(
+            Objective(name, at[0] if at else "best", choice("direction", usual if way is None else way, DIRECTIONS))
+        )
     if double := next((str(one) for one in objectives if objectives.count(one) > 1), None):
         raise ValueError(f"objective must be given once each, but got {double} twice")
     return tuple(objectives)

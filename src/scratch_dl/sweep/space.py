@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +24,7 @@ Value = bool | int | float | str | None
 _WHOLE = r"[+-]?\d+"
 _WHOLE_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_WHOLE}\s*,\s*(?:end\s*=\s*)?{_WHOLE}\s*\)")
 _ABSENT = object()
+_NOT_SEARCHED = ("resume", "tracking", "hydra", "threads", "allowed_targets", "search", "experiment", "debug")
 _EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
 
 
@@ -308,10 +310,27 @@ def check_keys(space: Space, base: DictConfig) -> None:
     groups = base.hydra.runtime.choices
     asked = [one.key for one in space.parameters if not one.condition and not one.key.startswith("+")]
     asked += [one.condition.key for one in space.parameters if one.condition]
+    for parameter in space.parameters:
+        if parameter.key == "trainer.test":
+            raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
+        if parameter.key.partition(".")[0] in _NOT_SEARCHED:
+            raise ConfigError(f"{parameter.key} cannot be searched, as it is not of the training itself")
     for key in asked:
         if key not in groups and OmegaConf.select(base, key, default=_ABSENT) is _ABSENT:
             names = [*flat(plain(base)), *groups]
             raise ConfigError(f"{key} is not a setting here{nearest(key, names) or ', so it cannot be searched'}")
+    for parameter in space.parameters:
+        _check_choices(parameter.key, list((parameter.choices or {}).values()))
+        if parameter.condition:
+            _check_choices(parameter.condition.key, parameter.condition.values)
+
+
+def _check_choices(key: str, values: Sequence[str]) -> None:
+    """Refuse what is not one of a group's choices, for which every trial would be refused."""
+    hydra = GlobalHydra.instance()
+    options = hydra.config_loader().get_group_options(key) if hydra.is_initialized() else []
+    if options and (odd := next((value for value in values if value not in (*options, "null")), None)):
+        raise ConfigError(f"{key} must be one of {', '.join(options)}, but got {odd!r}{nearest(odd, options)}")
 
 
 def _in_order(conditional: list[Parameter]) -> Iterator[Parameter]:

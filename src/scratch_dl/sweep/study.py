@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -79,15 +80,16 @@ class Study:
         settings, space: what is asked for.
         base: the configuration without what is drawn.
         compose: overrides -> a trial's configuration.
-        gave_up: why no more is drawn although trials are missing.
+        outside: in words, where the first trial is not the configuration as it stands.
+        in_hand: numbers of the trials that this one has drawn and not settled.
     """
 
     settings: Settings
     space: Space
     base: DictConfig
     compose: Callable[[Sequence[str]], DictConfig]
-    gave_up: str = ""
     outside: list[str] = field(default_factory=list)
+    in_hand: set[int] = field(default_factory=set)
 
     def open(self) -> None:
         """Make the study, with the configuration's own point as its first trial, or go on with it.
@@ -130,8 +132,8 @@ class Study:
             if draw is None or draw.outcome is None or draw.outcome.state != DISCARDED:
                 return draw
             repeats += 1
-            if repeats % _REPEATS == 0:
-                self._wait_for_others()
+            if repeats % _REPEATS == 0 and not self._wait_for_others():
+                return None  # the same as what this process is about to train
 
     def tell(self, draw: Draw, outcome: Outcome) -> None:
         """Keep what came of a trial."""
@@ -140,11 +142,9 @@ class Study:
 
     def release(self) -> None:
         """Leave what this process was drawing or training to another one, or to the next call."""
-        own = this_process()
         with self._alone():
-            for trial in self.optuna.get_trials(deepcopy=False):
-                if self._row(trial, None).state == RUNNING and trial.user_attrs.get("worker") == own:
-                    self._settle(trial.number, Outcome(KILLED, reason="its process was stopped"))
+            for number in sorted(self.in_hand):
+                self._settle(number, Outcome(KILLED, reason="its process was stopped"))
 
     @contextmanager
     def beating(self, numbers: Sequence[int]) -> Iterator[None]:
@@ -158,9 +158,8 @@ class Study:
                     for number in numbers:
                         storage.record_heartbeat(self._id(number))  # type: ignore[attr-defined]
 
-        thread = threading.Thread(target=beat, daemon=True)
         if hasattr(storage, "record_heartbeat"):
-            thread.start()
+            threading.Thread(target=beat, daemon=True).start()
         try:
             yield
         finally:
@@ -173,7 +172,7 @@ class Study:
         again = {trial.user_attrs["retries"]: trial.number for trial in trials if "retries" in trial.user_attrs}
         return tuple(self._row(trial, again.get(trial.number)) for trial in trials)
 
-    @property
+    @cached_property
     def n_trials(self) -> int:
         """How many trials are asked for, those of earlier calls included."""
         if self.settings.sampler.name != "grid":
@@ -181,6 +180,25 @@ class Study:
             return self.settings.n_trials
         size = sum(1 for _ in self.space.grid(self.setting))
         return min(size, self.settings.n_trials or size)
+
+    def why_over(self) -> str | None:
+        """Why nothing is left to train, "" if enough is trained; None while something is, here or elsewhere."""
+        with self._alone():
+            self._recover()
+            states = [row.state for row in self.rows()]
+            if WAITING in states or RUNNING in states:
+                return None
+            if sum(state in COUNTED for state in states) >= self.n_trials:
+                return ""
+            if (refused := states.count(REFUSED)) >= REDRAWS * self.n_trials:
+                return (
+                    f"{refused} points were refused, {REDRAWS} for each trial asked for; hydra.sweeper.params may "
+                    "leave out what fits nowhere"
+                )
+            at_end = self.settings.sampler.name == "grid" and not self._arm(
+                self.optuna.get_trials(deepcopy=False), False
+            )
+            return "the grid has no further point" if at_end else None
 
     def missing(self) -> int:
         """How many trials are neither counted nor in training by a process that lives."""
@@ -197,11 +215,11 @@ class Study:
         value = OmegaConf.select(self.base, key)
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
-    def is_drawn(self, number: int, parameter: Parameter) -> bool:
-        """Whether the trial has drawn the parameter by its name, and not its key on another condition."""
+    def configuration(self, number: int) -> DictConfig:
+        """The composed configuration of a trial, as it was trained."""
         with quiet():
             trial = self.optuna.get_trials(deepcopy=False)[number]
-        return parameter.name in {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        return self.compose(trial.user_attrs["overrides"])
 
     def attribute(self, key: str) -> Any:
         """What the study remembers under a key; None if nothing."""
@@ -250,13 +268,17 @@ class Study:
             "choose another hydra.sweeper.study_name"
         )
 
-    def _wait_for_others(self) -> None:
-        """Until a trial that is in training now has ended."""
-        before = {row.number for row in self.rows() if row.state == RUNNING}
-        while before and before <= {row.number for row in self.rows() if row.state == RUNNING}:
+    def _wait_for_others(self) -> bool:
+        """Until a trial that another process trains now has ended; False if there is none."""
+        before = self._in_training_elsewhere()
+        while before and before <= self._in_training_elsewhere():
             time.sleep(_WAIT_S)
             with self._alone():
                 self._recover()
+        return bool(before)
+
+    def _in_training_elsewhere(self) -> set[int]:
+        return {row.number for row in self.rows() if row.state == RUNNING} - self.in_hand
 
     def _draw(self) -> Draw | None:
         """One more point."""
@@ -266,18 +288,18 @@ class Study:
         n_trials = self.n_trials
         if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= n_trials:
             return None
-        if states.count(REFUSED) >= REDRAWS * n_trials:
-            self.gave_up = (
-                f"{states.count(REFUSED)} points were refused, {REDRAWS} for each trial asked for; "
-                "hydra.sweeper.params may leave out what fits nowhere"
-            )
-            return None
-        if not self._arm(trials, WAITING in states):
+        if states.count(REFUSED) >= REDRAWS * n_trials or not self._arm(trials, WAITING in states):
             return None
         trial = self.optuna.ask()
+        self.in_hand.add(trial.number)
         trial.set_user_attr("worker", this_process())
+        if hasattr(self.optuna._storage, "record_heartbeat"):  # one without any is never taken for dead
+            self.optuna._storage.record_heartbeat(trial._trial_id)
         drawn = self.space.draw(trial, self.setting)
         overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in drawn.items())]
+        # Where it is recorded is no part of it, and may have a password.
+        own = [override for override in overrides if not override.lstrip("+~").startswith("tracking.")]
+        trial.set_user_attr("overrides", own)
         draw = Draw(trial.number, overrides, {parameter.key: value for parameter, value in drawn.items()})
         try:
             setup = build(self.compose(overrides))
@@ -289,10 +311,11 @@ class Study:
             return draw
         same = identity(setup)
         trial.set_user_attr("identity", same)
-        twin = next((one for one in trials if one.user_attrs.get("identity") == same), None)
-        if twin is None or (state := rows[twin.number].state) not in (*COUNTED, RUNNING):
+        twins = (one for one in trials if one.user_attrs.get("identity") == same)
+        twin = next((one for one in twins if rows[one.number].state in (*COUNTED, RUNNING)), None)
+        if twin is None:
             return draw
-        if state == RUNNING:
+        if rows[twin.number].state == RUNNING:
             draw.outcome = Outcome(DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
             self._settle(trial.number, draw.outcome)
             return draw
@@ -362,6 +385,7 @@ class Study:
             self.optuna.tell(number, state=TrialState.PRUNED)
         else:
             self.optuna.tell(number, state=TrialState.FAIL)
+        self.in_hand.discard(number)
 
     def _id(self, number: int) -> int:
         storage = self.optuna._storage

@@ -1,6 +1,7 @@
 """A trial inside its job: it trains, tells the study of each epoch, stops when told, and says what came of it."""
 
 import contextlib
+import errno
 import json
 import math
 import time
@@ -18,7 +19,7 @@ from scratch_dl.models import count_parameters
 from scratch_dl.session import SUMMARY, Result, train_run
 from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, PRUNED
 from scratch_dl.sweep.settings import Settings, read_settings
-from scratch_dl.sweep.storage import open_storage, quiet
+from scratch_dl.sweep.storage import StorageError, open_storage, quiet
 
 if TYPE_CHECKING:
     import optuna
@@ -90,6 +91,13 @@ def run_trial(config: DictConfig, folder: Path, number: int) -> dict[str, Any]:
     return {**outcome, "folder": str(folder), "epochs": trial.epochs, "seconds": round(time.monotonic() - started, 2)}
 
 
+def is_of_surroundings(error: Exception) -> bool:
+    """Whether it is no fault of the trial's, which is to be trained again: a store that is gone, a full disk."""
+    return isinstance(error, tracking.TrackingError | StorageError) or (
+        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    )
+
+
 def _attempt(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
     known: dict[str, Any] = {"state": FAILED}
     try:
@@ -97,6 +105,8 @@ def _attempt(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
         known["parameters"] = count_parameters(setup.network)
         result = train_run(setup, folder, list(HydraConfig.get().overrides.task), part=trial)
     except Exception as error:
+        if is_of_surroundings(error):
+            raise
         known["reason"] = frontdoor.in_one_line(error)
     else:
         known |= _judged(result, trial, known["parameters"])

@@ -13,7 +13,6 @@ _VARIABLE = "SCRATCH_DL_SWEEP_WORKER"
 _LOOK_EVERY_S = 0.2
 _PATIENCE_S = 60.0
 _REPLACEMENTS = 3  # for each worker
-_MEANT = (0, 130, 143)  # exit statuses of a worker that has ended as it should
 
 
 def is_worker() -> bool:
@@ -30,9 +29,9 @@ def supervise(study: Study, number: int) -> None:
             time.sleep(_LOOK_EVERY_S)
             for worker in [worker for worker in workers if worker.poll() is not None]:
                 workers.remove(worker)
-                if worker.returncode in _MEANT:
-                    continue
-                print(f"a worker ended with status {worker.returncode}; its trial is trained again", flush=True)
+                if worker.returncode >= 0:
+                    continue  # what it failed by, it has said, and another one would fail by too
+                print(f"a worker was killed by signal {-worker.returncode}; its trial is trained again", flush=True)
                 if left and study.missing():
                     left -= 1
                     workers.append(_start(parent))
