@@ -10,7 +10,6 @@ def test_resume_makes_hydra_write_nothing_of_its_own():
     assert expand(["resume=abc", "trainer.epochs=6"]) == [
         "resume.run='abc'",
         "hydra.run.dir=.",
-        "hydra.output_subdir=null",
         "trainer.epochs=6",
     ]
     assert expand(["seed=1", "resume.allow=[seed]"]) == ["seed=1", "resume.allow=[seed]"]

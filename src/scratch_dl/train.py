@@ -91,7 +91,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         key, _, where = argument.partition("=")
         if key in ("resume", "resume.run") and where not in ("", "null"):
             quoted = where if where[:1] in "'\"" else f"'{where}'"
-            expanded += [f"resume.run={quoted}", "hydra.run.dir=.", "hydra.output_subdir=null"]
+            expanded += [f"resume.run={quoted}", "hydra.run.dir=."]
         else:
             expanded.append(argument)
     return expanded

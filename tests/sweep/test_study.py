@@ -456,16 +456,17 @@ def test_a_baseline_that_was_lost_is_still_the_baseline(make):
     assert study.optuna.trials[draw.number].user_attrs["baseline"] is True
 
 
-def test_a_process_that_died_while_it_drew_leaves_what_it_had(make):
+def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
     study = make(NUMBERS)
     complete(study, study.ask())
     with storage.quiet():
         half = study.optuna.ask()
-        lr = half.suggest_float("optimizer.lr", 0.02, 20.0, log=True)
+        half.suggest_float("optimizer.lr", 0.02, 20.0, log=True)
         half.set_user_attr("worker", DEAD)
     draw = study.ask()
-    assert draw.params["optimizer.lr"] == lr
     assert set(draw.params) == set(NUMBERS)
+    left, drawn = study.optuna.trials[half.number], study.optuna.trials[draw.number]
+    assert (left.state, "retries" in drawn.user_attrs) == (optuna.trial.TrialState.FAIL, False)
 
 
 @pytest.mark.parametrize(

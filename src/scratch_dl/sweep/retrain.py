@@ -74,8 +74,3 @@ def _topmost(key: str, wanted: Mapping[str, Any]) -> str:
     parts = key.split(".")
     beginnings = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
     return next(one for one in beginnings if not any(f"{other}.".startswith(f"{one}.") for other in wanted))
-
-
-def same_training(one: DictConfig, other: DictConfig) -> bool:
-    """Whether two configurations are the same training, whatever is recorded and verified of it."""
-    return _settings(one) == _settings(other)

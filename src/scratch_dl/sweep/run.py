@@ -162,13 +162,7 @@ class _Worker:
     def _trained(self, batch: list[Draw]) -> Iterator[tuple[Draw, dict[str, Any]]]:
         """Each draw with what its job tells."""
         jobs = [
-            # Hydra's own notes would have the storage's password.
-            [
-                *draw.overrides,
-                f"hydra.sweeper.trial={draw.number}",
-                f"hydra.sweep.subdir='{draw.number}'",
-                "hydra.output_subdir=null",
-            ]
+            [*draw.overrides, f"hydra.sweeper.trial={draw.number}", f"hydra.sweep.subdir='{draw.number}'"]
             for draw in batch
         ]
         with self.study.beating([draw.number for draw in batch]):
@@ -176,8 +170,10 @@ class _Worker:
         yield from zip(batch, map(_told, returned), strict=True)
 
     def _settled(self, draw: Draw, outcome: Outcome) -> None:
-        self.study.tell(draw, outcome)
-        self.recording.settled(draw, outcome)
+        if self.study.tell(draw, outcome):
+            self.recording.settled(draw, outcome)
+        else:
+            print(f"trial {draw.number} was taken for dead, and is trained again elsewhere", flush=True)
 
 
 def _told(returned: Any) -> dict[str, Any]:

@@ -26,7 +26,16 @@ PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "No
 DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
 OF_EPOCHS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
-OF_RUNS = ("train/loss", "train/grad_norm", "train/lr", "images_per_s", "training_s", "parameters")
+OF_RUNS = (
+    "val/best_psnr_db",
+    "val/best_step",
+    "train/loss",
+    "train/grad_norm",
+    "train/lr",
+    "images_per_s",
+    "training_s",
+    "parameters",
+)
 _SMALL = ("loss", "grad_norm", "training_s", "parameters")  # the smaller, the better
 _MORE = ("val_whole/", "watch/", "verify/")  # whose names depend on the configuration
 _GROUP = "hydra.sweeper"
@@ -76,7 +85,10 @@ class Settings:
         """A pruner of Optuna's for trials of so many epochs."""
         from optuna import pruners
 
-        own: dict[str, Any] = {"max_resource": epochs} if self.pruner.name == "hyperband" else {}
+        # The first epochs say little: a wide network begins behind a narrow one.
+        own: dict[str, Any] = {"hyperband": {"max_resource": epochs}, "median": {"n_warmup_steps": 3}}.get(
+            self.pruner.name, {}
+        )
         return getattr(pruners, PRUNERS[self.pruner.name])(**{**own, **self.pruner.arguments})  # type: ignore[no-any-return]
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
@@ -16,9 +16,6 @@ from scratch_dl.checks import nearest
 from scratch_dl.config import flat, plain
 from scratch_dl.sweep.grammar import in_grammar, parse
 from scratch_dl.targets import ConfigError
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 Value = bool | int | float | str | None
 _WHOLE = r"[+-]?\d+"
@@ -117,7 +114,7 @@ class Parameter:
         if self.whole:
             return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         if self.step is None:
-            raise ConfigError(f"sampler=grid takes choices and ranges, but {self.key} is {self}")
+            raise ConfigError(f"hydra.sweeper.sampler=grid takes choices and ranges, but {self.key} is {self}")
         return [round(self.low + n * self.step, 12) for n in range(round((self.high - self.low) / self.step) + 1)]
 
     def nearest(self, value: Any) -> Value:
@@ -206,20 +203,6 @@ class Space:
         for one in self.parameters:
             found.setdefault(one.key, []).append(f"{one.condition}: {one}" if one.condition else str(one))
         return {key: "; ".join(texts) for key, texts in found.items()}
-
-    def distributions(self) -> "dict[str, BaseDistribution]":
-        """Name in the study -> Optuna's distribution."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        found: dict[str, BaseDistribution] = {}
-        for one in self.parameters:
-            if one.choices is not None:
-                found[one.name] = CategoricalDistribution(list(one.choices))
-            elif one.whole:
-                found[one.name] = IntDistribution(int(one.low), int(one.high), log=one.log, step=int(one.step or 1))
-            else:
-                found[one.name] = FloatDistribution(one.low, one.high, log=one.log, step=one.step)
-        return found
 
     @property
     def digest(self) -> str:

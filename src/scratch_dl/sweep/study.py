@@ -9,6 +9,7 @@ seed, the trial's number and the trials before it alone, so that an interrupted 
     retries    attribute of a trial: the number of the trial that it trains again
 """
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -135,10 +136,17 @@ class Study:
             if repeats % _REPEATS == 0 and not self._wait_for_others():
                 return None  # the same as what this process is about to train
 
-    def tell(self, draw: Draw, outcome: Outcome) -> None:
-        """Keep what came of a trial."""
-        with quiet():
-            self._settle(draw.number, outcome)
+    def tell(self, draw: Draw, outcome: Outcome) -> bool:
+        """Keep what came of a trial; False if another machine, which took this one for dead, trains it again."""
+        import optuna
+
+        try:
+            with quiet():
+                self._settle(draw.number, outcome)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self.in_hand.discard(draw.number)
+            return False
+        return True
 
     def release(self) -> None:
         """Leave what this process was drawing or training to another one, or to the next call."""
@@ -154,8 +162,8 @@ class Study:
 
         def beat() -> None:
             while not ended.wait(HEARTBEAT_S):
-                with quiet():
-                    for number in numbers:
+                for number in numbers:
+                    with contextlib.suppress(Exception):  # the storage may be back for the next one
                         storage.record_heartbeat(self._id(number))  # type: ignore[attr-defined]
 
         if hasattr(storage, "record_heartbeat"):
@@ -349,21 +357,25 @@ class Study:
         """Settle what dead processes have left, and put their points into the queue again."""
         import optuna
 
-        if hasattr(self.optuna._storage, "record_heartbeat"):
-            optuna.storages.fail_stale_trials(self.optuna)
+        heart = getattr(self.optuna._storage, "record_heartbeat", None)
         for trial in self.optuna.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
             worker = trial.user_attrs.get("worker")
-            if "outcome" in trial.user_attrs:
-                if worker is None or _is_dead(worker):
-                    self._finish(trial.number, Outcome.from_json(trial.user_attrs["outcome"]))
-            elif worker is None or _is_dead(worker):
+            if worker is not None and not _is_dead(worker):
+                if heart and worker["host"] == socket.gethostname():
+                    heart(trial._trial_id)  # this machine may have slept
+            elif "outcome" in trial.user_attrs:
+                self._finish(trial.number, Outcome.from_json(trial.user_attrs["outcome"]))
+            else:
                 self.optuna.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if heart:
+            optuna.storages.fail_stale_trials(self.optuna)
         trials = self.optuna.get_trials(deepcopy=False)
         retried = {trial.user_attrs.get("retries") for trial in trials}
         for trial in trials:
             row = self._row(trial, None)
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            if row.state == KILLED and trial.number not in retried and params:
+            drawn = "overrides" in trial.user_attrs or "fixed_params" in trial.system_attrs  # half a point is none
+            if row.state == KILLED and trial.number not in retried and drawn:
                 deaths = trial.user_attrs.get("deaths", 0) + (row.outcome is None)
                 inherited = {key: trial.user_attrs[key] for key in ("baseline",) if key in trial.user_attrs}
                 again = {"retries": trial.number, "deaths": deaths, **inherited}

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+from scratch_dl import frontdoor
 from scratch_dl.sweep.study import Study
 
 _VARIABLE = "SCRATCH_DL_SWEEP_WORKER"
@@ -53,7 +54,9 @@ def leave_with_parent() -> None:
 
 def _start(parent: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "scratch_dl.train", *sys.argv[1:]]
-    return subprocess.Popen(command, env={**os.environ, _VARIABLE: str(parent)})
+    # Set by this program for Hydra, it would make the worker print tracebacks.
+    settings = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR" or frontdoor.TRACEBACK}
+    return subprocess.Popen(command, env={**settings, _VARIABLE: str(parent)})
 
 
 def _end(workers: "list[subprocess.Popen[bytes]]") -> None:
