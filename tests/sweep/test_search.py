@@ -309,7 +309,10 @@ def test_a_larger_total_goes_on_to_it(searched, search):
         ((RATE, "hydra.sweeper.sampler=tpee"), "error: hydra.sweeper.sampler must be one of tpe, "),
         ((RATE, "hydra.sweeper.objective=val/psnr"), "error: hydra.sweeper.objective must be one of val/psnr_db"),
         ((RATE, "hydra.sweeper.objective=test/psnr_db"), "error: hydra.sweeper.objective must not be of the test"),
-        ((RATE, "hydra.sweeper.sampler=grid"), "error: hydra.sweeper.sampler=grid takes choices and ranges, but optimizer.lr is"),
+        (
+            (RATE, "hydra.sweeper.sampler=grid"),
+            "error: hydra.sweeper.sampler=grid takes choices and ranges, but optimizer.lr is",
+        ),
         ((RATE, "model.padding=0"), "error: model: the output must have the input's size"),
     ],
 )
