@@ -38,6 +38,7 @@ OUTCOMES = [
                  "not diagnosed, collapsed to one", id="unknown"),
     pytest.param(Outcome(COMPLETE), "not diagnosed", id="nothing-known"),
     pytest.param(Outcome(PRUNED, cause=HEALTHY, output_class="worse_than_blur"), "pruned", id="pruned"),
+    pytest.param(Outcome(PRUNED, cause="dead_units", output_class="zeros"), "pruned (dead_units)", id="pruned-sick"),
     pytest.param(Outcome(KILLED, reason="its job ended without a word"), "killed", id="killed"),
     pytest.param(Outcome(FAILED, reason="train/loss became nan at step 12; a smaller optimizer.lr"),
                  "diverged", id="nan"),

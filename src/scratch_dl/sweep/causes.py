@@ -85,14 +85,16 @@ def groups(results: Results) -> list[Group]:
 def label(row: Row) -> str:
     """Why a trial ended as it did, in words; the state of one that runs or waits."""
     outcome = row.outcome
-    if outcome is None or outcome.state in (KILLED, PRUNED):
-        return row.state if outcome is None else outcome.state
+    if outcome is None or outcome.state == KILLED:
+        return row.state
     if outcome.state == REFUSED:
         return "geometry refused" if _GEOMETRY.match(_said(outcome.reason)) else "setting refused"
     cause = "" if outcome.cause in _NOT_DIAGNOSED else outcome.cause
     if outcome.state == FAILED:
         kind = _kind(outcome.reason)
         return f"{kind} ({cause})" if cause and cause != _HEALTHY else kind
+    if outcome.state == PRUNED:
+        return f"pruned ({cause})" if cause and cause != _HEALTHY else "pruned"
     came = _OUTPUTS.get(outcome.output_class, outcome.output_class)
     if cause == _HEALTHY:
         return f"healthy, {came}" if came else "healthy"
