@@ -148,7 +148,7 @@ def in_one_line(error: BaseException, name: str = "train") -> str:
     if match := re.search(r"Could not (?:override|delete from config|append to config)\S* '?([^\s']+)'?", words):
         key = match[1].removesuffix(".")
         searching = key.startswith("hydra.sweeper.")
-        keys = _sweeper_keys() if searching else known_keys(name)
+        keys = _sweeper_keys() if searching else _known_keys(name)
         where = "; conf/hydra/sweeper/scratch_dl.yaml lists them" if searching else "; --help lists them"
         return f"{key} is not a setting{nearest(key, keys) or where}"
     if match := re.search(r"Could not find '([^']+)'.*?Available options in '[^']+':\n(.*?)\n(?:Config search|\s*$)",
@@ -199,7 +199,7 @@ def _sweeper_keys() -> list[str]:
     return [f"hydra.sweeper.{key!s}" for key in OmegaConf.load(Path(CONF) / "hydra" / "sweeper" / "scratch_dl.yaml")]
 
 
-def known_keys(name: str) -> list[str]:
+def _known_keys(name: str) -> list[str]:
     """Every key of the default configuration, dotted."""
     keys: list[str] = []
 

@@ -365,3 +365,16 @@ def test_what_hangs_on_a_condition_is_drawn_where_it_holds(place, search):
             assert 0.0001 <= optimizer["lr"] <= 0.03
     assert seen == {"sgd", "adam"}
     assert here.runs("optimisation")[0].data.tags["trials.complete"] >= "1"
+
+
+def test_a_study_whose_run_was_deleted_goes_on_in_a_new_one(place, search):
+    here = place()
+    assert search(here, RATE, "hydra.sweeper.n_trials=1").returncode == 0
+    parent, nested = here.runs()
+    for run in (parent, *nested.values()):
+        here.client().delete_run(run.info.run_id)
+    again = search(here, RATE, "hydra.sweeper.n_trials=2")
+    assert again.returncode == 0, again.stderr
+    fresh, nested = here.runs()
+    assert (fresh.info.status, sorted(nested)) == ("FINISHED", [1])
+    assert fresh.info.run_id != parent.info.run_id

@@ -6,7 +6,9 @@ import json
 from scratch_dl.config import Setup, flat
 from scratch_dl.nn import Upsampling
 
-_OF_NO_WEIGHT = ("model.", "tracking.", "resume.", "verification.", "diagnosis.")
+BESIDE = ("tracking.", "resume.", "verification.", "diagnosis.")
+"""How keys begin that change no bit of a training."""
+_OF_NO_WEIGHT = ("model.", *BESIDE)
 
 
 def identity(setup: Setup) -> str:

@@ -39,12 +39,10 @@ class Recording:
         where = study.base.tracking
         self.store = tracking.open_store(directory, where.uri)
         self.parent = self._parent(str(where.experiment))
-        self._refused = 0
 
     def settled(self, draw: Draw, outcome: Outcome) -> None:
         """A trial has come to something."""
         if outcome.state not in COUNTED:
-            self._refused += outcome.state == REFUSED
             return
         rows = self.study.rows()
         objectives = self.study.settings.objectives
@@ -90,7 +88,7 @@ class Recording:
         with self._warning():
             self.parent.files(files)
             self.parent.tags(
-                {**_counts(rows), **_best_tags(results), "mlflow.note.content": report.description(results)}
+                {**_counts(rows), **_best_tags(results), tracking.DESCRIPTION: report.description(results)}
             )
             self.parent.metrics(scores, 0)
             if not elsewhere:
@@ -117,12 +115,12 @@ class Recording:
 
     def _parent(self, experiment: str) -> tracking.Parent:
         """The study's run, made by the first process that comes."""
-        study, uri = self.study, without_password(self.store.uri)
+        study, uri = self.study, self.store.address
         with study.alone():
             known = study.attribute("mlflow") or {}
             if known.get("uri") == uri:
-                parent = tracking.Parent(self.store, known["run_id"])
                 try:
+                    parent = tracking.Parent(self.store, known["run_id"])
                     parent.reopen()
                 except tracking.TrackingError as error:
                     log.warning("the study gets a new run in MLflow: %s", error)

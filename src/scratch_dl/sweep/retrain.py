@@ -8,10 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.config import flat
 from scratch_dl.sweep.grammar import in_grammar
+from scratch_dl.sweep.identity import BESIDE
 
 FULL, SAME = "at full length", "at the trial's length, which gives its value bit for bit"
 _LENGTH = ("trainer.epochs", "trainer.max_minutes", "trainer.patience", "data.crops_per_epoch")
-_OF_NO_WEIGHT = ("tracking.", "resume.", "verification.", "diagnosis.", "trainer.test", "trainer.pictures")
+_OF_NO_WEIGHT = (*BESIDE, "trainer.test", "trainer.pictures")
 _PRESETS = ("experiment", "debug")
 _GROUPS = ("model", "optimizer", "schedule", "data", "noise", "trainer")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,7 @@ class _Worker:
             stopped = 0
             for draw, told in self._trained(batch):
                 stopped = stopped or told.pop("exit_status", 0)
-                self._settled(draw, Outcome(**{**told, "values": _tuple(told.get("values"))}))
+                self._settled(draw, Outcome.from_json(told))
             if stopped:
                 raise Interrupted(stopped - 128)
 
@@ -179,17 +178,11 @@ class _Worker:
 def _told(returned: Any) -> dict[str, Any]:
     """What a job says; an exception of its process is a failure of its own."""
     try:
-        said = returned.return_value
+        return dict(returned.return_value)
     except Exception as error:
         if is_of_surroundings(error):
             raise
         return {"state": FAILED, "reason": f"{type(error).__name__}: {error}"}
-    known = {field.name for field in fields(Outcome)} | {"exit_status"}
-    return {key: value for key, value in said.items() if key in known}
-
-
-def _tuple(values: Any) -> tuple[float, ...] | None:
-    return None if values is None else tuple(values)
 
 
 def _nothing(rows: Sequence[Any]) -> str:

@@ -1,5 +1,6 @@
 """How a search is done: `hydra.sweeper`, checked before anything is written."""
 
+import importlib
 import inspect
 import re
 from collections.abc import Mapping
@@ -213,7 +214,7 @@ def _choice(key: str, given: Any, known: Mapping[str, str], package: str) -> Cho
     name = choice(key, "none" if name is None and key == "pruner" else name, known)
     if not arguments:
         return Choice(name, {})
-    made = getattr(__import__(package, fromlist=[known[name]]), known[name])
+    made = getattr(importlib.import_module(package), known[name])
     takes = [one for one in inspect.signature(made).parameters if one != "seed"]
     for argument in arguments:
         if argument not in takes:

@@ -23,6 +23,7 @@ _WHOLE_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_WHOLE}\s*,\s*(?:en
 _ABSENT = object()
 _NOT_SEARCHED = ("resume", "tracking", "hydra", "threads", "allowed_targets", "search", "experiment", "debug")
 _EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
+_EXPECTED = f"a search draws from {_EXAMPLES}"
 
 
 class Drawing(Protocol):
@@ -36,9 +37,6 @@ class Drawing(Protocol):
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
         """A number."""
-
-
-_EXPECTED = f"a search draws from {_EXAMPLES}"
 
 
 @dataclass(frozen=True)

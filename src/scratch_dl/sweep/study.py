@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from scratch_dl import frontdoor
 from scratch_dl.config import build, flat, plain
 from scratch_dl.passwords import without_password
-from scratch_dl.sweep.identity import identity
+from scratch_dl.sweep.identity import BESIDE, identity
 from scratch_dl.sweep.outcomes import (
     COMPLETE,
     COUNTED,
@@ -53,7 +53,7 @@ REDRAWS = 10  # refused points for each trial asked for
 _DEATHS = 3  # a point that has ended so many processes is not tried again
 _REPEATS = 10  # draws of what another worker is training, before one waits for it
 _WAIT_S = 1.0
-_OF_NO_WEIGHT = ("tracking.", "resume.", "verification.", "diagnosis.", "threads", "device", "backend", "search")
+_OF_NO_WEIGHT = (*BESIDE, "threads", "device", "backend")
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Study:
         name = self.settings.study_name
         directions: list[Any] = [objective.direction for objective in self.settings.objectives]
         pruner = self.settings.make_pruner(self.base.trainer.epochs)
-        with self._alone():
+        with self.alone():
             try:
                 self.optuna = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
             except KeyError:
@@ -127,7 +127,7 @@ class Study:
         """The next point, or None if nothing is left to draw: enough are trained or in training, or it gave up."""
         repeats = 0
         while True:
-            with self._alone():
+            with self.alone():
                 self._recover()
                 draw = self._draw()
             if draw is None or draw.outcome is None or draw.outcome.state != DISCARDED:
@@ -150,7 +150,7 @@ class Study:
 
     def release(self) -> None:
         """Leave what this process was drawing or training to another one, or to the next call."""
-        with self._alone():
+        with self.alone():
             for number in sorted(self.in_hand):
                 self._settle(number, Outcome(KILLED, reason="its process was stopped"))
 
@@ -176,7 +176,9 @@ class Study:
     def rows(self) -> tuple[Row, ...]:
         """Every trial as it stands."""
         with quiet():
-            trials = self.optuna.get_trials(deepcopy=False)
+            return self._rows(self.optuna.get_trials(deepcopy=False))
+
+    def _rows(self, trials: Sequence["FrozenTrial"]) -> tuple[Row, ...]:
         again = {trial.user_attrs["retries"]: trial.number for trial in trials if "retries" in trial.user_attrs}
         return tuple(self._row(trial, again.get(trial.number)) for trial in trials)
 
@@ -191,26 +193,15 @@ class Study:
 
     def why_over(self) -> str | None:
         """Why nothing is left to train, "" if enough is trained; None while something is, here or elsewhere."""
-        with self._alone():
+        with self.alone():
             self._recover()
-            states = [row.state for row in self.rows()]
-            if WAITING in states or RUNNING in states:
-                return None
-            if sum(state in COUNTED for state in states) >= self.n_trials:
-                return ""
-            if (refused := states.count(REFUSED)) >= REDRAWS * self.n_trials:
-                return (
-                    f"{refused} points were refused, {REDRAWS} for each trial asked for; hydra.sweeper.params may "
-                    "leave out what fits nowhere"
-                )
-            at_end = self.settings.sampler.name == "grid" and not self._arm(
-                self.optuna.get_trials(deepcopy=False), False
-            )
-            return "the grid has no further point" if at_end else None
+            trials = self.optuna.get_trials(deepcopy=False)
+            states = [row.state for row in self._rows(trials)]
+            return None if WAITING in states or RUNNING in states else self._end(trials, states)
 
     def missing(self) -> int:
         """How many trials are neither counted nor in training by a process that lives."""
-        with self._alone():
+        with self.alone():
             self._recover()
         rows = self.rows()
         return max(0, self.n_trials - sum(row.state in (*COUNTED, RUNNING) for row in rows))
@@ -242,11 +233,6 @@ class Study:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """No other process draws from the study meanwhile."""
-        with self._alone():
-            yield
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
         with lock(self.settings.storage, f"study {self.settings.study_name}"), quiet():
             yield
 
@@ -281,7 +267,7 @@ class Study:
         before = self._in_training_elsewhere()
         while before and before <= self._in_training_elsewhere():
             time.sleep(_WAIT_S)
-            with self._alone():
+            with self.alone():
                 self._recover()
         return bool(before)
 
@@ -291,12 +277,8 @@ class Study:
     def _draw(self) -> Draw | None:
         """One more point."""
         trials = self.optuna.get_trials(deepcopy=False)
-        rows = self.rows()
-        states = [row.state for row in rows]
-        n_trials = self.n_trials
-        if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= n_trials:
-            return None
-        if states.count(REFUSED) >= REDRAWS * n_trials or not self._arm(trials, WAITING in states):
+        rows = self._rows(trials)
+        if self._end(trials, [row.state for row in rows]) is not None:
             return None
         trial = self.optuna.ask()
         self.in_hand.add(trial.number)
@@ -335,6 +317,17 @@ class Study:
             trial.report(value, step)
         self._settle(trial.number, draw.outcome)
         return draw
+
+    def _end(self, trials: Sequence["FrozenTrial"], states: Sequence[str]) -> str | None:
+        """Why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, if something is."""
+        if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= self.n_trials:
+            return ""
+        if (refused := states.count(REFUSED)) >= REDRAWS * self.n_trials:
+            return (
+                f"{refused} points were refused, {REDRAWS} for each trial asked for; hydra.sweeper.params may "
+                "leave out what fits nowhere"
+            )
+        return None if self._arm(trials, WAITING in states) else "the grid has no further point"
 
     def _arm(self, trials: Sequence["FrozenTrial"], waiting: bool) -> bool:
         """Give Optuna the sampler for the next trial; False if a grid is at its end."""
