@@ -61,7 +61,7 @@ SPACE = (
 TRIAL_EPOCHS = 8  # as conf/search/geometry.yaml has it
 # sweep -> its own words, the trials, hydra.sweeper's
 SWEEPS = {
-    "healthy": ((), 60, ()),
+    "healthy": ((), 80, ()),
     "fault": ((f"fault={F1}",), 40, ("hydra.sweeper.pruner=none",)),
 }
 FINALS = [(model, noise) for noise in ("gaussian", "pixelation") for model in ("paper", "unet")]

@@ -193,6 +193,20 @@ def test_tpe_and_cmaes_learn_from_what_was_told(make, tmp_path):
         assert drawn[0] != drawn[1], name
 
 
+def test_tpe_draws_at_random_until_enough_points_are_trained(make, tmp_path):
+    params = {"model.padding": "choice(same,2,6)", **RATE}
+    trained, drawn = [], []
+    for sampler in (Choice("tpe", {"n_startup_trials": 4}), Choice("random", {})):
+        study = make(params, sampler=sampler, where=str(tmp_path / sampler.name), n_trials=8)
+        draws = settle(study)
+        trained.append([number for number, draw in enumerate(draws) if draw.outcome is None])
+        drawn.append(points(draws))
+    fourth = trained[0][3]
+    assert fourth > 3  # refused points came between
+    assert drawn[0][: fourth + 1] == drawn[1][: fourth + 1]
+    assert drawn[0][fourth + 1] != drawn[1][fourth + 1]
+
+
 # A grid
 
 

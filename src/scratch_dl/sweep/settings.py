@@ -66,13 +66,21 @@ class Settings:
     pruner: Choice
     seed: int
 
-    def make_sampler(self, seed: int, conditional: bool) -> "BaseSampler":
-        """A sampler of Optuna's; where some parameters are conditional, TPE looks at each group of them by itself."""
+    def make_sampler(self, seed: int, conditional: bool, untrained: int = 0) -> "BaseSampler":
+        """A sampler of Optuna's.
+
+        Args:
+            seed: of its draws.
+            conditional: whether some parameters are; TPE looks at each group of them by itself then.
+            untrained: how many trials ended without a training, refused or copied; TPE's `n_startup_trials` are
+                trainings.
+        """
         from optuna import samplers
 
         own: dict[str, Any] = {"seed": seed}
         if self.sampler.name == "tpe":
             own |= {"multivariate": True, "group": conditional, "warn_independent_sampling": False}
+            own["n_startup_trials"] = 10
         elif self.sampler.name == "qmc":
             # The sequence is the study's; every worker takes its next point from there.
             own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False,
@@ -80,7 +88,10 @@ class Settings:
             own["independent_sampler"] = samplers.RandomSampler(seed=seed)
         elif self.sampler.name == "cmaes":
             own |= {"warn_independent_sampling": False, "independent_sampler": samplers.RandomSampler(seed=seed)}
-        return getattr(samplers, SAMPLERS[self.sampler.name])(**{**own, **self.sampler.arguments})  # type: ignore[no-any-return]
+        own |= self.sampler.arguments
+        if self.sampler.name == "tpe" and untrained:
+            own["n_startup_trials"] += untrained
+        return getattr(samplers, SAMPLERS[self.sampler.name])(**own)  # type: ignore[no-any-return]
 
     def make_pruner(self, epochs: int) -> "BasePruner":
         """A pruner of Optuna's for trials of so many epochs."""

@@ -130,11 +130,14 @@ class Study:
             with self.alone():
                 self._recover()
                 draw = self._draw()
+                others = self._in_training_elsewhere()
             if draw is None or draw.outcome is None or draw.outcome.state != DISCARDED:
                 return draw
             repeats += 1
-            if repeats % _REPEATS == 0 and not self._wait_for_others():
-                return None  # the same as what this process is about to train
+            if repeats % _REPEATS == 0:
+                if not others:
+                    return None  # the same as what this process is about to train
+                self._wait_for(others)
 
     def tell(self, draw: Draw, outcome: Outcome) -> bool:
         """Keep what came of a trial; False if another machine, which took this one for dead, trains it again."""
@@ -196,8 +199,9 @@ class Study:
         with self.alone():
             self._recover()
             trials = self.optuna.get_trials(deepcopy=False)
-            states = [row.state for row in self._rows(trials)]
-            return None if WAITING in states or RUNNING in states else self._end(trials, states)
+            rows = self._rows(trials)
+            in_progress = any(row.state in (WAITING, RUNNING) for row in rows)
+            return None if in_progress else self._end(trials, rows)
 
     def missing(self) -> int:
         """How many trials are neither counted nor in training by a process that lives."""
@@ -262,14 +266,12 @@ class Study:
             "choose another hydra.sweeper.study_name"
         )
 
-    def _wait_for_others(self) -> bool:
-        """Until a trial that another process trains now has ended; False if there is none."""
-        before = self._in_training_elsewhere()
-        while before and before <= self._in_training_elsewhere():
+    def _wait_for(self, others: set[int]) -> None:
+        """Until one of the trials that other processes train has ended."""
+        while others <= self._in_training_elsewhere():
             time.sleep(_WAIT_S)
             with self.alone():
                 self._recover()
-        return bool(before)
 
     def _in_training_elsewhere(self) -> set[int]:
         return {row.number for row in self.rows() if row.state == RUNNING} - self.in_hand
@@ -278,7 +280,7 @@ class Study:
         """One more point."""
         trials = self.optuna.get_trials(deepcopy=False)
         rows = self._rows(trials)
-        if self._end(trials, [row.state for row in rows]) is not None:
+        if self._end(trials, rows) is not None:
             return None
         trial = self.optuna.ask()
         self.in_hand.add(trial.number)
@@ -318,8 +320,9 @@ class Study:
         self._settle(trial.number, draw.outcome)
         return draw
 
-    def _end(self, trials: Sequence["FrozenTrial"], states: Sequence[str]) -> str | None:
+    def _end(self, trials: Sequence["FrozenTrial"], rows: Sequence[Row]) -> str | None:
         """Why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, if something is."""
+        states = [row.state for row in rows]
         if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= self.n_trials:
             return ""
         if (refused := states.count(REFUSED)) >= REDRAWS * self.n_trials:
@@ -327,18 +330,20 @@ class Study:
                 f"{refused} points were refused, {REDRAWS} for each trial asked for; hydra.sweeper.params may "
                 "leave out what fits nowhere"
             )
-        return None if self._arm(trials, WAITING in states) else "the grid has no further point"
+        return None if self._arm(trials, rows) else "the grid has no further point"
 
-    def _arm(self, trials: Sequence["FrozenTrial"], waiting: bool) -> bool:
+    def _arm(self, trials: Sequence["FrozenTrial"], rows: Sequence[Row]) -> bool:
         """Give Optuna the sampler for the next trial; False if a grid is at its end."""
         from optuna.samplers import PartialFixedSampler
 
         digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
         conditional = any(parameter.condition for parameter in self.space.parameters)
-        sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional)
-        if self.settings.sampler.name == "grid" and not waiting:
+        ended = [row.outcome for row in rows if row.outcome is not None]
+        untrained = sum(one.state == REFUSED or one.copied_from is not None for one in ended)
+        sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional, untrained)
+        if self.settings.sampler.name == "grid" and all(row.state != WAITING for row in rows):
             settled = (*COUNTED, RUNNING, REFUSED)
-            tried = [trial.params for trial in trials if self._row(trial, None).state in settled]
+            tried = [trial.params for trial, row in zip(trials, rows, strict=True) if row.state in settled]
             point = next((point for point in self.space.grid(self.setting) if point not in tried), None)
             if point is None:
                 return False
