@@ -157,7 +157,8 @@ def _trials(results: Results, links: bool) -> Iterator[str]:
     refused = len(results.rows) - len(rows)
     yield "## All trials"
     if rows:
-        yield _table(results, "Trials by number", f"{refused} refused ones left out; they are in {CSV}", rows, links)
+        legend = f"{refused} refused ones left out; they are in {CSV}" if refused else f"also in {CSV}"
+        yield _table(results, "Trials by number", legend, rows, links)
 
 
 def _table(results: Results, title: str, legend: str, rows: Sequence[Row], links: bool) -> str:

@@ -1,134 +1,32 @@
-"""What is searched: Hydra's grammar of sweeps, read as distributions to draw from, some of them on a condition."""
+"""What is searched: all the parameters of a configuration and a command line, and what stays as it is."""
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import nearest
 from scratch_dl.config import flat, plain
 from scratch_dl.sweep.grammar import in_grammar, parse
+from scratch_dl.sweep.parameter import (
+    EXAMPLES,
+    EXPECTED,
+    Drawing,
+    Parameter,
+    Value,
+    is_same,
+    key_of,
+    read_conditional,
+    read_parameter,
+)
 from scratch_dl.targets import ConfigError
 
-Value = bool | int | float | str | None
-_WHOLE = r"[+-]?\d+"
-_WHOLE_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_WHOLE}\s*,\s*(?:end\s*=\s*)?{_WHOLE}\s*\)")
 _ABSENT = object()
 _NOT_SEARCHED = ("resume", "tracking", "hydra", "threads", "allowed_targets", "search", "experiment", "debug")
-_EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
-_EXPECTED = f"a search draws from {_EXAMPLES}"
-
-
-class Drawing(Protocol):
-    """Who draws: an `optuna.Trial`."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        """One of the choices."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """A whole number, both ends included."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """A number."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """`key` has one of `values`, each as Hydra would be given it."""
-
-    key: str
-    values: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.key}={','.join(self.values)}"
-
-
-@dataclass(frozen=True, eq=False)
-class Parameter:
-    """A setting that is drawn.
-
-    Attributes:
-        key: in the configuration, or a group.
-        choices: what each value is called, and how Hydra is given it; None for numbers.
-        low, high: of numbers, both included.
-        step: of numbers, or None.
-        log: whether numbers are drawn evenly by their logarithms.
-        condition: under which it is drawn at all.
-    """
-
-    key: str
-    choices: Mapping[Value, str] | None = None
-    low: float = 0
-    high: float = 0
-    step: float | None = None
-    log: bool = False
-    condition: Condition | None = None
-
-    @property
-    def name(self) -> str:
-        """In the study, where the distributions of several conditions are apart."""
-        return f"{self.key}[{self.condition}]" if self.condition else self.key
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a whole number."""
-        return self.choices is None and isinstance(self.low, int) and isinstance(self.high, int)
-
-    def __str__(self) -> str:
-        if self.choices is not None:
-            return f"choice({','.join(self.choices.values())})"
-        if self.step is not None:
-            return f"range({self.low!r},{self.high!r},{self.step!r}, both ends)"
-        interval = f"interval({self.low!r},{self.high!r})"
-        return f"tag(log,{interval})" if self.log else interval
-
-    def suggest(self, trial: Drawing) -> Value:
-        """Draw a value."""
-        if self.choices is not None:
-            return trial.suggest_categorical(self.name, list(self.choices))
-        if self.whole:
-            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
-
-    def override(self, value: Value) -> str:
-        """What Hydra is given for a value."""
-        return f"{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
-
-    def values(self) -> list[Value]:
-        """All of them.
-
-        Raises:
-            ConfigError: if there is no end of them.
-        """
-        if self.choices is not None:
-            return list(self.choices)
-        if self.whole:
-            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
-        if self.step is None:
-            raise ConfigError(f"hydra.sweeper.sampler=grid takes choices and ranges, but {self.key} is {self}")
-        return [round(self.low + n * self.step, 12) for n in range(round((self.high - self.low) / self.step) + 1)]
-
-    def nearest(self, value: Any) -> Value:
-        """What of the distribution is nearest to a setting's value: itself, if it is inside."""
-        if self.choices is not None:
-            called = next((one for one in self.choices if _same(one, value) or _same(self.choices[one], value)), None)
-            return next(iter(self.choices)) if called is None and None not in self.choices else called
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else self.low
-        number = min(max(number, self.low), self.high)
-        if self.step is not None:
-            number = round(self.low + round((number - self.low) / self.step) * self.step, 12)
-        return round(number) if self.whole else float(number)
-
-    def contains(self, value: Any) -> bool:
-        """Whether a setting's value is one that can be drawn."""
-        return _same(self.nearest(value), value) or (self.choices is not None and value in self.choices.values())
 
 
 @dataclass(frozen=True)
@@ -215,10 +113,10 @@ class Space:
         if (condition := parameter.condition) is None:
             return True
         if all(other.key != condition.key for other in self.parameters):
-            return any(_same(setting(condition.key), one) for one in condition.values)
+            return any(is_same(setting(condition.key), one) for one in condition.values)
         # What is searched, and not drawn, has no value that another one could depend on.
         return any(
-            _same(value, one) for other, value in drawn.items() for one in condition.values
+            is_same(value, one) for other, value in drawn.items() for one in condition.values
             if other.key == condition.key
         )  # fmt: skip
 
@@ -235,12 +133,12 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
     Raises:
         ConfigError: if a distribution cannot be read, or nothing is left to draw.
     """
-    given = [parse(argument, _EXPECTED) for argument in arguments]
-    keys = [_key(one) for one in given]
+    given = [parse(argument, EXPECTED) for argument in arguments]
+    keys = [key_of(one) for one in given]
     if double := next((key for key in keys if keys.count(key) > 1), None):
         raise ConfigError(f"{double} must be given once, but stands in the command line {keys.count(double)} times")
     fixed = [argument for argument, one in zip(arguments, given, strict=True) if not one.is_sweep_override()]
-    drawn = [_parameter(one) for one in given if one.is_sweep_override()]
+    drawn = [read_parameter(one) for one in given if one.is_sweep_override()]
     said = {key for key in keys if key != "search"}
     kept: list[str] = []
 
@@ -251,9 +149,9 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
     configured: list[Parameter] = []
     for key, text in params.items():
         if not is_said(key.lstrip("+~")):
-            one = parse(f"{key}={text if isinstance(text, str) else in_grammar(text)}", _EXPECTED)
+            one = parse(f"{key}={text if isinstance(text, str) else in_grammar(text)}", EXPECTED)
             if one.is_sweep_override():
-                configured.append(_parameter(one))
+                configured.append(read_parameter(one))
             else:
                 kept.append(str(one.input_line))
     conditional: list[Parameter] = []
@@ -264,10 +162,10 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
                 f"but got {branches!r}"
             )
         if not is_said(key.lstrip("+~")):
-            conditional += [_conditional(key, str(condition), text) for condition, text in branches.items()]
+            conditional += [read_conditional(key, str(condition), text) for condition, text in branches.items()]
     parameters = [*configured, *drawn, *_in_order(conditional)]
     if not parameters:
-        raise ConfigError(f"a search needs something to search: give a key {_EXAMPLES}")
+        raise ConfigError(f"a search needs something to search: give a key {EXAMPLES}")
     names = [parameter.name for parameter in parameters]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"{double} must be given one distribution, but got two")
@@ -332,89 +230,3 @@ def _in_order(conditional: list[Parameter]) -> Iterator[Parameter]:
             raise ConfigError(f"hydra.sweeper.conditions look at one another: {', '.join(one.name for one in left)}")
         yield from ready
         left = [one for one in left if one not in ready]
-
-
-def _key(override: Override) -> str:
-    return override.get_key_element().lstrip("+~")
-
-
-def _parameter(override: Override, condition: Condition | None = None) -> Parameter:
-    """What an override's value describes."""
-    value, key, line = override.value(), override.get_key_element(), str(override.input_line)
-    if isinstance(value, Glob):
-        raise ConfigError(f"{key} must be one of {_EXAMPLES}, but got {line.partition('=')[2]}")
-    tags = set(getattr(value, "tags", ()))
-    if odd := sorted(tags - {"log"}):
-        raise ConfigError(f"{key} may have the tag log, but got {odd[0]}")
-    log = "log" in tags
-    if isinstance(value, ChoiceSweep):
-        if log:
-            raise ConfigError(f"{key}: choices have no logarithm; tag(log,...) is for intervals")
-        return Parameter(key, choices=_choices(key, value.list), condition=condition)
-    if isinstance(value, RangeSweep):
-        if log:
-            raise ConfigError(f"{key}: tag(log,...) is for intervals; a range has steps")
-        start, stop, step = value.start or 0, value.stop or 0, value.step
-        count = math.ceil((stop - start) / step - 1e-9) if step else 0  # as Hydra's own, a range ends before its stop
-        if count < 1:
-            raise ConfigError(f"{key} must have a range with something in it, but got {line.partition('=')[2]}")
-        last = start + (count - 1) * step
-        if not all(isinstance(bound, int) for bound in (start, stop, step)):
-            start, last, step = float(start), round(last, 12), float(step)
-        return Parameter(key, None, min(start, last), max(start, last), abs(step), condition=condition)
-    if isinstance(value, IntervalSweep):
-        start, end = (math.nan if bound is None else bound for bound in (value.start, value.end))
-        if not math.isfinite(end - start) or start > end or (log and start <= 0):
-            rule = "0 < low <= high, both finite" if log else "low <= high, both finite"
-            raise ConfigError(f"{key} must have an interval with {rule}, but got {line.partition('=')[2]}")
-        if _WHOLE_BOUNDS.search(line) and "float(" not in line:
-            start, end = int(start), int(end)
-        return Parameter(key, None, start, end, None, log, condition)
-    raise ConfigError(f"{key} must be one of {_EXAMPLES}, but got {line.partition('=')[2]}")
-
-
-def _conditional(key: str, condition: str, text: Any) -> Parameter:
-    """A parameter under a condition such as `optimizer=sgd` or `model.upsampling=nearest,transposed`."""
-    if "=" not in condition:
-        raise ConfigError(
-            f"hydra.sweeper.conditions.{key} must have conditions like optimizer=sgd, but got {condition}"
-        )
-    when = parse(condition)
-    value = when.value()
-    values = [in_grammar(one) for one in (value.list if isinstance(value, ChoiceSweep) else [value])]
-    override = parse(f"{key}={text}", _EXPECTED)
-    if not override.is_sweep_override():
-        raise ConfigError(f"hydra.sweeper.conditions.{key}: {condition} must have {_EXAMPLES}, but got {text!r}")
-    return _parameter(override, Condition(_key(when), tuple(values)))
-
-
-def _choices(key: str, elements: Sequence[Any]) -> dict[Value, str]:
-    choices: dict[Value, str] = {}
-    for element in elements:
-        called = _called(element)
-        if called in choices:
-            raise ConfigError(f"{key} must have choices that differ, but got {called!r} twice")
-        choices[called] = in_grammar(element)
-    return choices
-
-
-def _called(element: Any) -> Value:
-    """What Optuna keeps of an element: itself, or a text for a list or a mapping."""
-    if isinstance(element, QuotedString):
-        return element.text
-    if element is None or isinstance(element, bool | int | float | str):
-        return element
-    return in_grammar(element)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values mean the same setting, one perhaps as a text of the command line."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(value: Any) -> str:
-    text = re.sub(r"[\s'\"]", "", value if isinstance(value, str) else in_grammar(value))
-    try:
-        return repr(float(text))
-    except ValueError:
-        return text

@@ -40,8 +40,9 @@ from scratch_dl.sweep.outcomes import (
     Outcome,
     Row,
 )
+from scratch_dl.sweep.parameter import Parameter, Value
 from scratch_dl.sweep.settings import Settings
-from scratch_dl.sweep.space import Parameter, Space, Value
+from scratch_dl.sweep.space import Space
 from scratch_dl.sweep.storage import HEARTBEAT_S, lock, open_storage, quiet
 from scratch_dl.targets import ConfigError
 from scratch_dl.tracking.process import is_alive, this_process
