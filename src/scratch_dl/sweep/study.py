@@ -1,22 +1,13 @@
-"""A study that several processes work on: what is drawn next, what came of it, and what a dead process has left.
+"""A study that several processes work on: what is drawn next, and what came of it.
 
 Optuna's storage is the only memory. Under the study's lock one process at a time draws; what is drawn follows from the
 seed, the trial's number and the trials before it alone, so that an interrupted study draws what it would have drawn.
-
-    worker     attribute of a trial: the process that trains it
-    identity   attribute of a trial: equal for two points that are the same training
-    outcome    attribute of a trial: what came of it; a trial that failed without one has lost its process
-    retries    attribute of a trial: the number of the trial that it trains again
 """
 
-import contextlib
 import hashlib
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,8 +22,6 @@ from scratch_dl.sweep.outcomes import (
     COMPLETE,
     COUNTED,
     DISCARDED,
-    FAILED,
-    KILLED,
     PRUNED,
     REFUSED,
     RUNNING,
@@ -40,18 +29,16 @@ from scratch_dl.sweep.outcomes import (
     Outcome,
     Row,
 )
-from scratch_dl.sweep.parameter import Parameter, Value
-from scratch_dl.sweep.settings import Settings
-from scratch_dl.sweep.space import Space
-from scratch_dl.sweep.storage import HEARTBEAT_S, lock, open_storage, quiet
+from scratch_dl.sweep.parameter import Value
+from scratch_dl.sweep.storage import open_storage, quiet
+from scratch_dl.sweep.stored import StoredStudy
 from scratch_dl.targets import ConfigError
-from scratch_dl.tracking.process import is_alive, this_process
+from scratch_dl.tracking.process import this_process
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 REDRAWS = 10  # refused points for each trial asked for
-_DEATHS = 3  # a point that has ended so many processes is not tried again
 _REPEATS = 10  # draws of what another worker is training, before one waits for it
 _WAIT_S = 1.0
 _OF_NO_WEIGHT = (*BESIDE, "threads", "device", "backend")
@@ -75,23 +62,18 @@ class Draw:
 
 
 @dataclass
-class Study:
+class Study(StoredStudy):
     """One process's view of the study.
 
     Attributes:
-        settings, space: what is asked for.
         base: the configuration without what is drawn.
         compose: overrides -> a trial's configuration.
         outside: in words, where the first trial is not the configuration as it stands.
-        in_hand: numbers of the trials that this one has drawn and not settled.
     """
 
-    settings: Settings
-    space: Space
     base: DictConfig
     compose: Callable[[Sequence[str]], DictConfig]
     outside: list[str] = field(default_factory=list)
-    in_hand: set[int] = field(default_factory=set)
 
     def open(self) -> None:
         """Make the study, with the configuration's own point as its first trial, or go on with it.
@@ -152,40 +134,6 @@ class Study:
             return False
         return True
 
-    def release(self) -> None:
-        """Leave what this process was drawing or training to another one, or to the next call."""
-        with self.alone():
-            for number in sorted(self.in_hand):
-                self._settle(number, Outcome(KILLED, reason="its process was stopped"))
-
-    @contextmanager
-    def beating(self, numbers: Sequence[int]) -> Iterator[None]:
-        """Meanwhile, tell the storage now and then that the trials' process lives, for other machines to know."""
-        ended = threading.Event()
-        storage = self.optuna._storage
-
-        def beat() -> None:
-            while not ended.wait(HEARTBEAT_S):
-                for number in numbers:
-                    with contextlib.suppress(Exception):  # the storage may be back for the next one
-                        storage.record_heartbeat(self._id(number))  # type: ignore[attr-defined]
-
-        if hasattr(storage, "record_heartbeat"):
-            threading.Thread(target=beat, daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
-
-    def rows(self) -> tuple[Row, ...]:
-        """Every trial as it stands."""
-        with quiet():
-            return self._rows(self.optuna.get_trials(deepcopy=False))
-
-    def _rows(self, trials: Sequence["FrozenTrial"]) -> tuple[Row, ...]:
-        again = {trial.user_attrs["retries"]: trial.number for trial in trials if "retries" in trial.user_attrs}
-        return tuple(self._row(trial, again.get(trial.number)) for trial in trials)
-
     @cached_property
     def n_trials(self) -> int:
         """How many trials are asked for, those of earlier calls included."""
@@ -225,22 +173,6 @@ class Study:
             trial = self.optuna.get_trials(deepcopy=False)[number]
         return self.compose(trial.user_attrs["overrides"])
 
-    def attribute(self, key: str) -> Any:
-        """What the study remembers under a key; None if nothing."""
-        with quiet():
-            return self.optuna.user_attrs.get(key)
-
-    def remember(self, key: str, value: Any) -> None:
-        """Keep something with the study."""
-        with quiet():
-            self.optuna.set_user_attr(key, value)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other process draws from the study meanwhile."""
-        with lock(self.settings.storage, f"study {self.settings.study_name}"), quiet():
-            yield
-
     def _definition(self) -> dict[str, Any]:
         """What may not change: a study's trials are compared with one another."""
         drawn = {parameter.key for parameter in self.space.parameters}
@@ -273,9 +205,6 @@ class Study:
             time.sleep(_WAIT_S)
             with self.alone():
                 self._recover()
-
-    def _in_training_elsewhere(self) -> set[int]:
-        return {row.number for row in self.rows() if row.state == RUNNING} - self.in_hand
 
     def _draw(self) -> Draw | None:
         """One more point."""
@@ -340,7 +269,9 @@ class Study:
         digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
         conditional = any(parameter.condition for parameter in self.space.parameters)
         ended = [row.outcome for row in rows if row.outcome is not None]
-        untrained = sum(one.state == REFUSED or one.copied_from is not None for one in ended)
+        untrained = sum(
+            one.state == REFUSED or (one.copied_from is not None and one.state in (COMPLETE, PRUNED)) for one in ended
+        )
         sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional, untrained)
         if self.settings.sampler.name == "grid" and all(row.state != WAITING for row in rows):
             settled = (*COUNTED, RUNNING, REFUSED)
@@ -352,88 +283,12 @@ class Study:
         self.optuna.sampler = sampler
         return True
 
-    def _recover(self) -> None:
-        """Settle what dead processes have left, and put their points into the queue again."""
-        import optuna
-
-        heart = getattr(self.optuna._storage, "record_heartbeat", None)
-        for trial in self.optuna.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-            worker = trial.user_attrs.get("worker")
-            if worker is not None and not _is_dead(worker):
-                if heart and worker["host"] == socket.gethostname():
-                    heart(trial._trial_id)  # this machine may have slept
-            elif "outcome" in trial.user_attrs:
-                self._finish(trial.number, Outcome.from_json(trial.user_attrs["outcome"]))
-            else:
-                self.optuna.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if heart:
-            optuna.storages.fail_stale_trials(self.optuna)
-        trials = self.optuna.get_trials(deepcopy=False)
-        retried = {trial.user_attrs.get("retries") for trial in trials}
-        for trial in trials:
-            row = self._row(trial, None)
-            params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            drawn = "overrides" in trial.user_attrs or "fixed_params" in trial.system_attrs  # half a point is none
-            if row.state == KILLED and trial.number not in retried and drawn:
-                deaths = trial.user_attrs.get("deaths", 0) + (row.outcome is None)
-                inherited = {key: trial.user_attrs[key] for key in ("baseline",) if key in trial.user_attrs}
-                again = {"retries": trial.number, "deaths": deaths, **inherited}
-                self.optuna.enqueue_trial(params, user_attrs=again)
-
-    def _settle(self, number: int, outcome: Outcome) -> None:
-        """First the outcome, then the state: a trial that has the one without the other is finished by `_recover`."""
-        self.optuna._storage.set_trial_user_attr(self._id(number), "outcome", outcome.to_json())
-        self._finish(number, outcome)
-
-    def _finish(self, number: int, outcome: Outcome) -> None:
-        from optuna.trial import TrialState
-
-        if outcome.state == COMPLETE:
-            assert outcome.values is not None
-            self.optuna.tell(number, list(outcome.values))
-        elif outcome.state in (PRUNED, REFUSED):
-            # To the sampler, a refused point is a bad one: it learns to keep away from there.
-            self.optuna.tell(number, state=TrialState.PRUNED)
-        else:
-            self.optuna.tell(number, state=TrialState.FAIL)
-        self.in_hand.discard(number)
-
-    def _id(self, number: int) -> int:
-        storage = self.optuna._storage
-        return storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
-
-    def _row(self, trial: "FrozenTrial", requeued_as: int | None) -> Row:
-        named = {parameter.name: parameter for parameter in self.space.parameters}
-        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        params = {_key(named, name): value for name, value in values.items()}
-        outcome: Outcome | None = None
-        if "outcome" in trial.user_attrs:
-            outcome = Outcome.from_json(trial.user_attrs["outcome"])
-            state = outcome.state
-        elif not trial.state.is_finished():
-            state = WAITING if trial.state.name == "WAITING" else RUNNING
-        elif trial.user_attrs.get("deaths", 0) + 1 >= _DEATHS:
-            state = FAILED
-            outcome = Outcome(FAILED, reason=f"its process died, {_DEATHS} times in a row")
-        else:
-            state = KILLED
-        return Row(trial.number, state, params, outcome, requeued_as)
-
-
-def _key(named: Mapping[str, Parameter], name: str) -> str:
-    return named[name].key if name in named else name
-
 
 def _without(key: str, value: Any, drawn: set[str]) -> Any:
     """A list without its items that are drawn."""
     if not isinstance(value, list):
         return value
     return [None if f"{key}.{place}" in drawn else item for place, item in enumerate(value)]
-
-
-def _is_dead(worker: Mapping[str, str]) -> bool:
-    """Whether a trial's process, of this machine, has ended; of other machines' the heartbeats tell."""
-    return worker["host"] == socket.gethostname() and not is_alive(worker["pid"], worker["pid_started"])
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
