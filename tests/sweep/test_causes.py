@@ -116,6 +116,17 @@ def test_groups_have_shares_the_best_value_and_an_example_with_its_cure():
     ]
 
 
+def test_copies_are_counted_and_are_no_witnesses_of_what_is_in_common():
+    def found(outcome):
+        params = [{"lr": 10.0}, *({"lr": 10.0} for _ in range(9)), *({"lr": 1.0} for _ in range(9))]
+        return next(group for group in groups(study(ZERO, *[outcome] * 9, *[GOOD] * 9, params=params))
+                    if group.label.startswith("collapsed"))  # fmt: skip
+
+    trained, copied = found(ZERO), found(replace(ZERO, copied_from=0))
+    assert (trained.size, copied.size) == ("10", "10 (9 copied)")
+    assert (bool(trained.common), bool(copied.common)) == (True, False)
+
+
 def test_the_best_value_of_what_is_minimized_is_the_least():
     assert groups(study(GOOD, replace(GOOD, values=(27.0,)), direction="minimize"))[0].best == 27.0
 

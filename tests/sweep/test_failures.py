@@ -1,9 +1,16 @@
 """Trials that fail, diverge, raise or are refused; searches of nothing else; and a search that is interrupted."""
 
+import contextlib
 import re
 import signal
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+
+from scratch_dl.sweep.run import _Worker
+from scratch_dl.sweep.study import Draw
+from scratch_dl.tracking import TrackingError
 
 SPACE = ("optimizer.lr=choice(1.0,1e30)", "model.padding=choice(same,0)", "seed=choice(0,1,2)")
 
@@ -100,7 +107,10 @@ def test_a_refused_geometry_is_counted_drawn_again_and_never_trained(mixed):
 def test_the_end_counts_the_trials_by_cause(mixed):
     here, done = mixed
     end = done.stdout[done.stdout.index("what came of the trials") :]
-    counts = {match[2].strip(): int(match[1]) for match in re.finditer(r"(?m)^ +(\d+) +\d+%(?: +[-\d.]+)? +(.*)$", end)}
+    counts = {
+        match[2].strip(): int(match[1])
+        for match in re.finditer(r"(?m)^ +(\d+)(?: \(\d+ copied\))? +\d+%(?: +[-\d.]+)? +(.*)$", end)
+    }
     assert sum(counts.values()) == len(here.trials())
     raising = of(here, seed=2)
     assert sum(count for cause, count in counts.items() if "ZeroDivisionError" in cause) == len(raising)
@@ -235,3 +245,22 @@ def test_a_killed_search_leaves_a_record_that_the_same_command_closes(undisturbe
     assert "RUNNING" not in {run.info.status for run in nested.values()}
     assert not [trial for trial in here.trials() if not trial.state.is_finished()]
     assert parent.data.tags["trials.complete"] == "3"
+
+
+def test_what_others_of_a_batch_have_is_kept_before_an_outage_ends_the_search():
+    class Gone:
+        @property
+        def return_value(self):
+            raise TrackingError("the server does not answer")
+
+    told = []
+    draws = [Draw(number, [], {}) for number in range(3)]
+    study = SimpleNamespace(
+        ask=iter(draws).__next__, tell=lambda draw, outcome: told.append((draw.number, outcome.state)) is None,
+        beating=lambda _: contextlib.nullcontext(),
+    )  # fmt: skip
+    done = SimpleNamespace(return_value={"state": "complete", "values": [1.0]})
+    launcher = Mock(launch=Mock(return_value=[Gone(), done, done]))
+    with pytest.raises(TrackingError, match="does not answer"):
+        _Worker(study, Mock(), launcher, at_once=3).work()
+    assert told == [(1, "complete"), (2, "complete")]

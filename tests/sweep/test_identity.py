@@ -98,9 +98,11 @@ def test_the_upsampling_is_told_apart_where_its_weights_are_alike(of):
         "diagnosis=off",
         "diagnosis.every=3",
         "hydra.sweeper.trial=3",
+        "trainer.pictures=2",
+        "threads=3",
     ],
 )
-def test_what_is_recorded_and_verified_is_no_matter(of, override):
+def test_what_changes_nothing_but_rounding_and_records_is_no_matter(of, override):
     assert of(override) == of()
 
 

@@ -219,6 +219,13 @@ def test_a_pruner_is_optunas_with_its_arguments(pruner, kind, inside):
     assert {name: getattr(made, name) for name in inside} == inside
 
 
+def test_startup_trials_are_trainings():
+    with quiet():
+        assert read(sampler="tpe").make_sampler(0, False, untrained=7)._n_startup_trials == 17
+        assert read(sampler={"name": "tpe", "n_startup_trials": 2}).make_sampler(0, False, 7)._n_startup_trials == 9
+        assert read(pruner="median").make_pruner(8, copies=3)._n_startup_trials == 8
+
+
 def test_a_choice_is_named_with_its_arguments():
     assert str(read(sampler={"name": "tpe", "n_startup_trials": 20}).sampler) == "tpe n_startup_trials=20"
     assert str(read().sampler) == "tpe"

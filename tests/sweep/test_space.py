@@ -146,6 +146,7 @@ def test_a_range_is_drawn_between_its_ends_in_its_steps(text, low, high, step):
         ("int(interval(1.5,5.5))", (1, 5, False)),
         ("int(tag(log,interval(1,9)))", (1, 9, True)),
         ("interval(3,3)", (3, 3, False)),
+        ("interval(1_000,2_000)", (1000, 2000, False)),
         ("float(interval(1,5))", (1.0, 5.0, False)),
         ("tag(log,float(interval(1,5)))", (1.0, 5.0, True)),
         ("interval(1.0,5)", (1.0, 5.0, False)),

@@ -1,9 +1,9 @@
 """Searches of the settings by Optuna. Only this package imports it.
 
-space.py      what is searched, in Hydra's grammar
+space.py      what is searched;  parameter.py  one setting of it;  grammar.py  values as Hydra takes them
 settings.py   how: hydra.sweeper
-storage.py    where a study is kept
-study.py      what is drawn next, what came of it, what a dead process has left;  identity.py  which points are the same
+storage.py    where a study is kept;  stored.py  its trials there, and what a dead process has left
+study.py      what is drawn next, what came of it;  identity.py  which points are the same
 run.py        a search from start to end;  workers.py  several processes at once
 trial.py      a trial inside its job
 outcomes.py   what came of a trial;  causes.py  the trials grouped by why;  common.py  what those of a group share

@@ -61,12 +61,19 @@ class Group:
     example: str
     common: tuple[str, ...]
 
+    @property
+    def size(self) -> str:
+        """How many trials, and how many of them are copies, if any are."""
+        copies = sum(row.is_copy for row in self.rows)
+        return f"{len(self.rows)} ({copies} copied)" if copies else f"{len(self.rows)}"
+
 
 def groups(results: Results) -> list[Group]:
     """The trials by cause, the largest group first; trials that run, wait or were discarded are in none.
 
     Trained ones are compared with trained ones, refused ones with those that were not refused: a trial refused for its
-    padding says nothing on learning rates. A copied trial counts as the trial it is.
+    padding says nothing on learning rates. A copied trial counts as the trial it is, but is no further witness of what
+    a group has in common.
     """
     by_label: dict[str, list[Row]] = defaultdict(list)
     ended = [row for row in results.rows if row.outcome is not None and row.outcome.state != DISCARDED]
@@ -77,7 +84,7 @@ def groups(results: Results) -> list[Group]:
         numbers = {row.number for row in rows}
         rivals = [row for row in ended if row.number not in numbers and _comparable(rows[0], row)]
         shown = _example(results, rows)
-        common = in_common([row.params for row in rows], [row.params for row in rivals])
+        common = in_common(*([row.params for row in some if not row.is_copy] for some in (rows, rivals)))
         found.append(Group(name, tuple(rows), len(rows) / len(ended), best_value(results, rows), shown, common))
     return sorted(found, key=lambda group: (-len(group.rows), group.label))
 

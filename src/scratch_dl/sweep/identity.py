@@ -6,9 +6,11 @@ import json
 from scratch_dl.config import Setup, flat
 from scratch_dl.nn import Upsampling
 
-BESIDE = ("tracking.", "resume.", "verification.", "diagnosis.")
+BESIDE = ("tracking.", "resume.", "verification.", "diagnosis.", "trainer.pictures")
 """How keys begin that change no bit of a training."""
-_OF_NO_WEIGHT = ("model.", *BESIDE)
+THREADS = "threads"
+"""It changes the rounding alone, and differs between machines and numbers of workers."""
+_OF_NO_WEIGHT = ("model.", *BESIDE, THREADS)
 
 
 def identity(setup: Setup) -> str:

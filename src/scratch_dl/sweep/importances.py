@@ -1,18 +1,20 @@
 """How much each searched setting matters, by two evaluators that answer different questions."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from scratch_dl.sweep.axes import BAR, blank
-from scratch_dl.sweep.outcomes import Objective
+from scratch_dl.sweep.outcomes import Objective, is_copied
 
 if TYPE_CHECKING:
     import optuna
     from matplotlib.figure import Figure
     from optuna.importance import BaseImportanceEvaluator
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial
 
 EVALUATORS = {"pedanova": "PED-ANOVA", "fanova": "fANOVA"}
 QUESTIONS = {
@@ -50,7 +52,10 @@ def importances(study: "optuna.Study", evaluator: str, place: int, objective: Ob
     """By one of EVALUATORS, for the objective at `place`; a text that says why there are none."""
     from optuna.trial import TrialState
 
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [
+        trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not is_copied(trial.user_attrs)  # a copy is no further witness
+    ]  # fmt: skip
     if len(trials) < 2:
         return f"needs two complete trials at least, but there {'is one' if trials else 'are none'}"
     if len({trial.values[place] for trial in trials}) == 1:
@@ -63,7 +68,7 @@ def importances(study: "optuna.Study", evaluator: str, place: int, objective: Ob
 
         try:
             found = get_param_importances(
-                study,
+                _of(trials, study.directions),
                 evaluator=_evaluator(evaluator, top),
                 target=lambda trial: sign * trial.values[place],
                 normalize=False,
@@ -85,6 +90,15 @@ def importances(study: "optuna.Study", evaluator: str, place: int, objective: Ob
     if left_out:
         note += "\n" + fill(f"left out, as not drawn in every trial: {', '.join(left_out)}", 70)
     return Importances(EVALUATORS[evaluator], {name: value / total for name, value in found.items()}, note)
+
+
+def _of(trials: Sequence["FrozenTrial"], directions: Sequence["StudyDirection"]) -> "optuna.Study":
+    """A study of these trials alone, in memory."""
+    import optuna
+
+    study = optuna.create_study(directions=directions)
+    study.add_trials(trials)
+    return study
 
 
 def _evaluator(name: str, top: float) -> "BaseImportanceEvaluator":

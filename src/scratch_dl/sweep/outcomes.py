@@ -20,7 +20,7 @@ class Outcome:
         state: complete; pruned; failed, which it would do again; refused, before any training, by the configuration;
             killed, which is trained again as another trial; discarded, as another worker was training the same point.
         reason: why it is not complete, in one line.
-        values: one an objective; None without any (a pruned trial has its last one).
+        values: one an objective; None without any (a pruned trial has those of its epochs).
         cause: the diagnosis's, "healthy" among them; "" where there is none.
         verdict: the diagnosis in one line.
         cure: what mends the cause.
@@ -62,6 +62,11 @@ class Outcome:
         return cls(**{**content, "values": None if values is None else tuple(values)})
 
 
+def is_copied(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial of Optuna's with these attributes was not trained, as an earlier one was the same point."""
+    return (attributes.get("outcome") or {}).get("copied_from") is not None
+
+
 @dataclass(frozen=True)
 class Row:
     """A trial of a study.
@@ -79,6 +84,11 @@ class Row:
     params: Mapping[str, Any]
     outcome: Outcome | None
     requeued_as: int | None = None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it was not trained, as an earlier trial was the same point."""
+        return self.outcome is not None and self.outcome.copied_from is not None
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class Results:
     Attributes:
         study: its name.
         storage: where it is kept, without a password.
-        space: key -> the distribution in Hydra's grammar, with its condition.
+        space: name in the study, with its condition -> the distribution.
         objectives: one, or several.
         n_trials: how many were asked for.
         sampler, pruner, seed: as configured.

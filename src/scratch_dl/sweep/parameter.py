@@ -12,7 +12,7 @@ from scratch_dl.sweep.grammar import in_grammar, parse
 from scratch_dl.targets import ConfigError
 
 Value = bool | int | float | str | None
-_WHOLE = r"[+-]?\d+"
+_WHOLE = r"[+-]?\d[\d_]*"
 _WHOLE_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_WHOLE}\s*,\s*(?:end\s*=\s*)?{_WHOLE}\s*\)")
 EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
 EXPECTED = f"a search draws from {EXAMPLES}"

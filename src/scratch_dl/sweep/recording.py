@@ -69,9 +69,9 @@ class Recording:
 
     def conclude(self, finished: bool) -> tuple[Row, ...]:
         """Write and print the report; at the very end, look at the test photographs with the winner."""
-        rows = self.study.rows()
-        elsewhere = sum(row.state == RUNNING for row in rows)
         why = self.study.why_over() if finished else None
+        rows = self.study.rows()  # after it: the last trial may just have ended elsewhere
+        elsewhere = sum(row.state == RUNNING for row in rows)
         scores = {} if why is None else self._test(rows)
         results = results_of(self.study, rows, scores)
         folder = self.directory / FOLDER / self.study.settings.study_name

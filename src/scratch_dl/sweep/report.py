@@ -133,7 +133,7 @@ def _why(results: Results) -> Iterator[str]:
     if not found:
         yield "Nothing has come of any trial yet."
         return
-    cells = [(_plain(group.label), str(len(group.rows)), f"{group.share:.0%}",
+    cells = [(_plain(group.label), group.size, f"{group.share:.0%}",
               "" if group.best is None else number(group.best)) for group in found]  # fmt: skip
     legend = f"shares of those that ended; the best by {results.objectives[0]}"
     yield TextTable("Trials by cause", legend, 1, ("cause", "trials", "share", "best"), cells).markdown()

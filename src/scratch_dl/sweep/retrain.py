@@ -12,7 +12,7 @@ from scratch_dl.sweep.identity import BESIDE
 
 FULL, SAME = "at full length", "at the trial's length, which gives its value bit for bit"
 _LENGTH = ("trainer.epochs", "trainer.max_minutes", "trainer.patience", "data.crops_per_epoch")
-_OF_NO_WEIGHT = (*BESIDE, "trainer.test", "trainer.pictures")
+_OF_NO_WEIGHT = (*BESIDE, "trainer.test")
 _PRESETS = ("experiment", "debug")
 _GROUPS = ("model", "optimizer", "schedule", "data", "noise", "trainer")
 

@@ -141,10 +141,17 @@ class _Worker:
             Interrupted: after a trial that a signal has stopped.
         """
         while batch := self._batch():
-            stopped = 0
-            for draw, told in self._trained(batch):
-                stopped = stopped or told.pop("exit_status", 0)
-                self._settled(draw, Outcome.from_json(told))
+            stopped, away = 0, None
+            for draw, returned in zip(batch, self._returned(batch), strict=True):
+                try:
+                    told = _told(returned)
+                except Exception as error:
+                    away = error  # of the surroundings; what the others of the batch have comes first
+                else:
+                    stopped = stopped or told.pop("exit_status", 0)
+                    self._settled(draw, Outcome.from_json(told))
+            if away is not None:
+                raise away
             if stopped:
                 raise Interrupted(stopped - 128)
 
@@ -158,15 +165,14 @@ class _Worker:
                 self.recording.settled(draw, draw.outcome)
         return batch
 
-    def _trained(self, batch: list[Draw]) -> Iterator[tuple[Draw, dict[str, Any]]]:
-        """Each draw with what its job tells."""
+    def _returned(self, batch: list[Draw]) -> Sequence[Any]:
+        """What each draw's job gives back."""
         jobs = [
             [*draw.overrides, f"hydra.sweeper.trial={draw.number}", f"hydra.sweep.subdir='{draw.number}'"]
             for draw in batch
         ]
         with self.study.beating([draw.number for draw in batch]):
-            returned = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
-        yield from zip(batch, map(_told, returned), strict=True)
+            return self.launcher.launch(jobs, initial_job_idx=batch[0].number)
 
     def _settled(self, draw: Draw, outcome: Outcome) -> None:
         if self.study.tell(draw, outcome):

@@ -93,15 +93,17 @@ class Settings:
             own["n_startup_trials"] += untrained
         return getattr(samplers, SAMPLERS[self.sampler.name])(**own)  # type: ignore[no-any-return]
 
-    def make_pruner(self, epochs: int) -> "BasePruner":
-        """A pruner of Optuna's for trials of so many epochs."""
+    def make_pruner(self, epochs: int, copies: int = 0) -> "BasePruner":
+        """A pruner of Optuna's for trials of so many epochs; the median's startup trials are trainings, not copies."""
         from optuna import pruners
 
         # The first epochs say little: a wide network begins behind a narrow one.
-        own: dict[str, Any] = {"hyperband": {"max_resource": epochs}, "median": {"n_warmup_steps": 3}}.get(
-            self.pruner.name, {}
-        )
-        return getattr(pruners, PRUNERS[self.pruner.name])(**{**own, **self.pruner.arguments})  # type: ignore[no-any-return]
+        known = {"hyperband": {"max_resource": epochs}, "median": {"n_startup_trials": 5, "n_warmup_steps": 3}}
+        own: dict[str, Any] = dict(known.get(self.pruner.name, {}))
+        own |= self.pruner.arguments
+        if self.pruner.name == "median" and copies:
+            own["n_startup_trials"] += copies
+        return getattr(pruners, PRUNERS[self.pruner.name])(**own)  # type: ignore[no-any-return]
 
 
 def read_settings(hydra: Any, directory: str) -> Settings:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from scratch_dl import frontdoor
 from scratch_dl.config import build, flat, plain
 from scratch_dl.passwords import without_password
-from scratch_dl.sweep.identity import BESIDE, identity
+from scratch_dl.sweep.identity import BESIDE, THREADS, identity
 from scratch_dl.sweep.outcomes import (
     COMPLETE,
     COUNTED,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 REDRAWS = 10  # refused points for each trial asked for
 _REPEATS = 10  # draws of what another worker is training, before one waits for it
 _WAIT_S = 1.0
-_OF_NO_WEIGHT = (*BESIDE, "threads", "device", "backend")
+_OF_NO_WEIGHT = (*BESIDE, THREADS, "device", "backend")
 
 
 @dataclass
@@ -118,8 +118,8 @@ class Study(StoredStudy):
                 return draw
             repeats += 1
             if repeats % _REPEATS == 0:
-                if not others:
-                    return None  # the same as what this process is about to train
+                if self.in_hand:
+                    return None  # for others may wait for what this process has drawn and not begun
                 self._wait_for(others)
 
     def tell(self, draw: Draw, outcome: Outcome) -> bool:
@@ -200,8 +200,8 @@ class Study(StoredStudy):
         )
 
     def _wait_for(self, others: set[int]) -> None:
-        """Until one of the trials that other processes train has ended."""
-        while others <= self._in_training_elsewhere():
+        """Until one of the trials that other processes train has ended, if there are any."""
+        while others and others <= self._in_training_elsewhere():
             time.sleep(_WAIT_S)
             with self.alone():
                 self._recover()

@@ -173,7 +173,7 @@ def _causes(results: Results) -> tuple[Text, Table]:
     for group in groups(results):
         best = "" if group.best is None else number(group.best)
         said = "\n".join([group.label, *(f"  {line}" for line in group.common[:1])])
-        rows.append((str(len(group.rows)), f"{group.share:.0%}", best, said))
+        rows.append((group.size, f"{group.share:.0%}", best, said))
     return _table(
         "what came of the trials, and what those of one cause have in common",
         ("trials", "share", "best", "cause"),

@@ -17,7 +17,7 @@ from scratch_dl.checks import nearest
 from scratch_dl.config import build
 from scratch_dl.models import count_parameters
 from scratch_dl.session import SUMMARY, Result, train_run
-from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, PRUNED
+from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, PRUNED, is_copied
 from scratch_dl.sweep.settings import Settings, read_settings
 from scratch_dl.sweep.storage import StorageError, open_storage, quiet
 
@@ -63,6 +63,7 @@ class Trial:
             own = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, self.number)
             trial = optuna.trial.Trial(self._study, own)
             trial.report(value, epoch)
+            self._study.pruner = self.settings.make_pruner(self.length, self._copies())
             if epoch >= self.length or not trial.should_prune():
                 return None
         self.pruned = f"pruned at epoch {epoch}: {objective.name} {value:.4g} is behind that of other trials"
@@ -71,9 +72,14 @@ class Trial:
     def _load(self) -> "optuna.Study":
         import optuna
 
-        storage = open_storage(self.settings.storage)
-        pruner = self.settings.make_pruner(self.length)
-        return optuna.load_study(study_name=self.settings.study_name, storage=storage, pruner=pruner)
+        return optuna.load_study(study_name=self.settings.study_name, storage=open_storage(self.settings.storage))
+
+    def _copies(self) -> int:
+        """How many complete trials are copies of others."""
+        from optuna.trial import TrialState
+
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return sum(is_copied(trial.user_attrs) for trial in trials)
 
 
 def run_trial(config: DictConfig, folder: Path, number: int) -> dict[str, Any]:
