@@ -107,10 +107,8 @@ def test_a_refused_geometry_is_counted_drawn_again_and_never_trained(mixed):
 def test_the_end_counts_the_trials_by_cause(mixed):
     here, done = mixed
     end = done.stdout[done.stdout.index("what came of the trials") :]
-    counts = {
-        match[2].strip(): int(match[1])
-        for match in re.finditer(r"(?m)^ +(\d+)(?: \(\d+ copied\))? +\d+%(?: +[-\d.]+)? +(.*)$", end)
-    }
+    line = re.compile(r"(?m)^ *(\d+)(?: \(\d+ copied\))? +\d+%(?: +[-\d.]+)? +(.*)$")
+    counts = {match[2].strip(): int(match[1]) for match in line.finditer(end)}
     assert sum(counts.values()) == len(here.trials())
     raising = of(here, seed=2)
     assert sum(count for cause, count in counts.items() if "ZeroDivisionError" in cause) == len(raising)
