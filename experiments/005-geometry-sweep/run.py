@@ -544,6 +544,13 @@ def decibel(value, places=2):
     return "-" if value is None or not math.isfinite(value) else f"{value:.{places}f}"
 
 
+def with_copies(rows, came):
+    """How many trials came to this, and how many of them are copies."""
+    some = [row for row in rows if row["came"] == came]
+    copies = sum(row["copied_from"] is not None for row in some)
+    return f"{len(some)} ({copies} copied)" if copies else f"{len(some)}"
+
+
 def sweep_tables(found):
     trials = {name: one["trials"] for name, one in found.items()}
     counts = {name: Counter(trial["came"] for trial in rows) for name, rows in trials.items()}
@@ -551,7 +558,7 @@ def sweep_tables(found):
     yield TextTable(
         "What came of the trials", "the sweep without a fault beside the control with F1",
         1, ("cause", "healthy", "with F1"),
-        [(came, *(str(counts[name][came]) for name in SWEEPS)) for came in order],
+        [(came, *(with_copies(trials[name], came) for name in SWEEPS)) for came in order],
     )  # fmt: skip
     levels = found["healthy"]["levels"]
     legend = ", ".join(f"{name} {decibel(levels.get(name))}" for name in ("noisy", "blur"))
