@@ -747,9 +747,9 @@ def draw_trials(found):
         for (key, level), style in zip(levels.items(), ("--", ":", "-."), strict=True):
             if level is not None:
                 axes.axhline(level, linestyle=style, linewidth=1, color="0.4")
-                axes.text(len(KERNELS) - 0.45, level, f"{key} {level:.1f}", ha="right", va="bottom", fontsize=8)
+                axes.text(len(KERNELS) + 0.55, level, f"{key} {level:.1f}", ha="right", va="bottom", fontsize=8)
         axes.set_xticks(range(len(KERNELS)), [key.strip("[]").replace(",", " ") for key in KERNELS], fontsize=8)
-        axes.set(xlabel="kernel size", title=title, xlim=(-0.5, len(KERNELS) - 0.4))
+        axes.set(xlabel="kernel size", title=title, xlim=(-0.5, len(KERNELS) + 0.6))
         axes.grid(axis="y", alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.15))
