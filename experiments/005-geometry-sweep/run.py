@@ -544,21 +544,17 @@ def decibel(value, places=2):
     return "-" if value is None or not math.isfinite(value) else f"{value:.{places}f}"
 
 
-def with_copies(rows, came):
-    """How many trials came to this, and how many of them are copies."""
-    some = [row for row in rows if row["came"] == came]
-    copies = sum(row["copied_from"] is not None for row in some)
-    return f"{len(some)} ({copies} copied)" if copies else f"{len(some)}"
-
-
 def sweep_tables(found):
+    from scratch_dl.sweep.causes import with_copies
+
     trials = {name: one["trials"] for name, one in found.items()}
-    counts = {name: Counter(trial["came"] for trial in rows) for name, rows in trials.items()}
+    counts, copies = ({name: Counter(trial["came"] for trial in rows if trial["copied_from"] is not None or not copied)
+                       for name, rows in trials.items()} for copied in (False, True))  # fmt: skip
     order = sorted(counts["healthy"] | counts["fault"], key=lambda came: (-counts["healthy"][came], came))
     yield TextTable(
         "What came of the trials", "the sweep without a fault beside the control with F1",
         1, ("cause", "healthy", "with F1"),
-        [(came, *(with_copies(trials[name], came) for name in SWEEPS)) for came in order],
+        [(came, *(with_copies(counts[name][came], copies[name][came]) for name in SWEEPS)) for came in order],
     )  # fmt: skip
     levels = found["healthy"]["levels"]
     legend = ", ".join(f"{name} {decibel(levels.get(name))}" for name in ("noisy", "blur"))

@@ -64,8 +64,12 @@ class Group:
     @property
     def size(self) -> str:
         """How many trials, and how many of them are copies, if any are."""
-        copies = sum(row.is_copy for row in self.rows)
-        return f"{len(self.rows)} ({copies} copied)" if copies else f"{len(self.rows)}"
+        return with_copies(len(self.rows), sum(row.is_copy for row in self.rows))
+
+
+def with_copies(trials: int, copies: int) -> str:
+    """A number of trials, in words, and how many of them are copies, if any are."""
+    return f"{trials} ({copies} copied)" if copies else f"{trials}"
 
 
 def groups(results: Results) -> list[Group]:

@@ -113,14 +113,13 @@ class Study(StoredStudy):
             with self.alone():
                 self._recover()
                 draw = self._draw()
-                others = self._in_training_elsewhere()
             if draw is None or draw.outcome is None or draw.outcome.state != DISCARDED:
                 return draw
             repeats += 1
             if repeats % _REPEATS == 0:
                 if self.in_hand:
                     return None  # for others may wait for what this process has drawn and not begun
-                self._wait_for(others)
+                self._wait_for_others()
 
     def tell(self, draw: Draw, outcome: Outcome) -> bool:
         """Keep what came of a trial; False if another machine, which took this one for dead, trains it again."""
@@ -199,8 +198,9 @@ class Study(StoredStudy):
             "choose another hydra.sweeper.study_name"
         )
 
-    def _wait_for(self, others: set[int]) -> None:
+    def _wait_for_others(self) -> None:
         """Until one of the trials that other processes train has ended, if there are any."""
+        others = self._in_training_elsewhere()
         while others and others <= self._in_training_elsewhere():
             time.sleep(_WAIT_S)
             with self.alone():
@@ -268,10 +268,7 @@ class Study(StoredStudy):
 
         digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
         conditional = any(parameter.condition for parameter in self.space.parameters)
-        ended = [row.outcome for row in rows if row.outcome is not None]
-        untrained = sum(
-            one.state == REFUSED or (one.copied_from is not None and one.state in (COMPLETE, PRUNED)) for one in ended
-        )
+        untrained = sum(row.state == REFUSED or (row.is_copy and row.state in (COMPLETE, PRUNED)) for row in rows)
         sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional, untrained)
         if self.settings.sampler.name == "grid" and all(row.state != WAITING for row in rows):
             settled = (*COUNTED, RUNNING, REFUSED)
