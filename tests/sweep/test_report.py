@@ -1,6 +1,7 @@
 """The report of a study: what stands in it, that it needs no other file, its pictures or why they are not there."""
 
 import csv
+import logging
 import re
 from html.parser import HTMLParser
 
@@ -210,6 +211,22 @@ def test_the_setting_that_matters_is_the_most_important(evaluator, direction):
     assert found.shares["x"] > 0.5
     assert sum(found.shares.values()) == pytest.approx(1)
     assert ("left out, as not drawn in every trial: z" in found.note) == ("z" not in found.shares)
+
+
+def test_importances_leave_no_word_of_optunas_among_what_is_printed():
+    study, unit, said = optuna.create_study(), FloatDistribution(0, 1), []
+    for n in range(9):
+        study.add_trial(create_trial(params={"x": n / 9}, distributions={"x": unit}, value=n))
+    handler = logging.Handler()
+    handler.emit = said.append
+    logging.getLogger("optuna").addHandler(handler)
+    try:
+        importances(study, "pedanova", 0, Objective("val/mse", "last", "minimize"))
+        assert said == []
+        optuna.create_study()
+        assert said
+    finally:
+        logging.getLogger("optuna").removeHandler(handler)
 
 
 def test_copies_have_no_part_in_importances():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from scratch_dl.sweep.axes import BAR, blank
 from scratch_dl.sweep.outcomes import Objective, is_copied
+from scratch_dl.sweep.storage import quiet
 
 if TYPE_CHECKING:
     import optuna
@@ -96,8 +97,9 @@ def _of(trials: Sequence["FrozenTrial"], directions: Sequence["StudyDirection"])
     """A study of these trials alone, in memory."""
     import optuna
 
-    study = optuna.create_study(directions=directions)
-    study.add_trials(trials)
+    with quiet():
+        study = optuna.create_study(directions=directions)
+        study.add_trials(trials)
     return study
 
 
