@@ -220,6 +220,7 @@ def test_importances_leave_no_word_of_optunas_among_what_is_printed():
     handler = logging.Handler()
     handler.emit = said.append
     logging.getLogger("optuna").addHandler(handler)
+    optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is in a search
     try:
         importances(study, "pedanova", 0, Objective("val/mse", "last", "minimize"))
         assert said == []
