@@ -104,6 +104,7 @@ def test_the_parts_are_those_of_the_command():
         pytest.param(lambda g: paper((4, 6, 5), 4, "same", "transposed", True, "pytorch", (8, 12), g), id="transposed"),
         pytest.param(lambda g: paper((4, 6, 5), 3, "same", "transposed", False, "he", (8, 12), g), id="output-padding"),
         pytest.param(lambda g: unet(3, 3, "nearest", True, "he", (8, 12), g), id="unet"),
+        pytest.param(lambda g: unet(3, 3, "nearest", True, "he", (8, 12), g, residual=True), id="unet-residual"),
     ],
 )
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -73,13 +73,38 @@ def test_the_default_unet_has_between_40_and_200_thousand_parameters():
     assert 40_000 < count_parameters(unet(**{**UNET, "channels": 20})) < 200_000
 
 
+def test_a_residual_unet_adds_to_its_input_what_its_layers_make_of_it(generator):
+    network = unet(**UNET, residual=True, generator=generator)
+    images = torch.rand(2, 3, 8, 12, generator=generator)
+    layers = network.residual.inner
+    assert [*dict(network.children()), *dict(layers.children())] == [
+        "residual", "conv1", "relu1", "half", "conv2", "relu2", "conv3"
+    ]  # fmt: skip
+    assert torch.equal(network(images), images + layers(images))
+    layers.conv3.weight.value.zero_()
+    layers.conv3.bias.value.zero_()
+    assert torch.equal(network(images), images)
+
+
+def test_the_residual_unet_draws_the_weights_of_the_other_one():
+    one, other = (
+        unet(**UNET, residual=residual, generator=torch.Generator().manual_seed(1)) for residual in (False, True)
+    )
+    assert all(torch.equal(a.value, b.value) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
 def test_an_even_kernel_in_the_unet_is_refused():
     with pytest.raises(ValueError, match="kernel_size must be odd"):
         unet(**{**UNET, "kernel_size": 4})
 
 
 @pytest.mark.parametrize(
-    "build", [lambda **more: paper(**PAPER, **more), lambda **more: unet(**UNET, **more)], ids=["paper", "unet"]
+    "build",
+    [
+        pytest.param(lambda **more: paper(**PAPER, **more), id="paper"),
+        pytest.param(lambda **more: unet(**UNET, **more), id="unet"),
+        pytest.param(lambda **more: unet(**UNET, residual=True, **more), id="unet-residual"),
+    ],
 )
 def test_every_gradient_of_the_network_matches_central_differences(build, generator):
     network = build(generator=generator).to(dtype=torch.float64)
@@ -105,7 +130,9 @@ def test_every_gradient_of_the_network_matches_central_differences(build, genera
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 4), (33, 30), (32, 32)])
-@pytest.mark.parametrize("network", [paper(**PAPER), unet(**UNET)], ids=["paper", "unet"])
+@pytest.mark.parametrize(
+    "network", [paper(**PAPER), unet(**UNET), unet(**UNET, residual=True)], ids=["paper", "unet", "unet-residual"]
+)
 def test_prediction_works_at_any_size(network, size):
     images = torch.rand(2, 3, *size)
     before = images.clone()

@@ -1,6 +1,7 @@
 """The sweep that the paper needed: which geometry is best, with its mistake and without, and how good it gets.
 
-python experiments/005-geometry-sweep/run.py [--smoke] [--workers N] [--directory mlruns] [--parts sweeps,seeds,finals]
+python experiments/005-geometry-sweep/run.py [--smoke] [--workers N] [--directory mlruns]
+                                             [--parts sweeps,seeds,finals,long] [--models paper,unet]
 
 Every training of the package's own is an MLflow run of the experiment 005-geometry-sweep. Prints the tables, writes
 results.json, the figures and the tables of README.md beside this file; a part that is not asked for stays in them as it
@@ -42,7 +43,7 @@ from scratch_dl.verification.references import reference_optimizer
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
-PARTS = ("sweeps", "seeds", "finals")
+PARTS = ("sweeps", "seeds", "finals", "long")
 PICTURES = {
     "trials": "PSNR of every trial by kernel size, without the fault and with it",
     "photograph": "a test photograph: noisy, denoised and clean",
@@ -64,7 +65,9 @@ SWEEPS = {
     "healthy": ((), 80, ()),
     "fault": ((f"fault={F1}",), 40, ("hydra.sweeper.pruner=none",)),
 }
-FINALS = [(model, noise) for noise in ("gaussian", "pixelation") for model in ("paper", "unet")]
+MODELS = ("paper", "unet")
+FINALS = [(model, noise) for noise in ("gaussian", "pixelation") for model in MODELS]
+LONG_EPOCHS = 140  # at most 45 minutes of one core
 SPLITS = {"validation": "val_whole", "test": "test"}
 METHODS = ("noisy", "blur", "tv", "nlm")
 GOAL_DB = 0.05
@@ -79,11 +82,14 @@ def arguments():
     parser.add_argument("--workers", type=int, default=2, help="processes that train, of one thread each")
     parser.add_argument("--directory", type=Path, default=Path("mlruns"), help="tracking.dir of the runs")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)}; seeds needs the sweeps")
+    parser.add_argument("--models", default=",".join(MODELS), help=f"some of {','.join(MODELS)}: whose finals to train")
     options = parser.parse_args()
-    options.parts = options.parts.split(",")
+    for option, every in (("parts", PARTS), ("models", MODELS)):
+        some = getattr(options, option).split(",")
+        setattr(options, option, some)
+        if odd := set(some) - set(every):
+            parser.error(f"--{option} must be some of {','.join(every)}, but got {sorted(odd)[0]}")
     options.workers = 1 if options.smoke else options.workers
-    if odd := set(options.parts) - set(PARTS):
-        parser.error(f"--parts must be some of {','.join(PARTS)}, but got {sorted(odd)[0]}")
     return options
 
 
@@ -497,19 +503,40 @@ def mean_psnr(outputs, photographs):
     )
 
 
-def part_finals(options, directory):
-    finals = [(model, "gaussian") for model in ("paper", "unet")] if options.smoke else FINALS
+def trained(points, options, directory):
+    """Name -> outcome of the package's own trainings; one that failed ends the study."""
+    own = run_all(HERE.name, points, options.workers, directory)
+    if bad := [outcome for outcome in own.values() if outcome.status != "FINISHED"]:
+        raise SystemExit(f"{bad[0].name} ended as {bad[0].status}: {bad[0].reason}")
+    return own
+
+
+def bm3d_scores(noises, options, directory):
+    """BM3D's mean PSNR by "noise split", and the deviations it was told; None without the package."""
+    scores = {}
+    for noise in noises:
+        data = setup_of(final_words("paper", noise, options.smoke)).data
+        for split in SPLITS:
+            photographs = data.photographs(split)
+            found = bm3d_outputs(photographs, data.noise, directory / "cache")
+            scores[f"{noise} {split}"] = None if found is None else {
+                "psnr_db": mean_psnr([output for _, output in found], photographs),
+                "sigma": [sigma for sigma, _ in found]}  # fmt: skip
+    return scores
+
+
+def part_finals(options, directory, known):
+    every = [(model, "gaussian") for model in MODELS] if options.smoke else FINALS
+    finals = [(model, noise) for model, noise in every if model in options.models]
     seeds = SEEDS[:1] if options.smoke else SEEDS
     points = [
         Point(f"{model}-{noise}-seed{seed}", (*final_words(model, noise, options.smoke), f"seed={seed}"))
         for model, noise in finals
         for seed in seeds
     ]
-    own = run_all(HERE.name, points, options.workers, directory)
-    if bad := [outcome for outcome in own.values() if outcome.status != "FINISHED"]:
-        raise SystemExit(f"{bad[0].name} ended as {bad[0].status}: {bad[0].reason}")
+    own = trained(points, options, directory)
     twins = train_twins([(point.name, point.overrides) for point in points], options.workers, directory)
-    rows = []
+    rows = [row for row in known["rows"] if row["model"] not in options.models] if known else []
     for model, noise in finals:
         for seed in seeds:
             name = f"{model}-{noise}-seed{seed}"
@@ -524,17 +551,27 @@ def part_finals(options, directory):
                 "steps": progress["step"], "parameters": count_parameters(setup_of(outcome.overrides).network),
                 "verification": outcome.summary.get("verification"),
             })  # fmt: skip
-    scores = {}
-    for noise in dict.fromkeys(noise for _, noise in finals):
-        data = setup_of(final_words("paper", noise, options.smoke)).data
-        for split in SPLITS:
-            photographs = data.photographs(split)
-            found = bm3d_outputs(photographs, data.noise, directory / "cache")
-            scores[f"{noise} {split}"] = None if found is None else {
-                "psnr_db": mean_psnr([output for _, output in found], photographs),
-                "sigma": [sigma for sigma, _ in found]}  # fmt: skip
-    figure = draw_photograph({model: own[f"{model}-gaussian-seed{seeds[0]}"] for model in ("paper", "unet")}, directory)
-    return {"seeds": list(seeds), "rows": rows, "bm3d": scores}, figure
+    rows.sort(key=lambda row: (every.index((row["model"], row["noise"])), row["seed"]))
+    scores = bm3d_scores(dict.fromkeys(noise for _, noise in every), options, directory)
+    return {"seeds": list(seeds), "rows": rows, "bm3d": scores}
+
+
+def part_long(options, directory):
+    longer = () if options.smoke else (f"trainer.epochs={LONG_EPOCHS}",)
+    words = {model: (*final_words(model, "gaussian", options.smoke), *longer, "seed=0") for model in MODELS}
+    own = trained([Point(f"{model}-long", words[model]) for model in MODELS], options, directory)
+    rows = []
+    for model in MODELS:
+        outcome = own[f"{model}-long"]
+        progress = outcome.summary["progress"]
+        rows.append({
+            "model": model, "run_id": outcome.run_id, "own": outcome.summary["scores"], "steps": progress["step"],
+            "own_best_psnr_db": progress["best_psnr_db"], "own_best_step": progress["best_step"],
+            "own_s": round(progress["training_s"], 1),
+            "parameters": count_parameters(setup_of(outcome.overrides).network),
+        })  # fmt: skip
+    figure = draw_photograph({model: own[f"{model}-long"] for model in MODELS}, directory)
+    return {"rows": rows, "bm3d": bm3d_scores(["gaussian"], options, directory)}, figure
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -687,17 +724,27 @@ def final_tables(found):
     )  # fmt: skip
 
 
+def levels_beside(rows, found, split):
+    """Method -> its PSNR on the photographs of "test" or "validation" with Gaussian noise; BM3D's may be None."""
+    bm3d = found["bm3d"][f"gaussian {split}"]
+    levels = {name: rows[0]["own"][f"{SPLITS[split]}/{name}_psnr_db"] for name in METHODS}
+    return levels | {"bm3d": bm3d and bm3d["psnr_db"]}
+
+
+def beside_others(model, rows, found):
+    """How far the mean of some rows is from every other method, on the test photographs with Gaussian noise."""
+    own, levels = statistics.mean(row["own"]["test/psnr_db"] for row in rows), levels_beside(rows, found, "test")
+    names = {"blur": "blur", "tv": "TV", "nlm": "NLM", "bm3d": "BM3D"}
+    leads = {label: own - levels[name] for name, label in names.items() if levels[name] is not None}
+    said = [f"{abs(lead):.2f} dB {'above' if lead > 0 else 'below'} {label}" for label, lead in leads.items()]
+    return f"Gaussian noise, whole test photographs: {model} is {', '.join(said)}."
+
+
 def final_sentences(found):
     groups = final_groups(found)
-    names = {"blur": "blur", "tv": "TV", "nlm": "NLM", "bm3d": "BM3D"}
-    for model, rivals in (("paper", ("blur", "tv", "nlm", "bm3d")), ("unet", ("nlm", "bm3d"))):
-        rows = groups[model, "gaussian"]
-        own = statistics.mean(row["own"]["test/psnr_db"] for row in rows)
-        bm3d = found["bm3d"]["gaussian test"]
-        levels = {name: rows[0]["own"][f"test/{name}_psnr_db"] for name in METHODS} | {"bm3d": bm3d and bm3d["psnr_db"]}
-        leads = {names[name]: own - levels[name] for name in rivals if levels[name] is not None}
-        said = [f"{abs(lead):.2f} dB {'above' if lead > 0 else 'below'} {name}" for name, lead in leads.items()]
-        yield f"Gaussian noise, whole test photographs: {model} is {', '.join(said)}."
+    for (model, noise), rows in groups.items():
+        if noise == "gaussian":
+            yield beside_others(model, rows, found)
     differences = {
         group: statistics.mean(row["own"]["test/psnr_db"] for row in rows)
         - statistics.mean(row["twin"]["test/psnr_db"] for row in rows)
@@ -716,6 +763,23 @@ def final_sentences(found):
             yield (f"BM3D (version {found['bm3d_version']}) is given the true deviation of the Gaussian noise, TV and "
                    "non-local means estimate it. Pixelation has none: all three take scikit-image's estimate, "
                    f"{min(sigmas):.1f} to {max(sigmas):.1f} / 255.")  # fmt: skip
+
+
+def long_tables(found):
+    for split, what in (("test", "test photographs"), ("validation", "validation photograph")):
+        yield TextTable(
+            f"As long as the course allowed: whole {what}", "sigma 25, seed 0, one thread; PSNR, dB", 1,
+            ("model", "parameters", "steps", "minutes", "noisy", "blur", "TV", "NLM", "BM3D", "own"),
+            [(row["model"], f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['own_s'] / 60:.0f}",
+              *(decibel(level) for level in levels_beside([row], found, split).values()),
+              decibel(row["own"][f"{SPLITS[split]}/psnr_db"]))
+             for row in found["rows"]],
+        )  # fmt: skip
+
+
+def long_sentences(found):
+    for row in found["rows"]:
+        yield beside_others(row["model"], [row], found)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -791,8 +855,12 @@ def draw_photograph(outcomes, directory):
 
 def shown(results):
     """Title, tables and sentences of every part that there are results of."""
-    for part, tables, sentences in (("sweeps", sweep_tables, sweep_sentences), ("seeds", seed_tables, seed_sentences),
-                                    ("finals", final_tables, final_sentences)):  # fmt: skip
+    for part, tables, sentences in (
+        ("sweeps", sweep_tables, sweep_sentences),
+        ("seeds", seed_tables, seed_sentences),
+        ("finals", final_tables, final_sentences),
+        ("long", long_tables, long_sentences),
+    ):
         if part in results:
             yield part, list(tables(results[part])), list(sentences(results[part]))
 
@@ -804,7 +872,7 @@ def write(results, figures):
         figure.savefig(HERE / f"{name}.png")
     machine = results["machine"]
     body = [f"On {machine['cpu']}, {machine['usable_cores']} cores, torch {machine['torch']}."]
-    belongs = {"sweeps": "trials", "finals": "photograph"}
+    belongs = {"sweeps": "trials", "long": "photograph"}
     for part, tables, sentences in shown(results):
         body += [*(table.markdown() for table in tables), *sentences]
         if part in belongs and (HERE / f"{belongs[part]}.png").is_file():
@@ -831,10 +899,12 @@ def study(options, directory):
             figures["trials"] = draw_trials(results[part])
         elif part == "seeds":
             results[part] = part_seeds(options, directory, results.get("sweeps"))
-        else:
-            results[part], figures["photograph"] = part_finals(options, directory)
+        elif part == "finals":
+            results[part] = part_finals(options, directory, results.get("finals"))
             if all(results[part]["bm3d"].values()):
                 results[part]["bm3d_version"] = version("bm3d")
+        else:
+            results[part], figures["photograph"] = part_long(options, directory)
         if not options.smoke:  # at once, as the next part takes long
             write(results, figures)
     console = Console(highlight=False, soft_wrap=True)

@@ -37,7 +37,7 @@ class Denoiser(Sequential):
     def predict(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) -> (n, 3, H, W) of any H, W: reflect-padded to the multiple, cropped back. Keeps no cache.
 
-        The output is the network's, in [0, 1] by its sigmoid; batches are the caller's choice.
+        The output is the network's, in [0, 1] where its last module is a sigmoid; batches are the caller's choice.
         """
         height, width = images.shape[2:]
         training = self.training
@@ -105,10 +105,14 @@ def unet(
     init: str,
     size: Pair = (32, 32),
     generator: Generator | None = None,
+    *,
+    residual: bool = False,
 ) -> Denoiser:
     """A U-Net of two levels (Ronneberger et al. 2015, arXiv 1505.04597) of the same pieces as the paper's network.
 
     Full size: `channels` wide; half: twice; quarter: twice. Each level is carried past what lies below it by a Skip.
+    With `residual` the network computes what is to be added to its input (Zhang et al. 2017, arXiv 1608.03981), and has
+    no sigmoid: its output may leave [0, 1] a little.
 
     Args:
         channels: the width at full size.
@@ -118,6 +122,7 @@ def unet(
         init: "pytorch", "he" or "xavier".
         size: of the training crops (height, width).
         generator: draws the initial weights.
+        residual: whether to predict the noise, as above, and not the image.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -128,6 +133,7 @@ def unet(
     if k % 2 == 0:
         raise ValueError(f"kernel_size must be odd, so that convolutions of stride 1 keep the size, but got {k}")
     boolean("bias", bias)
+    boolean("residual", residual)
     choice("upsampling", upsampling, ("nearest", "transposed"))
 
     def conv(before: int, after: int, stride: int = 1) -> Conv2d:
@@ -164,8 +170,11 @@ def unet(
         "conv2": conv(2 * c, c),
         "relu2": ReLU(),
         "conv3": conv(c, CHANNELS),
-        "sigmoid": Sigmoid(),
     }
+    if residual:
+        modules = {"residual": Skip(Sequential(modules), "add")}
+    else:
+        modules["sigmoid"] = Sigmoid()
     return _initialised(Denoiser(modules, multiple=4, size=size), init, generator)
 
 
