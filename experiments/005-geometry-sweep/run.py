@@ -67,7 +67,7 @@ SWEEPS = {
 }
 MODELS = ("paper", "unet")
 FINALS = [(model, noise) for noise in ("gaussian", "pixelation") for model in MODELS]
-LONG_EPOCHS = 110  # about 30 minutes of one core
+LONG_EPOCHS = 100  # about 30 minutes of one core
 SPLITS = {"validation": "val_whole", "test": "test"}
 METHODS = ("noisy", "blur", "tv", "nlm")
 GOAL_DB = 0.05
