@@ -5,8 +5,8 @@ python experiments/005-geometry-sweep/run.py [--smoke] [--workers N] [--director
 
 Every training of the package's own is an MLflow run of the experiment 005-geometry-sweep. Prints the tables, writes
 results.json, the figures and the tables of README.md beside this file; a part that is not asked for stays in them as it
-was. Stopped, it goes on where it was when called again. --smoke: everything at a small size in a temporary folder,
-nothing written.
+was, and so do the finals of a model that is not. Stopped, it goes on where it was when called again. --smoke:
+everything at a small size in a temporary folder, nothing written.
 """
 
 import argparse
@@ -46,7 +46,7 @@ BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
 PARTS = ("sweeps", "seeds", "finals", "long")
 PICTURES = {
     "trials": "PSNR of every trial by kernel size, without the fault and with it",
-    "photograph": "a test photograph: noisy, denoised and clean",
+    "photograph": "a test photograph: noisy, denoised by the networks that were trained longest and by BM3D, and clean",
 }
 F1 = "sigmoid_gradient_at_upstream"
 SEEDS = (0, 1, 2)
@@ -67,7 +67,7 @@ SWEEPS = {
 }
 MODELS = ("paper", "unet")
 FINALS = [(model, noise) for noise in ("gaussian", "pixelation") for model in MODELS]
-LONG_EPOCHS = 140  # at most 45 minutes of one core
+LONG_EPOCHS = 100  # about 30 minutes of one core
 SPLITS = {"validation": "val_whole", "test": "test"}
 METHODS = ("noisy", "blur", "tv", "nlm")
 GOAL_DB = 0.05
@@ -503,12 +503,22 @@ def mean_psnr(outputs, photographs):
     )
 
 
-def trained(points, options, directory):
+def train_own(points, options, directory):
     """Name -> outcome of the package's own trainings; one that failed ends the study."""
     own = run_all(HERE.name, points, options.workers, directory)
     if bad := [outcome for outcome in own.values() if outcome.status != "FINISHED"]:
         raise SystemExit(f"{bad[0].name} ended as {bad[0].status}: {bad[0].reason}")
     return own
+
+
+def own_row(outcome):
+    progress = outcome.summary["progress"]
+    return {
+        "run_id": outcome.run_id, "own": outcome.summary["scores"], "own_best_psnr_db": progress["best_psnr_db"],
+        "own_best_step": progress["best_step"], "own_s": round(progress["training_s"], 1), "steps": progress["step"],
+        "parameters": count_parameters(setup_of(outcome.overrides).network),
+        "verification": outcome.summary.get("verification"),
+    }  # fmt: skip
 
 
 def bm3d_scores(noises, options, directory):
@@ -534,22 +544,17 @@ def part_finals(options, directory, known):
         for model, noise in finals
         for seed in seeds
     ]
-    own = trained(points, options, directory)
+    own = train_own(points, options, directory)
     twins = train_twins([(point.name, point.overrides) for point in points], options.workers, directory)
     rows = [row for row in known["rows"] if row["model"] not in options.models] if known else []
     for model, noise in finals:
         for seed in seeds:
             name = f"{model}-{noise}-seed{seed}"
-            outcome, other = own[name], twins[name]
-            progress = outcome.summary["progress"]
+            other = twins[name]
             rows.append({
-                "model": model, "noise": noise, "seed": seed, "run_id": outcome.run_id,
-                "own": outcome.summary["scores"], "twin": other["scores"],
-                "own_best_psnr_db": progress["best_psnr_db"], "twin_best_psnr_db": other["best_psnr_db"],
-                "own_best_step": progress["best_step"], "twin_best_step": other["best_step"],
-                "own_s": round(progress["training_s"], 1), "twin_s": other["training_s"],
-                "steps": progress["step"], "parameters": count_parameters(setup_of(outcome.overrides).network),
-                "verification": outcome.summary.get("verification"),
+                "model": model, "noise": noise, "seed": seed, **own_row(own[name]), "twin": other["scores"],
+                "twin_best_psnr_db": other["best_psnr_db"], "twin_best_step": other["best_step"],
+                "twin_s": other["training_s"],
             })  # fmt: skip
     rows.sort(key=lambda row: (every.index((row["model"], row["noise"])), row["seed"]))
     scores = bm3d_scores(dict.fromkeys(noise for _, noise in every), options, directory)
@@ -559,17 +564,8 @@ def part_finals(options, directory, known):
 def part_long(options, directory):
     longer = () if options.smoke else (f"trainer.epochs={LONG_EPOCHS}",)
     words = {model: (*final_words(model, "gaussian", options.smoke), *longer, "seed=0") for model in MODELS}
-    own = trained([Point(f"{model}-long", words[model]) for model in MODELS], options, directory)
-    rows = []
-    for model in MODELS:
-        outcome = own[f"{model}-long"]
-        progress = outcome.summary["progress"]
-        rows.append({
-            "model": model, "run_id": outcome.run_id, "own": outcome.summary["scores"], "steps": progress["step"],
-            "own_best_psnr_db": progress["best_psnr_db"], "own_best_step": progress["best_step"],
-            "own_s": round(progress["training_s"], 1),
-            "parameters": count_parameters(setup_of(outcome.overrides).network),
-        })  # fmt: skip
+    own = train_own([Point(f"{model}-long", words[model]) for model in MODELS], options, directory)
+    rows = [{"model": model, **own_row(own[f"{model}-long"])} for model in MODELS]
     figure = draw_photograph({model: own[f"{model}-long"] for model in MODELS}, directory)
     return {"rows": rows, "bm3d": bm3d_scores(["gaussian"], options, directory)}, figure
 
@@ -696,14 +692,12 @@ def final_groups(found):
 
 
 def final_tables(found):
-    for split, prefix in (("test", "test"), ("validation", "val_whole")):
+    for split, prefix in reversed(SPLITS.items()):
         lines = []
         for (model, noise), rows in final_groups(found).items():
-            scores, bm3d = rows[0]["own"], found["bm3d"][f"{noise} {split}"]
             own, other = ([row[who][f"{prefix}/psnr_db"] for row in rows] for who in ("own", "twin"))
             lines.append((
-                noise, model, *(decibel(scores[f"{prefix}/{method}_psnr_db"]) for method in METHODS),
-                decibel(bm3d and bm3d["psnr_db"]), pm(own), pm(other),
+                noise, model, *map(decibel, levels_beside(rows, found, noise, split).values()), pm(own), pm(other),
                 f"{statistics.mean(own) - statistics.mean(other):+.2f}",
             ))  # fmt: skip
         what = "test photographs" if split == "test" else "validation photograph"
@@ -724,20 +718,21 @@ def final_tables(found):
     )  # fmt: skip
 
 
-def levels_beside(rows, found, split):
-    """Method -> its PSNR on the photographs of "test" or "validation" with Gaussian noise; BM3D's may be None."""
-    bm3d = found["bm3d"][f"gaussian {split}"]
+def levels_beside(rows, found, noise, split):
+    """Method -> its PSNR on the photographs of "test" or "validation"; BM3D's may be None."""
+    bm3d = found["bm3d"][f"{noise} {split}"]
     levels = {name: rows[0]["own"][f"{SPLITS[split]}/{name}_psnr_db"] for name in METHODS}
     return levels | {"bm3d": bm3d and bm3d["psnr_db"]}
 
 
 def beside_others(model, rows, found):
     """How far the mean of some rows is from every other method, on the test photographs with Gaussian noise."""
-    own, levels = statistics.mean(row["own"]["test/psnr_db"] for row in rows), levels_beside(rows, found, "test")
+    own = statistics.mean(row["own"]["test/psnr_db"] for row in rows)
+    levels = levels_beside(rows, found, "gaussian", "test")
     names = {"blur": "blur", "tv": "TV", "nlm": "NLM", "bm3d": "BM3D"}
     leads = {label: own - levels[name] for name, label in names.items() if levels[name] is not None}
     said = [f"{abs(lead):.2f} dB {'above' if lead > 0 else 'below'} {label}" for label, lead in leads.items()]
-    return f"Gaussian noise, whole test photographs: {model} is {', '.join(said)}."
+    return f"Gaussian noise, whole test photographs, {rows[0]['steps']:,} steps: {model} is {', '.join(said)}."
 
 
 def final_sentences(found):
@@ -766,13 +761,14 @@ def final_sentences(found):
 
 
 def long_tables(found):
-    for split, what in (("test", "test photographs"), ("validation", "validation photograph")):
+    for split, prefix in reversed(SPLITS.items()):
+        what = "test photographs" if split == "test" else "validation photograph"
         yield TextTable(
             f"As long as the course allowed: whole {what}", "sigma 25, seed 0, one thread; PSNR, dB", 1,
             ("model", "parameters", "steps", "minutes", "noisy", "blur", "TV", "NLM", "BM3D", "own"),
             [(row["model"], f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['own_s'] / 60:.0f}",
-              *(decibel(level) for level in levels_beside([row], found, split).values()),
-              decibel(row["own"][f"{SPLITS[split]}/psnr_db"]))
+              *map(decibel, levels_beside([row], found, "gaussian", split).values()),
+              decibel(row["own"][f"{prefix}/psnr_db"]))
              for row in found["rows"]],
         )  # fmt: skip
 

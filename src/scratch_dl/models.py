@@ -122,7 +122,7 @@ def unet(
         init: "pytorch", "he" or "xavier".
         size: of the training crops (height, width).
         generator: draws the initial weights.
-        residual: whether to predict the noise, as above, and not the image.
+        residual: whether to predict what is to be added, as above, and not the image.
 
     Raises:
         TypeError: if an argument is not of its kind.

@@ -11,7 +11,10 @@ from scratch_dl.evaluation import denoise
 
 
 class DenoiserModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Noisy images in, denoised images out: float32 of shape (n, 3, h, w), any h and w, values in [0, 1]."""
+    """Noisy images in, denoised images out: float32 of shape (n, 3, h, w), any h and w.
+
+    Noisy values are about those of an image in [0, 1], and so are denoised ones: nothing is clamped.
+    """
 
     def load_context(self, context: Any) -> None:
         """Build the network from the checkpoint that travels with the model; a model is code, so it is trusted."""

@@ -50,6 +50,10 @@ def unet():
     return models.unet(4, 3, "transposed", True, "he", SIZE, torch.Generator().manual_seed(3))
 
 
+def residual():
+    return models.unet(4, 3, "nearest", True, "he", SIZE, torch.Generator().manual_seed(3), residual=True)
+
+
 def foreign():
     generator = torch.Generator().manual_seed(3)
     inside = {"conv": nn.Conv2d(3, 8, 3, padding=1, generator=generator), "drop": Dropout(), "relu": nn.ReLU(),
@@ -69,6 +73,7 @@ TRAININGS = [
     pytest.param(paper, sgd, id="paper-momentum"),
     pytest.param(paper, adam, id="paper-adam"),
     pytest.param(unet, adam, id="unet-adam"),
+    pytest.param(residual, adam, id="residual-adam"),
     pytest.param(foreign, sgd, id="a-module-of-ones-own"),
 ]
 
@@ -214,6 +219,14 @@ def test_a_right_networks_last_gradient_follows_the_error_and_nothing_is_amiss(s
     assert seen["sigmoid/at_upstream"] > 0.5
     amiss = {"leaks", "blocked", "lost", "weight_left_over", "bias_left_over"}
     assert not [name for name in seen if name.rpartition("/")[2] in amiss]
+
+
+def test_where_the_output_is_not_the_last_modules_own_its_gradient_is_not_held_against_the_error():
+    """A network whose input is added at the end; its last convolution has the shape of an image on both sides."""
+    network = models.unet(3, 3, "nearest", True, "he", SIZE, torch.Generator().manual_seed(3), residual=True)
+    seen = signals.watch(network, adam(network), nn.MSELoss(), drawn(1))
+    assert "residual.inner.conv3/grad_norm" in seen
+    assert not [name for name in seen if name.endswith(("/error_correlation", "/error_sign", "/at_upstream"))]
 
 
 def faulty(name):

@@ -69,6 +69,7 @@ NETWORKS = {
     "paper": lambda g: paper([4, 6, 5], 4, "same", "transposed", True, "pytorch", (8, 8), g),
     "paper-nearest": lambda g: paper([4, 6, 5], 3, "same", "nearest", True, "pytorch", (8, 8), g),
     "unet": lambda g: unet(3, 3, "nearest", True, "he", (8, 8), g),
+    "unet-residual": lambda g: unet(3, 3, "nearest", True, "he", (8, 8), g, residual=True),
     "unet-transposed": lambda g: unet(3, 3, "transposed", True, "he", (8, 8), g),
 }  # fmt: skip
 
@@ -172,6 +173,22 @@ def test_each_pair_is_one_call_of_a_kernel_and_the_first_input_gradient_none(mak
     calls.clear()
     network.backward(output)
     assert calls.count(of_input) == 2, calls
+
+
+@pytest.mark.parametrize("join", ["add", "concatenate"])
+def test_a_skip_at_the_beginning_asks_for_no_gradient_of_the_input(join, calls, generator, draw):
+    """Unless it is asked for; one inside is always asked by the module before it."""
+    network = Sequential(
+        Skip(Sequential(Skip(Conv2d(3, 3, 3, padding=1, bias=False, generator=generator), "add")), join)
+    )
+    output = network(draw(2, 3, 8, 8, dtype=torch.float32))
+    calls.clear()
+    nn.parameter_gradients(network, output)
+    assert calls == ["convolution_grad_weight"]
+    network(draw(2, 3, 8, 8, dtype=torch.float32))
+    calls.clear()
+    network.backward(output)
+    assert sorted(calls) == ["convolution_grad_input", "convolution_grad_weight"]
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)

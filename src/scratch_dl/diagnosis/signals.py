@@ -74,10 +74,12 @@ def _of_network(trace: Trace) -> Signals:
 
 
 def _of_last_module(trace: Trace, batch: Batch) -> Signals:
-    """How the gradient that leaves the last module follows the output's error."""
+    """How the gradient that leaves the last module follows the output's error, if the output is that module's own."""
     name = next((name for name in trace.grad_inputs if name), "")
     grad, error = trace.grad_inputs[name], trace.outputs[""] - batch.target
     if not trace.inputs[name].shape == trace.outputs[name].shape == grad.shape == error.shape:
+        return {}
+    if not torch.equal(trace.outputs[name], trace.outputs[""]):  # its input is added, say
         return {}
     signals = {"error_correlation": _correlation(grad, error)}
     if _is(kernels.sigmoid, trace, name):  # of another module the signs may differ

@@ -106,7 +106,7 @@ _SEQUENTIAL = Sequential.forward, Sequential.backward  # as they were written
 
 def parameter_gradients(module: Module, grad_output: Tensor) -> Tensor:
     """The module's backward as a training needs it: the input's gradient is left out where the module allows that."""
-    if fusion.is_convolution(module) or fusion.untouched(module, _SEQUENTIAL):
+    if fusion.is_convolution(module) or any(fusion.untouched(module, ways) for ways in (_SEQUENTIAL, _SKIP)):
         return module.backward(grad_output, input_grad=False)
     return module.backward(grad_output)
 
@@ -156,13 +156,18 @@ class Skip(_Container):
         self._keep(input.shape[1], tuple(joined.shape), input.new_empty(0))
         return joined
 
-    def backward(self, grad_output: Tensor) -> Tensor:
-        """The output's shape -> the input's."""
+    def backward(self, grad_output: Tensor, input_grad: bool = True) -> Tensor:
+        """The output's shape -> the input's; `input_grad` as in Sequential."""
         channels, shape, like = self._take()
-        grad_output = check_grad_output(grad_output, shape, like)
-        if self.join == "add":
-            return grad_output + self.inner.backward(grad_output)
-        return grad_output[:, :channels] + self.inner.backward(grad_output[:, channels:])
+        past = through = check_grad_output(grad_output, shape, like)
+        if self.join == "concatenate":
+            past, through = past[:, :channels], past[:, channels:]
+        if not input_grad:
+            return parameter_gradients(self.inner, through)
+        return past + self.inner.backward(through)
 
     def _describe(self) -> str:
         return f"join={self.join!r}"
+
+
+_SKIP = Skip.forward, Skip.backward
