@@ -68,7 +68,7 @@ SWEEPS = {
 MODELS = ("paper", "unet")
 FINALS = [(model, noise) for noise in ("gaussian", "pixelation") for model in MODELS]
 LONG_EPOCHS = 100  # about 30 minutes of one core
-SPLITS = {"validation": "val_whole", "test": "test"}
+WHOLE = {"test": "test photographs", "validation": "validation photograph"}
 METHODS = ("noisy", "blur", "tv", "nlm")
 GOAL_DB = 0.05
 # The PSNR of a black output within this.
@@ -366,7 +366,7 @@ class Twin:
         self.model.load_state_dict(self.best)
         self._put_into_network()
         scores = {}
-        for split in SPLITS:
+        for split in WHOLE:
             scores |= evaluation.evaluate_photographs(self.setup.data, self.network, split, self.directory / "cache")[0]
         return {"name": self.name, "words": list(self.words), "scores": scores, "best_psnr_db": self.best_psnr_db,
                 "best_step": self.best_step, "training_s": round(self.seconds, 1)}  # fmt: skip
@@ -526,7 +526,7 @@ def bm3d_scores(noises, options, directory):
     scores = {}
     for noise in noises:
         data = setup_of(final_words("paper", noise, options.smoke)).data
-        for split in SPLITS:
+        for split in WHOLE:
             photographs = data.photographs(split)
             found = bm3d_outputs(photographs, data.noise, directory / "cache")
             scores[f"{noise} {split}"] = None if found is None else {
@@ -692,15 +692,16 @@ def final_groups(found):
 
 
 def final_tables(found):
-    for split, prefix in reversed(SPLITS.items()):
+    for split, what in WHOLE.items():
         lines = []
         for (model, noise), rows in final_groups(found).items():
-            own, other = ([row[who][f"{prefix}/psnr_db"] for row in rows] for who in ("own", "twin"))
+            own, other = (
+                [row[who][f"{evaluation.PREFIXES[split]}/psnr_db"] for row in rows] for who in ("own", "twin")
+            )
             lines.append((
                 noise, model, *map(decibel, levels_beside(rows, found, noise, split).values()), pm(own), pm(other),
                 f"{statistics.mean(own) - statistics.mean(other):+.2f}",
             ))  # fmt: skip
-        what = "test photographs" if split == "test" else "validation photograph"
         yield TextTable(
             f"Whole {what}",
             f"PSNR, dB; own and twin: mean±standard deviation over {len(found['seeds'])} seeds", 2,
@@ -721,7 +722,7 @@ def final_tables(found):
 def levels_beside(rows, found, noise, split):
     """Method -> its PSNR on the photographs of "test" or "validation"; BM3D's may be None."""
     bm3d = found["bm3d"][f"{noise} {split}"]
-    levels = {name: rows[0]["own"][f"{SPLITS[split]}/{name}_psnr_db"] for name in METHODS}
+    levels = {name: rows[0]["own"][f"{evaluation.PREFIXES[split]}/{name}_psnr_db"] for name in METHODS}
     return levels | {"bm3d": bm3d and bm3d["psnr_db"]}
 
 
@@ -761,14 +762,13 @@ def final_sentences(found):
 
 
 def long_tables(found):
-    for split, prefix in reversed(SPLITS.items()):
-        what = "test photographs" if split == "test" else "validation photograph"
+    for split, what in WHOLE.items():
         yield TextTable(
             f"As long as the course allowed: whole {what}", "sigma 25, seed 0, one thread; PSNR, dB", 1,
             ("model", "parameters", "steps", "minutes", "noisy", "blur", "TV", "NLM", "BM3D", "own"),
             [(row["model"], f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['own_s'] / 60:.0f}",
               *map(decibel, levels_beside([row], found, "gaussian", split).values()),
-              decibel(row["own"][f"{prefix}/psnr_db"]))
+              decibel(row["own"][f"{evaluation.PREFIXES[split]}/psnr_db"]))
              for row in found["rows"]],
         )  # fmt: skip
 

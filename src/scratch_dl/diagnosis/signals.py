@@ -77,9 +77,8 @@ def _of_last_module(trace: Trace, batch: Batch) -> Signals:
     """How the gradient that leaves the last module follows the output's error, if the output is that module's own."""
     name = next((name for name in trace.grad_inputs if name), "")
     grad, error = trace.grad_inputs[name], trace.outputs[""] - batch.target
-    if not trace.inputs[name].shape == trace.outputs[name].shape == grad.shape == error.shape:
-        return {}
-    if not torch.equal(trace.outputs[name], trace.outputs[""]):  # its input is added, say
+    own = torch.equal(trace.outputs[name], trace.outputs[""])  # it is not where the network's input is added, say
+    if not (own and trace.inputs[name].shape == grad.shape == error.shape):
         return {}
     signals = {"error_correlation": _correlation(grad, error)}
     if _is(kernels.sigmoid, trace, name):  # of another module the signs may differ
