@@ -1,7 +1,6 @@
 """The run of a study, in sqlite and in a real PostgreSQL: shared by processes, and never closed under them."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,17 +15,18 @@ from scratch_dl.tracking.store import client, conversation
 WORK = """
 import sys
 from pathlib import Path
-from scratch_dl.tracking import Parent, Run, open_store
-store = open_store(sys.argv[1], sys.argv[2])
-parent = Parent(store, sys.argv[3]) if len(sys.argv) > 3 else Parent.create(store, "sweep", "study", {})
+from scratch_dl.tracking import Parent, Run, claimed, open_store
+store, folder = open_store(sys.argv[1], sys.argv[2]), Path(sys.argv[3])
+parent = Parent(store, sys.argv[4]) if len(sys.argv) > 4 else Parent.create(store, "sweep", "study", {})
 parent.reopen()
-trial = Run.create(store, Path(sys.argv[1]) / parent.run_id, "sweep", "trial", {"mlflow.parentRunId": parent.run_id})
-print(parent.run_id, trial.run_id, flush=True)
-for line in sys.stdin:
-    parent.params({"seed": 1, "kernel": line.strip()})
-    parent.tags({"best": line.strip()})
-    parent.metrics({"best/val_psnr_db": 20.0}, 7)
-    print("said", flush=True)
+with claimed(folder):
+    trial = Run.create(store, folder, "sweep", "trial", {"mlflow.parentRunId": parent.run_id})
+    print(parent.run_id, trial.run_id, flush=True)
+    for line in sys.stdin:
+        parent.params({"seed": 1, "kernel": line.strip()})
+        parent.tags({"best": line.strip()})
+        parent.metrics({"best/val_psnr_db": 20.0}, 7)
+        print("said", flush=True)
 """
 
 
@@ -46,10 +46,9 @@ def work(store, tmp_path):
     """Starts a process that works on a parent (or makes one) and has a trial: (process, parent's id, trial's id)."""
     started = []
 
-    def start(*run_id):
-        folder = tmp_path / f"worker{len(started)}"
-        (folder / "artifacts").mkdir(parents=True)
-        process = subprocess.Popen([sys.executable, "-c", WORK, str(folder), store.uri, *run_id],
+    def start(run_id=None, where=store):
+        words = [where.directory, where.uri, tmp_path / f"trial{len(started)}", *([run_id] if run_id else [])]
+        process = subprocess.Popen([sys.executable, "-c", WORK, *map(str, words)],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
         started.append(process)
         return process, *process.stdout.readline().split()
@@ -183,11 +182,11 @@ def test_two_processes_say_things_at_once(store, parent, work):
 
 def test_a_living_sweep_is_not_closed_by_a_training_beside_it(store, work):
     process, parent_id, trial_id = work()
-    closed = tracking.close_orphans(store, "sweep")
+    closed, _ = tracking.close_orphans(store)
     assert {parent_id, trial_id}.isdisjoint(closed)
     assert (status(store, parent_id), status(store, trial_id)) == ("RUNNING", "RUNNING")
     kill(process)
-    closed = tracking.close_orphans(store, "sweep")
+    closed, _ = tracking.close_orphans(store)
     assert {parent_id, trial_id} <= set(closed)
     assert (status(store, parent_id), stored(store, parent_id).data.tags["interrupted"]) == ("KILLED", "true")
 
@@ -196,25 +195,24 @@ def test_a_sweep_goes_on_while_one_of_its_processes_lives(store, work):
     maker, parent_id, first = work()
     other, _, second = work(parent_id)
     kill(maker)
-    assert first in tracking.close_orphans(store, "sweep")
+    assert first in tracking.close_orphans(store)[0]
     assert (status(store, parent_id), status(store, second)) == ("RUNNING", "RUNNING")
     kill(other)
-    assert {parent_id, second} <= set(tracking.close_orphans(store, "sweep"))
+    assert {parent_id, second} <= set(tracking.close_orphans(store)[0])
 
 
-def test_a_sweep_goes_on_while_another_host_has_not_ended_its_own(store, work, monkeypatch):
+def test_a_sweep_goes_on_while_a_process_elsewhere_cannot_be_judged(store, work, tmp_path):
+    """Its lock lies in another machine's folder of runs; there, it is dead."""
     process, parent_id, _ = work()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "gethostname", lambda: "else.where")
-        Parent(store, parent_id).reopen()
+    elsewhere = Store(tmp_path / "elsewhere", store.uri)
+    (elsewhere.directory / "artifacts").mkdir(parents=True)
+    other, *_ = work(parent_id, elsewhere)
     kill(process)
-    assert parent_id not in tracking.close_orphans(store, "sweep")
+    kill(other)
+    closed, unknown = tracking.close_orphans(store)
+    assert (parent_id in closed, parent_id in unknown) == (False, True)
     assert status(store, parent_id) == "RUNNING"
-    with monkeypatch.context() as patch:  # there, after the process with this number has died
-        patch.setattr(socket, "gethostname", lambda: "else.where")
-        assert parent_id not in tracking.close_orphans(store, "sweep")
-        patch.setattr("scratch_dl.tracking.lookup.is_alive", lambda *_: False)
-        assert parent_id in tracking.close_orphans(store, "sweep")
+    assert parent_id in tracking.close_orphans(elsewhere)[0]
 
 
 def test_a_process_that_finished_it_is_not_waited_for(store, parent, work):
@@ -224,7 +222,7 @@ def test_a_process_that_finished_it_is_not_waited_for(store, parent, work):
     with conversation():
         client(store).update_run(parent.run_id, status="RUNNING")
     kill(process)
-    assert parent.run_id in tracking.close_orphans(store, "sweep")
+    assert parent.run_id in tracking.close_orphans(store)[0]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +250,9 @@ def test_an_unknown_run_and_a_deleted_one_are_told(store, parent):
         Parent(store, "nothing")
     with conversation():
         client(store).delete_run(parent.run_id)
-    with pytest.raises(RefusedError, match="deleted; restore it: mlflow runs restore --run-id"):
+    with pytest.raises(
+        RefusedError, match=r"restore it: MLFLOW_TRACKING_URI=\S+ mlflow runs restore --run-id"
+    ):
         Parent(store, parent.run_id)
 
 

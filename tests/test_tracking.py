@@ -20,7 +20,7 @@ import pytest
 from scratch_dl import tracking
 from scratch_dl.tracking import Run, Store, TrackingError, open_store
 from scratch_dl.tracking.send import Sender
-from scratch_dl.tracking.store import client, conversation, silence
+from scratch_dl.tracking.store import client, conversation, unavailable_reason
 
 MODEL_CODE = """
 import mlflow
@@ -89,7 +89,7 @@ def test_everything_a_run_says_is_read_back(store, run, folder):
     run.text("seed: 1\n", "config/config.yaml")
     (folder / "best.pt").write_text("weights")
     run.file(folder / "best.pt", "checkpoints")
-    assert run.sync()
+    assert run.flush()
     assert run.finish("FINISHED", "all epochs done")
     found = stored(store, run.run_id)
     assert history(store, run.run_id, "train/loss") == [(1, 0.5), (2, 0.25)]
@@ -102,8 +102,9 @@ def test_everything_a_run_says_is_read_back(store, run, folder):
     assert found.info.run_name == "first"
     assert artifacts(store, run.run_id, "config") == ["config/config.yaml"]
     assert artifacts(store, run.run_id, "checkpoints") == ["checkpoints/best.pt"]
-    copy = tracking.download(store, run.run_id, "config/config.yaml", store.directory / "copy")
-    assert copy.read_text() == "seed: 1\n"
+    with conversation():
+        copy = client(store).download_artifacts(run.run_id, "config/config.yaml", str(store.directory))
+    assert Path(copy).read_text() == "seed: 1\n"
 
 
 def test_nothing_reaches_mlflow_before_sync(store, run):
@@ -114,7 +115,7 @@ def test_nothing_reaches_mlflow_before_sync(store, run):
 def test_a_first_value_stands_when_a_step_is_said_again(store, run):
     run.metric("train/loss", 1.0, 1)
     run.metric("train/loss", 2.0, 1)
-    assert run.sync()
+    assert run.flush()
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
 
 
@@ -123,7 +124,7 @@ def test_more_entries_than_a_batch_holds_all_arrive(store, run):
         run.metric("train/loss", step / 7, step)
     run.params({f"p{index}": index for index in range(250)})
     run.tags({f"t{index}": index for index in range(150)})
-    assert run.sync()
+    assert run.flush()
     assert history(store, run.run_id, "train/loss") == [(step, step / 7) for step in range(2300)]
     assert len(stored(store, run.run_id).data.params) == 250
 
@@ -131,7 +132,7 @@ def test_more_entries_than_a_batch_holds_all_arrive(store, run):
 def test_values_that_are_not_finite_become_a_tag(store, run, folder):
     run.metrics({"val/loss": float("inf"), "train/loss": float("nan")}, 3)
     run.metrics({"val/loss": float("-inf"), "train/loss": 1.0}, 4)
-    assert run.sync()
+    assert run.flush()
     tags = stored(store, run.run_id).data.tags
     assert (tags["nonfinite/val/loss"], tags["nonfinite/train/loss"]) == ("3", "3")
     assert history(store, run.run_id, "val/loss") == []
@@ -150,10 +151,10 @@ def test_a_name_mlflow_would_refuse_is_refused_early(run, name):
 
 def test_a_parameter_that_changes_is_told_by_a_tag(store, run, folder):
     run.params({"lr": 1.0, "seed": 1})
-    assert run.sync()
+    assert run.flush()
     again = Run.reopen(store, folder, 0)
     again.params({"lr": 0.5, "seed": 1})
-    assert again.sync()
+    assert again.flush()
     found = stored(store, run.run_id).data
     assert found.params == {"lr": "1.0", "seed": "1"}
     assert found.tags["changed/lr"] == "0.5"
@@ -165,11 +166,11 @@ def test_pictures_stand_once_and_by_their_step(store, run, folder):
     run.image(picture, "samples", 5)
     run.image(picture, "samples", 5)
     run.image(picture, "samples", 10)
-    assert run.sync()
+    assert run.flush()
     (folder / "sent.json").unlink()  # as if killed before it could be written
     again = Run.reopen(store, folder, 5)
     again.image(picture, "samples", 10)
-    assert again.sync()
+    assert again.flush()
     names = [Path(path).name for path in artifacts(store, run.run_id, "images")]
     assert len(names) == 4, names
     assert sum(name.startswith("samples+step+5+timestamp+") for name in names) == 2, names
@@ -195,16 +196,16 @@ def test_a_figure_becomes_an_artifact(store, run):
     figure = Figure()
     figure.subplots().plot([1, 2])
     run.figure(figure, "figures/loss.png")
-    assert run.sync()
+    assert run.flush()
     assert artifacts(store, run.run_id, "figures") == ["figures/loss.png"]
 
 
 def test_data_sets_are_inputs_once(store, run, folder):
     for context in ("train", "validation"):
         run.dataset({"name": f"photos-{context}", "digest": "d" * 64, "licence": "CC0"}, context)
-    assert run.sync()
+    assert run.flush()
     (folder / "sent.json").unlink()
-    assert Run.reopen(store, folder, 0).sync()
+    assert Run.reopen(store, folder, 0).flush()
     inputs = stored(store, run.run_id).inputs.dataset_inputs
     assert sorted((each.dataset.name, each.tags[0].value) for each in inputs) == [
         ("photos-train", "train"),
@@ -219,7 +220,7 @@ def test_a_model_stands_once_and_loads_in_a_fresh_process(store, run, folder, tm
     weights = folder / "weights.txt"
     weights.write_text("2.0")
     run.model(weights, code, ["numpy"], step=7)
-    assert run.sync()
+    assert run.flush()
     (folder / "sent.json").unlink()
     assert Run.reopen(store, folder, 7).finish("FINISHED")
     with conversation():
@@ -237,7 +238,7 @@ def test_a_model_stands_once_and_loads_in_a_fresh_process(store, run, folder, tm
 
 def test_reopening_drops_what_came_after_the_checkpoint(store, run, folder):
     run.metrics({"train/loss": 1.0}, 1)
-    assert run.sync()
+    assert run.flush()
     run.metrics({"train/loss": 2.0, "val/loss": 2.0}, 2)
     run.metrics({"train/loss": float("nan")}, 3)
     again = Run.reopen(store, folder, 2)
@@ -262,11 +263,11 @@ def test_a_run_that_ended_is_running_again_when_reopened(store, run, folder):
 def test_an_earlier_checkpoint_repeats_steps_without_doubling_them(store, run, folder):
     for step in (1, 2, 3):
         run.metric("train/loss", float(step), step)
-    assert run.sync()
+    assert run.flush()
     again = Run.reopen(store, folder, 1)
     for step in (2, 3, 4):
         again.metric("train/loss", float(step), step)
-    assert again.sync()
+    assert again.flush()
     assert history(store, run.run_id, "train/loss") == [(step, float(step)) for step in (1, 2, 3, 4)]
 
 
@@ -283,8 +284,8 @@ def test_a_batch_that_arrived_without_being_noted_is_not_sent_twice(store, run, 
 
     monkeypatch.setattr(api, "log_batch", lose_the_answer)
     run.metric("train/loss", 1.0, 1)
-    assert not run.sync()
-    assert not run.sync()
+    assert not run.flush()
+    assert not run.flush()
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1, warnings
     assert "tracking.uri=" in warnings[0]
@@ -294,7 +295,7 @@ def test_a_batch_that_arrived_without_being_noted_is_not_sent_twice(store, run, 
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     record.write_text("".join(json.dumps({**line, "time": 5}) + "\n" for line in lines))
     (folder / "sent.json").unlink(missing_ok=True)
-    assert Run.reopen(store, folder, 1).sync()
+    assert Run.reopen(store, folder, 1).flush()
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
 
 
@@ -304,7 +305,7 @@ def test_one_refused_entry_does_not_hold_up_the_others(store, run, caplog):
         client(store).log_param(run.run_id, "lr", "1")
     run.params({"lr": 2})
     run.tags({"note": "after"})
-    assert run.sync()
+    assert run.flush()
     assert stored(store, run.run_id).data.tags["note"] == "after"
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
     assert [record.message for record in caplog.records if "refuses an entry" in record.message]
@@ -314,7 +315,7 @@ def test_a_deleted_run_keeps_its_record(store, run, folder):
     with conversation():
         client(store).delete_run(run.run_id)
     run.metric("train/loss", 1.0, 1)
-    assert not run.sync()
+    assert not run.flush()
     with pytest.raises(TrackingError, match="deleted"):
         Run.reopen(store, folder, 1)
     with conversation():
@@ -329,7 +330,7 @@ def test_half_a_line_left_by_a_kill_is_dropped(store, run, folder):
         file.write(b'{"kind": "metrics", "st')
     again = Run.reopen(store, folder, 5)
     again.metric("train/loss", 2.0, 2)
-    assert again.sync()
+    assert again.flush()
     assert history(store, run.run_id, "train/loss") == [(1, 1.0), (2, 2.0)]
 
 
@@ -348,8 +349,7 @@ def test_a_status_gets_out_when_an_artifact_cannot(store, run, folder, monkeypat
 
     run.text("x", "x.txt")
     monkeypatch.setattr(Sender, "_send_artifact", no_space)
-    with pytest.raises(OSError, match="somewhere/best"):
-        run.sync()
+    assert not run.flush()
     assert not run.finish("FAILED", "no space")
     assert stored(store, run.run_id).info.status == "FAILED"
     assert "somewhere/best.pt" in caplog.text
@@ -392,34 +392,30 @@ def test_the_folder_of_a_run_is_found_and_a_wrong_id_shows_the_nearest(store, ru
     assert tracking.find_folder(store, run.run_id) == folder
     with pytest.raises(TrackingError, match=f"nearest are {run.run_id}"):
         tracking.find_folder(store, run.run_id[:8])
-    with pytest.raises(TrackingError, match="no artifact 'nothing'"):
-        tracking.download(store, run.run_id, "nothing", store.directory / "copy")
-    with pytest.raises(TrackingError, match="without"):
-        tracking.download(store, run.run_id, "../../mlflow.db", store.directory / "copy")
 
 
-def test_only_runs_whose_process_is_dead_are_closed(store, run):
-    dead = Run.create(store, store.directory / "dead", "demo")
-    other_host = Run.create(store, store.directory / "elsewhere", "demo")
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+def test_only_runs_whose_folder_nobody_works_in_are_closed(store, run, folder):
+    """In whatever experiment; of a folder that cannot be seen nothing is known."""
+    dead = Run.create(store, store.directory / "dead", "another experiment")
+    elsewhere = Run.create(store, store.directory / "elsewhere", "demo")
     with conversation():
-        client(store).set_tag(dead.run_id, "scratch_dl.pid", str(ended.pid))
-        client(store).set_tag(other_host.run_id, "scratch_dl.host", "elsewhere")
-        client(store).set_tag(other_host.run_id, "scratch_dl.pid", str(ended.pid))
-    assert tracking.close_orphans(store, "demo") == [dead.run_id]
+        client(store).set_tag(elsewhere.run_id, "scratch_dl.folder", "/not/on/this/machine")
+        foreign = client(store).create_run(run.experiment_id).info.run_id
+    with tracking.claimed(folder):
+        closed, unknown = tracking.close_orphans(store)
+    assert (closed, unknown) == ([dead.run_id], [elsewhere.run_id])
     found = stored(store, dead.run_id)
     assert (found.info.status, found.data.tags["interrupted"]) == ("KILLED", "true")
     assert found.info.end_time
-    assert stored(store, run.run_id).info.status == "RUNNING"
-    assert stored(store, other_host.run_id).info.status == "RUNNING"
-    assert tracking.close_orphans(store, "no such experiment") == []
+    assert [stored(store, one).info.status for one in (run.run_id, elsewhere.run_id, foreign)] == ["RUNNING"] * 3
 
 
-def test_a_pid_used_again_is_not_the_run(store, run):
-    with conversation():
-        client(store).set_tag(run.run_id, "scratch_dl.pid_started", "1000.0")
-    assert tracking.close_orphans(store, "demo") == [run.run_id]
+def test_neither_clock_nor_host_name_makes_a_living_run_dead(store, run, folder, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-container")
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    with tracking.claimed(folder):
+        assert tracking.close_orphans(store) == ([], [])
+    assert tracking.close_orphans(store) == ([run.run_id], [])
 
 
 def test_a_store_that_cannot_be_used_is_one_line(tmp_path, template):
@@ -432,7 +428,7 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, template):
         database.commit()
     rows = [
         ((tmp_path / "file", None), "tracking.dir=.*file"),
-        ((tmp_path, None), "tracking.uri=.*no database"),
+        ((tmp_path, None), "tracking.uri=.*not a database"),
         ((tmp_path / "newer", None), "another version of MLflow"),
         ((tmp_path / "what?", None), "must not contain"),
         ((tmp_path, "./mlruns"), "tracking.uri=./mlruns must begin with"),
@@ -484,16 +480,15 @@ def test_a_server_that_goes_and_comes_back_loses_and_doubles_nothing(store, tmp_
     with _server(store, port) as first:
         remote = open_store(tmp_path / "local", f"http://127.0.0.1:{port}")
         run = Run.create(remote, tmp_path / "local" / "one", "remote")
-        assert run.url == f"{remote.uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
         run.metric("train/loss", 1.0, 1)
         run.text("one", "one.txt")
-        assert run.sync()
+        assert run.flush()
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
     start = time.monotonic()
     for step in (2, 3, 4):
         run.metric("train/loss", float(step), step)
-        assert not run.sync()
+        assert not run.flush()
     run.text("two", "two.txt")
     assert not run.finish("FINISHED")
     assert time.monotonic() - start < 5
@@ -514,23 +509,25 @@ def test_later_calls_send_what_an_outage_kept(store, run, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     run.metric("train/loss", 1.0, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("scratch_dl.tracking.run.silence", lambda *_: "refused")
-        assert not run.sync()
-    assert run.sync()
+        patch.setattr("scratch_dl.tracking.background.unavailable_reason", lambda *_: "refused")
+        assert not run.flush()
+    assert run.flush()
     assert "answers again" in caplog.text
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
 
 
 def test_replay_waits_for_a_run_that_goes_on(store):
     program = (
-        "import sys; from pathlib import Path; from scratch_dl.tracking import Run, open_store\n"
-        "run = Run.create(open_store(sys.argv[1]), Path(sys.argv[1]) / 'busy', 'same')\n"
-        "print('ready', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from scratch_dl.tracking import Run, claimed, open_store\n"
+        "store, folder = open_store(sys.argv[1]), Path(sys.argv[1]) / 'busy'\n"
+        "with claimed(folder):\n"
+        "    Run.create(store, folder, 'same')\n"
+        "    print('ready', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", program, str(store.directory)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as busy:
         assert busy.stdout.readline() == b"ready\n"
-        with pytest.raises(TrackingError, match=f"still goes on, as process {busy.pid}"):
+        with pytest.raises(TrackingError, match=f"still goes on: process {busy.pid} on"):
             tracking.replay(store.directory / "busy")
         busy.communicate()
     assert tracking.replay(store.directory / "busy")
@@ -559,7 +556,7 @@ def _server(store, port):
     family = []
     try:
         end = time.monotonic() + 60
-        while silence(Store(store.directory, f"http://127.0.0.1:{port}"), 1.0) is not None:
+        while unavailable_reason(Store(store.directory, f"http://127.0.0.1:{port}"), 1.0) is not None:
             assert process.poll() is None, "the server did not start"
             assert time.monotonic() < end, "the server did not answer in 60 s"
             time.sleep(0.1)

@@ -104,9 +104,11 @@ def test_what_was_not_sent_is_sent_later_with_a_password_of_the_environment(stor
     run = Run.create(store, store.directory / "later", "later")
     run.tags({"odd": "a\0b\udc80" + "x" * 9000})
     with monkeypatch.context() as patch:
-        patch.setattr("scratch_dl.tracking.run.silence", lambda *_: "refused")
+        patch.setattr("scratch_dl.tracking.background.unavailable_reason", lambda *_: "refused")
         assert not run.finish("FINISHED")
-    with pytest.raises(TrackingError, match=r"password.*; a run keeps no password: give it by PGPASSWORD"):
+    with pytest.raises(
+        TrackingError, match=r"password.*; a run keeps no password: give it by tracking.uri="
+    ):
         tracking.replay(run.folder)
     monkeypatch.setenv("PGPASSWORD", password)
     assert tracking.replay(run.folder)
@@ -120,13 +122,12 @@ def test_messages_name_the_store_without_its_password(store, uri, password, capl
         tracking.find_folder(store, "nothing")
     run = Run.create(store, store.directory / "silent", "silent")
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
-        patch.setattr("scratch_dl.tracking.run.silence", lambda *_: "refused")
-        assert not run.sync()
+        patch.setattr("scratch_dl.tracking.background.unavailable_reason", lambda *_: "refused")
+        assert not run.flush()
     with caplog.at_level(logging.INFO):
-        assert run.sync()
+        assert run.flush()
     assert len([record for record in caplog.records if store.shown in record.getMessage()]) == 2
     assert password not in caplog.text
-    assert password not in repr(run.url)
     assert (store.shown, store.address) == (uri.replace(password, "***"), uri.replace(f":{password}", ""))
 
 

@@ -67,14 +67,15 @@ class Observer:
 
 def training(folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step=None, seed=0, **trainer):
     settings = {"batch_size": 4, "clip_norm": None, "max_minutes": None, "patience": None,
-                "repeat_first_batch": False, "pictures": 1, "test": False, **trainer}  # fmt: skip
+                "checkpoint_every_steps": None, "repeat_first_batch": False, "pictures": 1,
+                "test": False, **trainer}  # fmt: skip
     network = paper([3, 4, 3], 4, "same", "transposed", True, "pytorch", (8, 8), torch.Generator().manual_seed(seed))
     optimizer = (optimizer or (lambda parameters: SGD(parameters, lr, momentum=0.9)))(network.parameters())
     setup = Setup(
         {"optimizer": {"lr": lr}}, seed, "cpu", "float32", "auto", None, TinyData(), network, MSELoss(), optimizer,
         schedule or Constant(), Trainer(epochs=epochs, **settings),
         Verification(False, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
-        DiagnosisSettings(enabled=False, every=400), Tracking("mlruns", None, "x", None, {}, "full"), None,
+        DiagnosisSettings(enabled=False, every=400), Tracking("mlruns", None, "x", None, None, {}, "full"), None,
     )  # fmt: skip
     return Training(setup, folder, Record(), Observer(at_step), 20.0, lambda *_: None)
 

@@ -149,7 +149,7 @@ def found_in_storage(words, more):
     config = compose(["search=geometry"])
     space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, words)
     settings = read_settings(config.hydra, config.tracking.dir)
-    study = Study(settings, space, compose(list(space.fixed)), compose)
+    study = Study(settings, space, Path(config.tracking.dir).absolute(), compose(list(space.fixed)), compose)
     study.open()
     rows = study.rows()
     return study, Results(

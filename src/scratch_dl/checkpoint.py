@@ -3,7 +3,6 @@
 import hashlib
 import io
 import logging
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from scratch_dl.system.files import keep_as, write_atomically
 
 if TYPE_CHECKING:
     from scratch_dl.models import Denoiser
@@ -54,23 +55,9 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"digest": digest(content), "content": dict(content)}, buffer)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stray in path.parent.glob(f"{path.name}.*.tmp"):  # left by a process that was killed here
-            stray.unlink()
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_atomically(path, buffer.getbuffer())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"the checkpoint {path} cannot be written: {error.strerror or error}") from error
 
 
@@ -80,12 +67,12 @@ def save_last(folder: Path, content: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: if it cannot be written; the old one can still be read.
     """
-    last, previous = folder / LAST, folder / PREVIOUS
+    last = folder / LAST
     if last.exists():
-        link = previous.with_name(f"{PREVIOUS}.{os.getpid()}.tmp")
-        link.unlink(missing_ok=True)
-        os.link(last, link)
-        link.replace(previous)
+        try:
+            keep_as(last, folder / PREVIOUS)
+        except OSError as error:
+            raise CheckpointError(f"the checkpoint {last} cannot be kept: {error.strerror or error}") from error
     save(last, content)
 
 

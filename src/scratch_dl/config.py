@@ -38,6 +38,7 @@ class Trainer:
     batch_size: int
     clip_norm: float | None
     max_minutes: float | None
+    checkpoint_every_steps: int | None
     patience: int | None
     repeat_first_batch: bool
     pictures: int
@@ -53,8 +54,9 @@ class Trainer:
             real("clip_norm", self.clip_norm, above=0)
         if self.max_minutes is not None:
             real("max_minutes", self.max_minutes, above=0)
-        if self.patience is not None:
-            integer("patience", self.patience, minimum=1)
+        for name in ("patience", "checkpoint_every_steps"):
+            if getattr(self, name) is not None:
+                integer(name, getattr(self, name), minimum=1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Tracking:
     uri: str | None
     experiment: str
     run_name: str | None
+    run_id: str | None
     tags: Mapping[str, str]
     detail: str
 
@@ -74,7 +77,7 @@ class Tracking:
         choice("detail", self.detail, ("full", "trial"))
         if self.uri is not None and "://" not in str(self.uri):
             raise ValueError(f"uri must be like http://127.0.0.1:5000 or sqlite:////a/path.db, but got {self.uri!r}")
-        for name in ("uri", "run_name"):
+        for name in ("uri", "run_name", "run_id"):
             if getattr(self, name) is not None:
                 text(name, getattr(self, name))
         if not isinstance(self.tags, Mapping):

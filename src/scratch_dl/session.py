@@ -2,17 +2,15 @@
 
 import json
 import logging
-import os
-import socket
+import math
+import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -31,6 +29,7 @@ from scratch_dl.config import Setup, flat
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.passwords import hide
+from scratch_dl.system.files import cure, write_atomically
 from scratch_dl.training import Diverged, Interrupted, Progress, Training, handling, interrupt
 
 if TYPE_CHECKING:
@@ -39,10 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CONFIG, SUMMARY = "config.yaml", "summary.json"
-
-
-class BusyError(RuntimeError):
-    """Another process works in the run's folder."""
 
 
 class VerificationError(RuntimeError):
@@ -105,7 +100,7 @@ def train_run(
     """Train in `folder`, or go on there from the checkpoint content `restored`, and record everything in MLflow.
 
     Raises:
-        Diverged: if the loss becomes no number.
+        Diverged: if the loss, a score or a weight becomes NaN or infinite.
         BusyError: if another process works in the folder.
         VerificationError: if something is wrong with the network, and `verification.on_failure` is stop.
         TrackingError: if the store cannot be used.
@@ -115,18 +110,35 @@ def train_run(
         torch.set_num_threads(setup.threads)
     kernels.use(setup.backend)
     keep_freed_memory()
-    with _locked(folder):
+    with handling(interrupt):
         store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
         if restored is None:
-            tracking.close_orphans(store, setup.tracking.experiment)
-            usual = f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
-            name = setup.tracking.run_name or (part.name if part else usual)
-            tags = {**setup.tracking.tags, **(part.tags if part else {})}
-            run = tracking.Run.create(store, folder, setup.tracking.experiment, name, tags)
-        else:
-            run = tracking.Run.reopen(store, folder, restored["progress"]["step"])
-        with handling(interrupt):
+            tracking.find_experiment(store, setup.tracking.experiment)
+        with tracking.claimed(folder):
+            if restored is None:
+                _close_orphans(store)
+                run = _begin(setup, store, folder, part)
+            else:
+                run = tracking.Run.reopen(store, folder, restored["progress"]["step"])
             return _Session(setup, folder, list(overrides), run, part).execute(restored)
+
+
+def _close_orphans(store: tracking.Store) -> None:
+    _, unknown = tracking.close_orphans(store)
+    if unknown:
+        print(
+            f"{len(unknown)} runs stay RUNNING, as whether their processes live cannot be told from here: "
+            f"{', '.join(unknown[:2])}{', ...' if len(unknown) > 2 else ''}",
+            flush=True,
+        )
+
+
+def _begin(setup: Setup, store: tracking.Store, folder: Path, part: Part | None) -> tracking.Run:
+    settings = setup.tracking
+    usual = part.name if part else f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
+    name = settings.run_name or (None if settings.run_id else usual)
+    tags = {**settings.tags, **(part.tags if part else {})}
+    return tracking.Run.create(store, folder, settings.experiment, name, tags, settings.run_id)
 
 
 class _Session:
@@ -149,8 +161,15 @@ class _Session:
         status, reason, exit_status = "FAILED", None, 0
         training: Training | None = None
         late: list[int] = []
+
+        def hold_back(number: int, _: Any) -> None:
+            # What is being sent is not cut in half, but not waited for as long either.
+            late.append(number)
+            self.run.hurry()
+
         try:
-            (self.folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(self.setup.config)))
+            config = OmegaConf.to_yaml(OmegaConf.create(self.setup.config))
+            write_atomically(self.folder / CONFIG, config.encode())
             if restored is None:
                 self._describe()
             else:
@@ -191,26 +210,44 @@ class _Session:
             status = "FINISHED"
         except Interrupted as interrupted:
             status, reason, exit_status = "KILLED", str(interrupted), interrupted.exit_status
-            progress, network = training.progress if training else Progress(), self.setup.network
+            progress, network = training.progress if training else Progress(), self._best_network()
             self._explain(reason)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             self._explain(reason)
-            self._summary(status, training.progress if training else Progress(), reason)
+            progress = training.progress if training else Progress()
+            try:
+                self._summary(status, progress, reason)
+            except OSError as also:  # the same disk, most likely
+                log.warning("no summary: %s", also)
+            if (remedy := cure(error)) is not None:
+                raise self._of_the_disk(error, remedy) from error
             if isinstance(error, Diverged) and self.explained and self.explained.module not in ("", "optimizer"):
                 # Another learning rate, which the error proposes, cures nothing of that.
                 raise Diverged(f"{str(error).partition(';')[0]}; diagnosis: {self.explained.line}") from None
             raise
         finally:
-            with handling(lambda number, _: late.append(number)):  # what is being sent is not cut in half
+            with handling(hold_back):
                 tracked = self.run.finish(status, reason)
-        self._summary(status, progress, reason)
+        with handling(hold_back):
+            self._summary(status, progress, reason)
         if late and not exit_status:
             exit_status = 128 + late[0]
         return Result(
             self.run.run_id, self.folder, status, self.scores, progress, network, tracked, exit_status, self.overrides,
             self.verdict, self.explained,
         )  # fmt: skip
+
+    def _of_the_disk(self, error: BaseException, remedy: str) -> OSError:
+        """The error of a full or broken disk with its path, and what to do about it."""
+        known = error if isinstance(error, OSError) else error.__cause__
+        assert isinstance(known, OSError)
+        again = (
+            f"python -m scratch_dl.train resume={shlex.quote(str(self.folder))}"
+            if (self.folder / "checkpoints" / checkpoint.LAST).exists()
+            else "run the same command again"
+        )
+        return OSError(known.errno, f"{known.strerror or known}; {remedy}, then {again}", known.filename)
 
     def _headline(self, start: int, steps: int) -> str:
         setup = self.setup
@@ -304,12 +341,18 @@ class _Session:
         some = slice(self.setup.trainer.pictures)
         self.run.image(pictures.composite(noisy[some], output[some], clean[some], scale=4), "samples", step)
 
+    def _best_network(self) -> Denoiser:
+        """The network with its best weights, or as it is where there are none yet."""
+        best = self.folder / "checkpoints" / checkpoint.BEST
+        if best.exists():
+            self.setup.network.load_state_dict(checkpoint.load(best)["network"])
+        return self.setup.network
+
     def _conclude(self, progress: Progress) -> Denoiser:
         """Score the best checkpoint on whole photographs, and hand everything over to MLflow."""
         run, setup = self.run, self.setup
-        network = setup.network
+        network = self._best_network()
         best = self.folder / "checkpoints" / checkpoint.BEST
-        network.load_state_dict(checkpoint.load(best)["network"])
         self.scores |= {
             "val/first_psnr_db": progress.first_psnr_db,
             "val/best_psnr_db": progress.best_psnr_db,
@@ -360,29 +403,17 @@ class _Session:
             "progress": asdict(progress),
             "elapsed_s": round(time.monotonic() - self.started, 1),
         }
-        (self.folder / SUMMARY).write_text(json.dumps(summary, indent=2))
+        content = json.dumps(_finite(summary), indent=2, allow_nan=False)
+        write_atomically(self.folder / SUMMARY, content.encode())
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder; the lock of a process that has died does not.
-
-    Raises:
-        BusyError: naming the process and its machine.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / "owner.json"
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = json.loads(owner.read_text()) if owner.exists() else {"pid": "?", "host": "?"}
-        raise BusyError(f"process {who['pid']} on {who['host']} works in {folder}; wait for it, or end it") from None
-    try:
-        owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        yield
-    finally:
-        lock.release()
+def _finite(value: Any) -> Any:
+    """Plain values as JSON has them: None for a number that is NaN or infinite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _short(setup: Setup, group: str) -> str:

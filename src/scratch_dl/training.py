@@ -4,8 +4,11 @@ Every batch is a function of the seed and the step alone, and so is the learning
 the network, the optimizer and the step, and a run that goes on from it repeats the undisturbed one bit for bit.
 """
 
+import contextlib
 import math
+import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +27,11 @@ from scratch_dl.nn import parameter_gradients
 from scratch_dl.optim import clip_grad_norm
 from scratch_dl.provenance import usable_cores
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+
 
 class Diverged(RuntimeError):
-    """The loss is no number any more."""
+    """The loss, a score or a weight became NaN or infinite."""
 
 
 class Interrupted(BaseException):
@@ -56,13 +61,16 @@ class Record(Protocol):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Several of them."""
 
-    def sync(self) -> bool:
+    def sync(self) -> None:
         """Everything up to here is safe in a checkpoint."""
 
 
 @dataclass
 class Progress:
-    """How far a run is; all of it is in the checkpoint."""
+    """How far a run is; all of it is in the checkpoint.
+
+    `training_s` is the time spent on steps, `elapsed_s` that of the loop with its validations and checkpoints.
+    """
 
     step: int = 0
     first_psnr_db: float = -math.inf
@@ -71,6 +79,7 @@ class Progress:
     best_step: int = 0
     epochs_since_best: int = 0
     training_s: float = 0.0
+    elapsed_s: float = 0.0
     stopped: str = ""
 
 
@@ -124,11 +133,12 @@ class Training:
         """Train to the end, or to a reason to stop early.
 
         Raises:
-            Diverged: if the loss is not finite; the best checkpoint is from before.
-            Interrupted: at SIGINT or SIGTERM, after the step in hand and a checkpoint.
+            Diverged: if the loss, a score or a weight is not finite; every checkpoint is from before.
+            Interrupted: at SIGINT, SIGTERM or SIGHUP, after the step in hand and a checkpoint.
         """
         progress = self.progress
         caught: list[int] = []
+        self._clock = time.monotonic()
 
         def catch(number: int, _: Any) -> None:
             # A second one of a kind does not wait for the batch.
@@ -138,34 +148,50 @@ class Training:
         with torch.no_grad(), handling(catch) as before, ThreadPoolExecutor(max_workers=1) as drawing:
             if progress.step == 0 and progress.first_psnr_db == -math.inf:
                 self._validate()
-            while progress.step < self.total_steps and not progress.stopped:
+            while progress.step < self.total_steps and not progress.stopped and not caught:
+                first = progress.step
                 self._epoch(caught, drawing)
-                whole = progress.step % self.steps_per_epoch == 0 or bool(progress.stopped)
-                if whole:
+                # An epoch in which no step was done was validated before.
+                if progress.step > first and (progress.step % self.steps_per_epoch == 0 or progress.stopped):
                     self._validate()
-                if caught:
-                    if not whole:
-                        self._save()
-                    raise Interrupted(caught[0])
+                elif caught:
+                    self._save()
+            if caught:
+                raise Interrupted(caught[0])
         return progress
 
     def _epoch(self, caught: list[int], drawing: Executor) -> None:
         """Steps up to the next multiple of the epoch's length, or to a signal."""
         progress, start, first = self.progress, time.perf_counter(), self.progress.step
         end = min((first // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps)
-        limit = self.setup.trainer.max_minutes
+        trainer = self.setup.trainer
         for batch in self._batches(first, end, drawing):
             if caught:
                 break
             self._step(batch)
-            if limit and progress.training_s + time.perf_counter() - start >= limit * 60:
-                progress.stopped = f"trainer.max_minutes={limit:g} reached"
+            if reason := self._time_is_up():
+                progress.stopped = reason
                 break
+            every = trainer.checkpoint_every_steps
+            if every and progress.step % every == 0 and progress.step < end:
+                self._save()
         seconds = time.perf_counter() - start
         progress.training_s += seconds
         if progress.step == end or progress.stopped:
-            images = (progress.step - first) * self.setup.trainer.batch_size
+            images = (progress.step - first) * trainer.batch_size
             self.record.metric("images_per_s", images / seconds, progress.step)
+
+    def _time_is_up(self) -> str:
+        """Why to stop, if `trainer.max_minutes` are over; else ""."""
+        limit = self.setup.trainer.max_minutes
+        return f"trainer.max_minutes={limit:g} reached" if limit and self._elapsed() >= limit * 60 else ""
+
+    def _elapsed(self) -> float:
+        """Seconds of this loop and of those before it, in `progress` as well."""
+        now = time.monotonic()
+        self.progress.elapsed_s += now - self._clock
+        self._clock = now
+        return self.progress.elapsed_s
 
     def _batches(self, first: int, end: int, drawing: Executor) -> Iterator[tuple[Tensor, Tensor]]:
         """Those of the steps [first, end).
@@ -202,10 +228,7 @@ class Training:
         self.progress.step += 1
         self.record.metric("train/loss", loss, self.progress.step)
         if not math.isfinite(loss):
-            raise Diverged(
-                f"train/loss became {loss} at step {self.progress.step}; a smaller optimizer.lr (it is "
-                f"{self.base_lr:g}) or trainer.clip_norm (it is {trainer.clip_norm}) may cure it"
-            )
+            raise self._diverged(f"train/loss became {loss}")
         parameter_gradients(network, self.loss.backward())
         if trainer.clip_norm is not None:
             self.record.metric(
@@ -231,6 +254,8 @@ class Training:
         patience = setup.trainer.patience
         if patience and progress.epochs_since_best >= patience and not progress.stopped:
             progress.stopped = f"no better val/psnr_db for trainer.patience={patience} epochs"
+        if progress.step and not progress.stopped:
+            progress.stopped = self._time_is_up()
         values = {
             "val/loss": scores.mse,
             "val/psnr_db": scores.psnr_db,
@@ -243,11 +268,27 @@ class Training:
         if progress.step and not progress.stopped:
             progress.stopped = self.judge(epoch, values) or ""
         self.on_validation(progress.step, output)
+        if not math.isfinite(scores.mse):
+            raise self._diverged(f"val/loss became {scores.mse}")
         self._save(best=better)
         self.observer.epoch(epoch, values)
         self.record.sync()
 
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"{what} at step {self.progress.step}; a smaller optimizer.lr (it is {self.base_lr:g}) or "
+            f"trainer.clip_norm (it is {self.setup.trainer.clip_norm}) may cure it"
+        )
+
     def _save(self, best: bool = False) -> None:
+        """Write the checkpoint.
+
+        Raises:
+            Diverged: if a weight is not finite: no run could go on from there.
+        """
+        self._elapsed()
+        if not all(bool(parameter.value.isfinite().all()) for parameter in self.setup.network.parameters()):
+            raise self._diverged("a weight became NaN or infinite")
         content = {
             "network": self.setup.network.state_dict(),
             "optimizer": self.setup.optimizer.state_dict(),
@@ -264,18 +305,40 @@ class Training:
 
 @contextmanager
 def handling(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
-    """Give SIGINT and SIGTERM to `handler` meanwhile, and yield the handlers from before.
+    """Give SIGINT, SIGTERM and SIGHUP to `handler` meanwhile, and yield the handlers from before.
 
-    Python lets only the main thread set handlers; in another one nothing changes.
+    A SIGHUP that is ignored, as under nohup, stays so. Python lets only the main thread set handlers; in another one
+    nothing changes.
     """
     before: dict[int, Any] = {}
+
+    def handle(number: int, frame: Any) -> None:
+        if number == _HANGUP:
+            _leave_terminal()
+        handler(number, frame)
+
     if threading.current_thread() is threading.main_thread():
-        before = {int(number): signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {int(number): signal.signal(number, handle) for number in _stopping_signals()}
     try:
         yield before
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _stopping_signals() -> tuple[signal.Signals, ...]:
+    closed = () if _HANGUP is None or signal.getsignal(_HANGUP) == signal.SIG_IGN else (_HANGUP,)
+    return (signal.SIGINT, signal.SIGTERM, *closed)
+
+
+def _leave_terminal() -> None:
+    """Send what is still to be printed nowhere, if the terminal has gone: writing to it would be an error."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
 
 
 def interrupt(number: int, _: Any) -> None:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scratch_dl.checks import nearest
 from scratch_dl.passwords import hide
 from scratch_dl.tracking import Store, TrackingError, open_store
-from scratch_dl.tracking.store import silence
+from scratch_dl.tracking.store import unavailable_reason
 
 HOST = "127.0.0.1"
 DEFAULTS = {"tracking.dir": "mlruns", "tracking.uri": None, "port": 5000}
@@ -151,7 +151,7 @@ def show(store: Store, port: int) -> int:
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, store: Store, log: IO[bytes]) -> None:
     end = time.monotonic() + _START_TIMEOUT_S
-    while silence(Store(store.directory, url), 1.0) is not None:
+    while unavailable_reason(Store(store.directory, url), 1.0) is not None:
         if process.poll() is not None:
             open_store(store.directory, store.uri)  # says in one line what is wrong with the store, if it is that
             raise TrackingError(f"MLflow's pages did not start: {_last_line(log)}")

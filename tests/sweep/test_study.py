@@ -30,12 +30,13 @@ from scratch_dl.sweep.settings import Choice, Settings
 from scratch_dl.sweep.space import read_space
 from scratch_dl.sweep.study import REDRAWS, Study
 from scratch_dl.targets import ConfigError
+from scratch_dl.tracking.process import hold
 
 BEST = Objective("val/psnr_db", "best", "maximize")
 RATE = {"optimizer.lr": "tag(log,interval(0.02,20.0))"}
 TWO = {"trainer.batch_size": "choice(8,16)"}
 NUMBERS = {**RATE, "optimizer.momentum": "interval(0.0,0.9)", "trainer.batch_size": "interval(4,16)"}
-DEAD = {"host": socket.gethostname(), "pid": "1", "pid_started": "1.00"}  # pid 1 has begun later than in 1970
+ELSEWHERE = {"host": "another-machine", "pid": "1", "lock": "an-id/another-machine.1.abcd.lock"}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def make(configuration, tmp_path):
         if isinstance(given.get("sampler"), str):
             given["sampler"] = Choice(given["sampler"], {})
         space = read_space(params, conditions or {}, list(arguments))
-        study = Study(Settings(**{**known, **given}), space, compose(space.fixed), compose)
+        study = Study(Settings(**{**known, **given}), space, tmp_path, compose(space.fixed), compose)
         if opening:
             study.open()
         opened.append(place)
@@ -108,8 +109,15 @@ def states(study):
     return [row.state for row in study.rows()]
 
 
-def abandon(study, draw, worker=DEAD, outcome=None):
+def dead(study):
+    """A process that worked in this folder of runs, and holds no lock there any more."""
+    place = hold(study.directory).partition("/")[0]
+    return {"host": socket.gethostname(), "pid": "1", "lock": f"{place}/gone.1.abcd.lock"}
+
+
+def abandon(study, draw, worker=None, outcome=None):
     """As it looks when the trial's process has died."""
+    worker = worker or dead(study)
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
     study.optuna._storage.set_trial_user_attr(number, "worker", worker)
     if outcome is not None:
@@ -151,7 +159,7 @@ def test_conditions_are_drawn_by_hydras_own_composition(tmp_path):
     }
     space = read_space({"optimizer": "choice(sgd,adam)"}, conditions, [])
     settings = Settings("s", str(tmp_path / "s.journal"), 6, 1, (BEST,), Choice("random", {}), Choice("none", {}), 0)
-    study = Study(settings, space, compose([]), compose)
+    study = Study(settings, space, tmp_path, compose([]), compose)
     study.open()
     draws = settle(study)
     assert points(draws[:1]) == [{"optimizer": "sgd", "optimizer.momentum": 0.9, "optimizer.lr": 1.0}]
@@ -476,7 +484,7 @@ def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
     with storage.quiet():
         half = study.optuna.ask()
         half.suggest_float("optimizer.lr", 0.02, 20.0, log=True)
-        half.set_user_attr("worker", DEAD)
+        half.set_user_attr("worker", dead(study))
     draw = study.ask()
     assert set(draw.params) == set(NUMBERS)
     left, drawn = study.optuna.trials[half.number], study.optuna.trials[draw.number]
@@ -485,7 +493,7 @@ def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
 
 @pytest.mark.parametrize(
     "worker",
-    [None, {**DEAD, "host": "another-machine"}],
+    [None, ELSEWHERE],
     ids=["of-this-process", "of-another-machine"],
 )
 @pytest.mark.parametrize("where", ["journal", "sqlite"])
@@ -506,7 +514,7 @@ def test_a_trial_of_a_machine_whose_heart_has_stopped_is_trained_again(make, mon
     monkeypatch.setattr(storage, "GRACE_S", 1)
     study = make(RATE, where="sqlite")
     draw = study.ask()
-    abandon(study, draw, {**DEAD, "host": "another-machine"})
+    abandon(study, draw, ELSEWHERE)
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
     study.optuna._storage.record_heartbeat(number)
     assert states(study) == [RUNNING]

@@ -82,9 +82,8 @@ class Silent:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Nothing is kept."""
 
-    def sync(self) -> bool:
-        """Whether all is sent, of which there is nothing."""
-        return True
+    def sync(self) -> None:
+        """Nothing is sent."""
 
     def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (an observer's arguments)
         """A step is done."""

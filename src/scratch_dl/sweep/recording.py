@@ -5,7 +5,6 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from scratch_dl import tracking
 from scratch_dl.passwords import without_password
@@ -27,17 +26,16 @@ class Recording:
 
     Args:
         study: opened.
-        directory: `tracking.dir`, absolute.
 
     Raises:
         TrackingError: if the store cannot be used.
     """
 
-    def __init__(self, study: Study, directory: Path) -> None:
+    def __init__(self, study: Study) -> None:
         self.study = study
-        self.directory = directory
+        self.directory = study.directory
         where = study.base.tracking
-        self.store = tracking.open_store(directory, where.uri)
+        self.store = tracking.open_store(self.directory, where.uri)
         self.parent = self._parent(str(where.experiment))
 
     def settled(self, draw: Draw, outcome: Outcome) -> None:

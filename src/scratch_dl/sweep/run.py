@@ -44,13 +44,14 @@ def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher
         Interrupted: by SIGINT or SIGTERM; the same command goes on.
     """
     settings, space, base = _read(config, arguments, compose)
-    study = Study(settings, space, base, compose)
+    directory = Path(str(base.tracking.dir)).expanduser().absolute()
+    study = Study(settings, space, directory, base, compose)
     local = config.hydra.runtime.choices.get("hydra/launcher") == "basic"
     with handling(interrupt):
         if is_worker():
             leave_with_parent()
         study.open()
-        recording = Recording(study, Path(str(base.tracking.dir)).expanduser().absolute())
+        recording = Recording(study)
         at_once = 1 if local else settings.workers
         if is_worker():
             with _released(study):

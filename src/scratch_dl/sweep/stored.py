@@ -9,12 +9,14 @@ What a trial has in Optuna, as its attributes:
 """
 
 import contextlib
-import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, PRUNED, REFUSED, RUNNING, WAITING, Outcome, Row
 from scratch_dl.sweep.parameter import Parameter
@@ -36,12 +38,14 @@ class StoredStudy:
 
     Attributes:
         settings, space: what is asked for.
+        directory: `tracking.dir`, where processes show that they live.
         optuna: the study, once it is open.
         in_hand: numbers of the trials that this process has drawn and not settled.
     """
 
     settings: Settings
     space: Space
+    directory: Path
     optuna: "optuna.Study" = field(init=False)
     in_hand: set[int] = field(init=False, default_factory=set)
 
@@ -100,9 +104,9 @@ class StoredStudy:
 
         heart = getattr(self.optuna._storage, "record_heartbeat", None)
         for trial in self.optuna.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-            worker = trial.user_attrs.get("worker")
-            if worker is not None and not _is_dead(worker):
-                if heart and worker["host"] == socket.gethostname():
+            alive = self._is_alive(trial.user_attrs.get("worker"), bool(heart))
+            if alive is not False:
+                if heart and alive:
                     heart(trial._trial_id)  # this machine may have slept
             elif "outcome" in trial.user_attrs:
                 self._finish(trial.number, Outcome.from_json(trial.user_attrs["outcome"]))
@@ -121,6 +125,15 @@ class StoredStudy:
                 inherited = {key: trial.user_attrs[key] for key in ("baseline",) if key in trial.user_attrs}
                 again = {"retries": trial.number, "deaths": deaths, **inherited}
                 self.optuna.enqueue_trial(params, user_attrs=again)
+
+    def _is_alive(self, worker: Mapping[str, str] | None, has_heartbeats: bool) -> bool | None:
+        """Whether the process that trains a trial lives; None if only its heartbeats can tell."""
+        if worker is None:
+            return False
+        alive = is_alive(worker["lock"], self.directory)
+        if alive is None and not has_heartbeats:
+            alive = psutil.pid_exists(int(worker["pid"]))  # a journal file is of one machine
+        return alive
 
     def _settle(self, number: int, outcome: Outcome) -> None:
         """First the outcome, then the state: a trial that has the one without the other is finished by `_recover`."""
@@ -168,8 +181,3 @@ class StoredStudy:
 
 def _key(named: Mapping[str, Parameter], name: str) -> str:
     return named[name].key if name in named else name
-
-
-def _is_dead(worker: Mapping[str, str]) -> bool:
-    """Whether a trial's process, of this machine, has ended; of other machines' the heartbeats tell."""
-    return worker["host"] == socket.gethostname() and not is_alive(worker["pid"], worker["pid_started"])

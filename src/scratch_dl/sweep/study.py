@@ -33,7 +33,7 @@ from scratch_dl.sweep.parameter import Value
 from scratch_dl.sweep.storage import open_storage, quiet
 from scratch_dl.sweep.stored import StoredStudy
 from scratch_dl.targets import ConfigError
-from scratch_dl.tracking.process import this_process
+from scratch_dl.tracking.process import hold, this_process
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -214,7 +214,7 @@ class Study(StoredStudy):
             return None
         trial = self.optuna.ask()
         self.in_hand.add(trial.number)
-        trial.set_user_attr("worker", this_process())
+        trial.set_user_attr("worker", {**this_process(), "lock": hold(self.directory)})
         if hasattr(self.optuna._storage, "record_heartbeat"):  # one without any is never taken for dead
             self.optuna._storage.record_heartbeat(trial._trial_id)
         drawn = self.space.draw(trial, self.setting)

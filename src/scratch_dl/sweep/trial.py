@@ -1,7 +1,6 @@
 """A trial inside its job: it trains, tells the study of each epoch, stops when told, and says what came of it."""
 
 import contextlib
-import errno
 import json
 import math
 import time
@@ -20,6 +19,7 @@ from scratch_dl.session import SUMMARY, Result, train_run
 from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, PRUNED, is_copied
 from scratch_dl.sweep.settings import Settings, read_settings
 from scratch_dl.sweep.storage import StorageError, open_storage, quiet
+from scratch_dl.system.files import cure
 
 if TYPE_CHECKING:
     import optuna
@@ -98,10 +98,8 @@ def run_trial(config: DictConfig, folder: Path, number: int) -> dict[str, Any]:
 
 
 def is_of_surroundings(error: Exception) -> bool:
-    """Whether it is no fault of the trial's, which is to be trained again: a store that is gone, a full disk."""
-    return isinstance(error, tracking.TrackingError | StorageError) or (
-        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-    )
+    """Whether the environment caused the error (store unreachable, disk full), so that the trial is to be retried."""
+    return isinstance(error, tracking.TrackingError | StorageError) or cure(error) is not None
 
 
 def _attempt(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:

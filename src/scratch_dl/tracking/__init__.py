@@ -1,40 +1,46 @@
 """A run's way into MLflow: written to a local file first, sent to the store second. Only this package imports mlflow.
 
-store.py    where runs are kept, and made ready; mlflow kept quiet
-locks.py    one process at a time, on one machine or on several
-errors.py   what can go wrong, in one line
-record.py   the append-only file of a run, and how much of it was sent
-send.py     from the file to MLflow: each (metric, step) exactly once
-run.py      what a training calls
-parent.py   the run of a study, which several processes share
-process.py  which process writes a run, and whether it lives
-replay.py   sends later what could not be sent
-lookup.py   runs left over, folders and files of runs already there
+store.py       where runs are kept
+database.py    its tables, made whole or not at all;  moved.py  its addresses, which follow a moved folder
+quiet.py       talk to MLflow without its words on the console
+locks.py       one process at a time, on one machine or on several, and in a run's folder
+process.py     which processes work on something, and whether they live
+errors.py      what can go wrong, in one line
+record.py      the append-only file of a run, and how much of it was sent
+send.py        from the file to MLflow: each (metric, step) exactly once;  background.py  in a thread of its own
+run.py         what a training calls
+parent.py      the run of a study, which several processes share
+replay.py      sends later what could not be sent
+lookup.py      runs left over, experiments and folders of runs already there
 """
 
-from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
-from scratch_dl.tracking.locks import exclusive
-from scratch_dl.tracking.lookup import close_orphans, download, find_folder
+from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
+from scratch_dl.tracking.locks import BusyError, claimed, exclusive
+from scratch_dl.tracking.lookup import close_orphans, find_experiment, find_folder
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
 from scratch_dl.tracking.record import Record
-from scratch_dl.tracking.replay import replay
+from scratch_dl.tracking.replay import replay, whereabouts
 from scratch_dl.tracking.run import ARTIFACTS, Run
 from scratch_dl.tracking.store import Store, open_store
 
 __all__ = [
     "ARTIFACTS",
     "DESCRIPTION",
+    "BusyError",
     "Parent",
     "Record",
     "RefusedError",
     "Run",
+    "SettingError",
     "Store",
     "TrackingError",
     "UnavailableError",
+    "claimed",
     "close_orphans",
-    "download",
     "exclusive",
+    "find_experiment",
     "find_folder",
     "open_store",
     "replay",
+    "whereabouts",
 ]

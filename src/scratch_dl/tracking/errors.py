@@ -5,6 +5,10 @@ class TrackingError(RuntimeError):
     """The store cannot be used as asked; the message is one line and says what to change."""
 
 
+class SettingError(TrackingError):
+    """A setting of `tracking` cannot be used: nothing was written, and the command is to be given otherwise."""
+
+
 class UnavailableError(TrackingError):
     """The store does not answer, or not usefully: what was to be sent has to be kept."""
 

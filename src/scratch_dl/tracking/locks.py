@@ -1,23 +1,70 @@
-"""One process at a time, on one machine or on several: `exclusive`."""
+"""One process at a time: `exclusive`, on one machine or on several; `claimed`, the folder of a run."""
 
 import contextlib
 import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from scratch_dl.passwords import hide
+from scratch_dl.system.files import file_errors, write_atomically
 from scratch_dl.tracking.errors import TrackingError, one_line
+from scratch_dl.tracking.process import is_locked, this_process
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 CONNECT_TIMEOUT_S = 5
+NOTICE_AFTER_S = 5.0
+RUN_LOCK = "lock"
+_CLAIM_TIMEOUT_S = 1.0
 _INSTALL = 'pip install "scratch_dl[postgresql]"'
 _LOCK_TIMEOUT_STATE = "55P03"
+
+
+class BusyError(RuntimeError):
+    """Another process works in the run's folder."""
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder for the life of the run; the lock goes with its process.
+
+    Raises:
+        BusyError: naming the process that works in it, and its machine.
+        OSError: with the path, if nothing can be written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "owner.json"
+    lock = FileLock(folder / RUN_LOCK)
+    with file_errors(folder / RUN_LOCK):
+        try:
+            # Not at once: who asks whether the run lives holds the lock for an instant.
+            lock.acquire(timeout=_CLAIM_TIMEOUT_S)
+        except Timeout:
+            raise BusyError(f"{_owner(owner)} works in {folder}; wait for it, or end it") from None
+    try:
+        write_atomically(owner, json.dumps(this_process()).encode())
+        yield
+    finally:
+        lock.release()
+
+
+def is_claimed(folder: Path) -> bool | None:
+    """Whether a process works in a run's folder; None if the folder cannot be seen from here."""
+    return is_locked(folder / RUN_LOCK) if folder.is_dir() else None
+
+
+def _owner(file: Path) -> str:
+    try:
+        owner = json.loads(file.read_text())
+        return f"process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 @contextlib.contextmanager
@@ -55,10 +102,10 @@ def _of_file(url: str, name: str, timeout_s: float) -> Iterator[None]:
     if path in ("", ":memory:"):
         raise TrackingError(f"{url} has no file that other processes could share")
     file = Path(path)
-    lock = FileLock(file.with_name(_lock_name(file, name)), timeout=timeout_s)
+    lock = FileLock(file.with_name(_lock_name(file, name)))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        _patiently(lambda seconds: lock.acquire(timeout=seconds), timeout_s, hide(url))
     except Timeout:
         raise TrackingError(f"{url} is locked by another process for over {timeout_s:g} s") from None
     except OSError as error:
@@ -67,6 +114,27 @@ def _of_file(url: str, name: str, timeout_s: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _patiently(acquire: Callable[[float], object], timeout_s: float, what: str) -> None:
+    """Acquire a lock; if that takes longer than a moment, say so in a line, and wait for the rest of the time.
+
+    Raises:
+        Timeout: if the lock cannot be had in that time.
+    """
+    if timeout_s <= NOTICE_AFTER_S:
+        acquire(timeout_s)
+        return
+    try:
+        acquire(NOTICE_AFTER_S)
+    except Timeout:
+        print(waiting_for(what, timeout_s), flush=True)
+        acquire(timeout_s - NOTICE_AFTER_S)
+
+
+def waiting_for(what: str, timeout_s: float) -> str:
+    """The line that says why nothing happens."""
+    return f"{what} is locked by another process; waiting for up to {timeout_s:g} s"
 
 
 def _lock_name(file: Path, name: str) -> str:
@@ -90,18 +158,26 @@ def _of_postgresql(url: str, name: str, timeout_s: float) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     with connected(url) as connection:
+
+        def acquire(seconds: float) -> None:
+            # 0 would be no limit.
+            connection.execute(text(f"SET lock_timeout = {max(1, round(seconds * 1000))}"))
+            try:
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+            except SQLAlchemyError as error:
+                if getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_TIMEOUT_STATE:
+                    raise Timeout(hide(url)) from None
+                raise
+
         try:
             # So a machine that vanished while it held the lock is noticed in a minute, not in two hours.
             for setting, seconds in (("idle", 30), ("interval", 10), ("count", 3)):
                 connection.execute(text(f"SET tcp_keepalives_{setting} = {seconds}"))
-            connection.execute(text(f"SET lock_timeout = {max(1, round(timeout_s * 1000))}"))  # 0 would be no limit
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+            _patiently(acquire, timeout_s, hide(url))
+        except Timeout:
+            raise TrackingError(f"{hide(url)} is locked by another process for over {timeout_s:g} s") from None
         except SQLAlchemyError as error:
-            if getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_TIMEOUT_STATE:
-                reason = f"is locked by another process for over {timeout_s:g} s"
-            else:
-                reason = f"cannot be used: {_said(error)}"
-            raise TrackingError(f"{hide(url)} {reason}") from None
+            raise TrackingError(f"{hide(url)} cannot be used: {_said(error)}") from None
         try:
             yield
         finally:

@@ -1,16 +1,22 @@
 """Experiments, runs left over, and the folders and files of runs already in a store."""
 
 import difflib
-import socket
+import os
 import time
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from scratch_dl.tracking.errors import TrackingError
+from scratch_dl.tracking.errors import SettingError, TrackingError
+from scratch_dl.tracking.locks import is_claimed
+from scratch_dl.tracking.moved import local_path
 from scratch_dl.tracking.process import is_alive, workers
-from scratch_dl.tracking.store import Store, client, conversation
+from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.record import Record
+from scratch_dl.tracking.store import Store, client
 
 _PAGE = 1000
+FOLDER_TAG = "scratch_dl.folder"
 
 
 def experiment_id(store: Store, name: str) -> str:
@@ -22,7 +28,7 @@ def experiment_id(store: Store, name: str) -> str:
         TrackingError: if the name is empty or over 500 characters, or its experiment was deleted.
     """
     if not name.strip() or len(name) > 500:
-        raise TrackingError(f"tracking.experiment must be a name of 1 to 500 characters, but got {name[:40]!r}")
+        raise SettingError(f"tracking.experiment must be a name of 1 to 500 characters, but got {name[:40]!r}")
     with conversation():
         api = client(store)
         found = api.get_experiment_by_name(name)
@@ -33,95 +39,157 @@ def experiment_id(store: Store, name: str) -> str:
                 found = api.get_experiment_by_name(name)  # another process was faster
                 if found is None:
                     raise
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"tracking.experiment={name!r} was deleted; choose another name, or restore it: MLFLOW_TRACKING_URI="
-            f"{store.shown} mlflow experiments restore --experiment-id {found.experiment_id}"
-        )
+    check_experiment(store, found)
     return str(found.experiment_id)
 
 
-def close_orphans(store: Store, experiment: str) -> list[str]:
-    """Set runs that are RUNNING by name only to KILLED: their process, on this host, is dead.
+def find_experiment(store: Store, name: str) -> None:
+    """Refuse the name of an experiment that was deleted; one that is not there will be made.
 
-    A run that several processes work on (`Parent`) is one when the last of them is dead; those of other hosts are taken
-    to live until a call there finds them dead.
+    Raises:
+        SettingError: with the command that restores it.
+    """
+    with conversation():
+        found = client(store).get_experiment_by_name(name)
+    if found is not None:
+        check_experiment(store, found)
+
+
+def check_experiment(store: Store, experiment: Any) -> None:
+    """Refuse an experiment that was deleted.
+
+    Raises:
+        SettingError: with the command that restores it.
+    """
+    if experiment.lifecycle_stage != "active":
+        raise SettingError(
+            f"tracking.experiment={experiment.name!r} was deleted; choose another name, or restore it: "
+            f"{store.environment} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+
+
+def check_active(store: Store, run: Any) -> None:
+    """Refuse a run that was deleted.
+
+    Raises:
+        UnavailableError: with the command that restores it.
+    """
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the run {run.info.run_id} is {run.info.lifecycle_stage}; restore it: "
+            f"{store.environment} mlflow runs restore --run-id {run.info.run_id}"
+        )
+
+
+def check_artifacts(store: Store, address: str, what: str) -> None:
+    """Refuse a run whose artifacts cannot be written where its experiment keeps them, as on another machine.
+
+    Args:
+        store: where the run is.
+        address: of the run's artifacts, `<the experiment's>/<run id>/artifacts`.
+        what: the setting that chose the experiment.
+
+    Raises:
+        TrackingError: naming the folder.
+    """
+    folder = local_path(address)
+    if folder is None:
+        return
+    root = folder.parent.parent
+    # An experiment of ours lies in a folder that was made with it: where that is not, it was made elsewhere.
+    there = root if root.name == "artifacts" else next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise TrackingError(
+            f"{what} keeps its artifacts in {root}, which cannot be written here; choose another tracking.experiment"
+            + ("" if store.is_server else " or tracking.dir")
+        )
+
+
+def close_orphans(store: Store) -> tuple[list[str], list[str]]:
+    """Set runs that are RUNNING by name only to KILLED, in all experiments.
+
+    The lock on a run's folder says whether its process lives, and for a study, which several processes work on, the
+    locks of all of them.
 
     Returns:
-        The ids of the runs closed; each has an end time and the tag `interrupted=true`.
+        The ids of the runs closed, each with an end time and the tag `interrupted=true`; and of those that cannot be
+        judged, since their folder or processes cannot be seen from here.
 
     Raises:
         TrackingError: if the store fails.
     """
-    host = socket.gethostname()
-    closed = []
-    with conversation():
-        api = client(store)
-        found = api.get_experiment_by_name(experiment)
-        if found is None:
-            return []
-        for run in api.search_runs([found.experiment_id], "attributes.status = 'RUNNING'", max_results=_PAGE):
-            if _is_abandoned(store, run, host):
+    closed, unknown = [], []
+    for run in _running(store):
+        alive = _is_alive(store, run)
+        if alive is None:
+            unknown.append(str(run.info.run_id))
+        elif not alive:
+            with conversation():
+                api = client(store)
                 api.set_tag(run.info.run_id, "interrupted", "true")
                 api.set_terminated(run.info.run_id, "KILLED", int(time.time() * 1000))
-                closed.append(run.info.run_id)
-    return closed
+            closed.append(str(run.info.run_id))
+    return closed, unknown
 
 
-def _is_abandoned(store: Store, run: Any, host: str) -> bool:
-    tags = run.data.tags
-    if tags.get("scratch_dl.host") == host:
-        return not is_alive(tags.get("scratch_dl.pid", ""), tags.get("scratch_dl.pid_started", ""))
-    at_work = workers(tags)
-    dead = [
-        key
-        for key, worker in at_work.items()
-        if worker["host"] == host and not is_alive(worker["pid"], worker["pid_started"])
-    ]
-    if len(dead) == len(at_work):
-        return bool(dead)
-    for key in dead:  # so that the host of the last one can tell that it is
-        client(store).delete_tag(run.info.run_id, key)
-    return False
+def _running(store: Store) -> Iterator[Any]:
+    """Every run of ours that is RUNNING, in whatever experiment."""
+    with conversation():
+        api = client(store)
+        experiments = [each.experiment_id for each in api.search_experiments(max_results=_PAGE)]
+        found = api.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=_PAGE) if experiments else []
+    return (run for run in found if any(key.startswith("scratch_dl.") for key in run.data.tags))
+
+
+def _is_alive(store: Store, run: Any) -> bool | None:
+    if (folder := run.data.tags.get(FOLDER_TAG)) is not None:
+        return is_claimed(Path(folder))
+    known = {key: is_alive(process, store.directory) for key, process in workers(run.data.tags)}
+    dead = [key for key, alive in known.items() if alive is False]
+    if len(dead) == len(known):
+        return False if dead else None
+    for key in dead:  # so that the machine of the last one can tell that it is
+        with conversation():
+            client(store).delete_tag(run.info.run_id, key)
+    return True if True in known.values() else None
 
 
 def find_folder(store: Store, run_id: str) -> Path:
-    """Return the local folder of a run.
+    """Return the local folder of a run: where its tag says, or else wherever below `tracking.dir` its record lies.
 
     Raises:
         TrackingError: if the store has no such run (the message names the nearest ones), or the run has no folder here.
     """
-    folder = _get_run(store, run_id).data.tags.get("scratch_dl.folder")
+    folder = get_run(store, run_id).data.tags.get(FOLDER_TAG)
     if folder is None:
-        raise TrackingError(f"run={run_id} was not made by scratch_dl: it has no tag scratch_dl.folder")
-    if not Path(folder).is_dir():
-        raise TrackingError(f"run={run_id} was made in {folder}, which is not on this machine or was moved")
-    return Path(folder)
+        raise TrackingError(f"run={run_id} was not made by scratch_dl: it has no tag {FOLDER_TAG}")
+    # The tag may be of before a move, or somebody else's: only the record itself says whose folder it is.
+    for candidate in (Path(folder), *_run_folders(store.directory)):
+        if _recorded_id(candidate) == run_id:
+            return candidate.absolute()
+    raise TrackingError(
+        f"run={run_id} was made in {folder}, and neither that folder nor one in tracking.dir={store.directory} has its "
+        "record; give the folder itself, or the tracking.dir that it lies in"
+    )
 
 
-def download(store: Store, run_id: str, artifact_path: str, into: Path) -> Path:
-    """Copy an artifact (a file or a folder) of a run into the folder `into`, and return where it lies.
+def _run_folders(directory: Path) -> Iterator[Path]:
+    return (path.parent for path in directory.glob("hydra/**/record.jsonl"))
+
+
+def _recorded_id(folder: Path) -> str | None:
+    try:
+        return str(Record(folder, mend=False).header["run_id"])
+    except (TrackingError, OSError, KeyError):
+        return None
+
+
+def get_run(store: Store, run_id: str) -> Any:
+    """Return a run of the store.
 
     Raises:
-        TrackingError: if the store has no such run or artifact.
+        TrackingError: if there is none of this id; the message names the nearest ones.
     """
-    if PurePosixPath(artifact_path).is_absolute() or ".." in PurePosixPath(artifact_path).parts:
-        raise TrackingError(f"an artifact's path must be relative and without '..', but got {artifact_path!r}")
-    _get_run(store, run_id)
-    into.mkdir(parents=True, exist_ok=True)
-    try:
-        with conversation():
-            return Path(client(store).download_artifacts(run_id, artifact_path, str(into)))
-    except (OSError, TrackingError):
-        with conversation():
-            folder = str(PurePosixPath(artifact_path).parent)
-            there = [file.path for file in client(store).list_artifacts(run_id, None if folder == "." else folder)]
-        raise TrackingError(
-            f"run={run_id} has no artifact {artifact_path!r}; beside it there are: {', '.join(there) or 'none'}"
-        ) from None
-
-
-def _get_run(store: Store, run_id: str) -> Any:
     try:
         with conversation():
             return client(store).get_run(run_id)

@@ -1,9 +1,7 @@
 """Names and values that MLflow takes, and paths that stay in a run's folder."""
 
-import contextlib
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 _NAME = re.compile(r"[/\w.\- :]+")
 NAME_LENGTH = 250
@@ -43,12 +41,3 @@ def check_artifact_path(path: str) -> PurePosixPath:
     if pure.is_absolute() or ".." in pure.parts or not pure.name or not re.fullmatch(r"[\w.\-+ /]+", path):
         raise ValueError(f"an artifact's path must be relative, without '..' or odd characters, but got {path!r}")
     return pure
-
-
-@contextlib.contextmanager
-def naming(file: Path) -> Iterator[None]:
-    """Put the path into an OSError that lacks it, as one of a full disk does."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), error.filename or str(file)) from None

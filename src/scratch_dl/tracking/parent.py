@@ -12,11 +12,12 @@ from pathlib import Path
 from scratch_dl import checks
 from scratch_dl.passwords import hide
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
-from scratch_dl.tracking.lookup import experiment_id
+from scratch_dl.tracking.lookup import check_active, experiment_id
 from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, check_name, clip
 from scratch_dl.tracking.process import process_tags, worker_tag
+from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.run import STATUSES, chunks, now_ms, origin
-from scratch_dl.tracking.store import Store, client, conversation, silence
+from scratch_dl.tracking.store import Store, client, unavailable_reason
 
 DESCRIPTION = "mlflow.note.content"
 _PARENT = "mlflow.parentRunId"
@@ -46,12 +47,9 @@ class Parent:
         self._store = store
         self.run_id = run_id
         with _call(store):
-            info = client(store).get_run(run_id).info
-            if info.lifecycle_stage != "active":
-                raise RefusedError(
-                    f"the run {run_id} is {info.lifecycle_stage}; restore it: mlflow runs restore --run-id {run_id}"
-                )
-        self.experiment_id = str(info.experiment_id)
+            run = client(store).get_run(run_id)
+            check_active(store, run)
+        self.experiment_id = str(run.info.experiment_id)
 
     @classmethod
     def create(cls, store: Store, experiment: str, name: str, tags: Mapping[str, object]) -> "Parent":
@@ -62,7 +60,7 @@ class Parent:
             RefusedError: if the experiment was deleted, or a name cannot be used.
         """
         with _call(store):
-            every_tag = {**origin(), **_tags(tags), **worker_tag()}
+            every_tag = {**origin(), **_tags(tags), **worker_tag(store.directory)}
             made = client(store).create_run(
                 experiment_id(store, experiment), run_name=clip(name, NAME_LENGTH), tags=every_tag
             )
@@ -73,7 +71,7 @@ class Parent:
         with _call(self._store):
             api = client(self._store)
             # In this order, or another process could find it running with nobody at work, and close it.
-            for key, value in worker_tag().items():
+            for key, value in worker_tag(self._store.directory).items():
                 api.set_tag(self.run_id, key, value)
             api.update_run(self.run_id, status="RUNNING")
             if "interrupted" in api.get_run(self.run_id).data.tags:
@@ -131,7 +129,7 @@ class Parent:
             api = client(self._store)
             api.set_terminated(self.run_id, status)
             there = api.get_run(self.run_id).data.tags
-            for key in worker_tag().keys() & there.keys():
+            for key in worker_tag(self._store.directory).keys() & there.keys():
                 api.delete_tag(self.run_id, key)
 
     def nested(self, name: str, tags: Mapping[str, object], params: Mapping[str, object],
@@ -185,7 +183,7 @@ class Parent:
 @contextlib.contextmanager
 def _call(store: Store) -> Iterator[None]:
     """Whatever goes wrong comes as UnavailableError or RefusedError, in one line that names the store."""
-    if reason := silence(store, _TIMEOUT_S):
+    if reason := unavailable_reason(store, _TIMEOUT_S):
         raise UnavailableError(f"tracking.uri={store.shown} does not answer ({reason})")
     where = f"tracking.uri={store.shown}"
     try:

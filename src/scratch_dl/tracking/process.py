@@ -1,53 +1,121 @@
-"""Which process writes a run, and whether it still lives."""
+"""Which processes work on something, and whether each still lives, by locks of the operating system.
 
+A process that works in a `tracking.dir` holds the lock of a file of its own in `<tracking.dir>/processes`. The kernel
+releases it when the process ends, however it ends; neither a stepped clock nor a container's host name matters.
+"""
+
+import atexit
 import os
+import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import psutil
+from filelock import FileLock, Timeout
 
-# A start time is computed from the machine's boot time, which the kernel corrects a little now and then.
-_TOLERANCE_S = 2.0
+from scratch_dl.system.files import write_atomically
+
+PROCESSES = "processes"
+_PLACE = "id"
 _WORKER = "scratch_dl.worker."
+_held: dict[Path, tuple[int, str, FileLock]] = {}
 
 
 def this_process() -> dict[str, str]:
-    """Return host, pid and start time (seconds since 1970) of this process."""
-    return {
-        "host": socket.gethostname(),
-        "pid": str(os.getpid()),
-        "pid_started": f"{psutil.Process().create_time():.2f}",
-    }
+    """Return host and pid of this process, for people to read."""
+    return {"host": socket.gethostname(), "pid": str(os.getpid())}
+
+
+def hold(directory: Path) -> str:
+    """Hold a lock in the folder of runs `directory` for the rest of this process's life.
+
+    Returns:
+        The process's name there, which `is_alive` takes.
+
+    Raises:
+        OSError: with the path, if nothing can be written there.
+    """
+    folder = directory / PROCESSES
+    pid, name, _ = _held.get(folder, (0, "", None))
+    if pid == os.getpid() and (folder / name).exists():
+        return f"{_place(folder)}/{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = this_process()
+    name = f"{mine['host']}.{mine['pid']}.{secrets.token_hex(4)}.lock"
+    lock = FileLock(folder / name)
+    lock.acquire(timeout=0)
+    _held[folder] = (os.getpid(), name, lock)
+    atexit.register(_leave, folder)
+    return f"{_place(folder)}/{name}"
+
+
+def is_alive(process: str, directory: Path) -> bool | None:
+    """Whether the process of this name (see `hold`) lives; None if that cannot be told from `directory`."""
+    folder = directory / PROCESSES
+    place, _, name = process.partition("/")
+    if not name or "/" in name or not (folder / _PLACE).is_file() or _place(folder) != place:
+        return None  # it worked in another folder of runs, perhaps on another machine
+    return is_locked(folder / name)
+
+
+def others(directory: Path) -> list[str]:
+    """Return host and pid of every other living process that works in `directory`; what dead ones left is removed."""
+    folder = directory / PROCESSES
+    own = _held.get(folder, (0, "", None))[1]
+    found = []
+    for file in sorted(folder.glob("*.lock")):
+        if file.name == own:
+            continue
+        if is_locked(file):
+            host, pid, *_ = file.name.rsplit(".", 3)
+            found.append(f"process {pid} on {host}")
+        else:
+            file.unlink(missing_ok=True)
+    return found
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds the lock of a file; not if there is no such file."""
+    if not file.is_file():
+        return False
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def process_tags(folder: Path | None = None) -> dict[str, str]:
-    """Return the tags by which a run left over, and a run's folder if it has one, are found again."""
+    """Return the tags that tell a person where a run is made, and by which its folder is found, if it has one."""
     tags = {f"scratch_dl.{key}": value for key, value in this_process().items()}
     return tags if folder is None else {**tags, "scratch_dl.folder": str(folder)}
 
 
-def worker_tag() -> dict[str, str]:
+def worker_tag(directory: Path) -> dict[str, str]:
     """Return the tag that says that this process, perhaps beside others, works on a run."""
     mine = this_process()
-    return {f"{_WORKER}{mine['host']}.{mine['pid']}": mine["pid_started"]}
+    return {f"{_WORKER}{mine['host']}.{mine['pid']}": hold(directory)}
 
 
-def workers(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return host, pid and start time of each process that works on a run by such tags, by the tag's name."""
-    found = {}
-    for key, started in tags.items():
-        if key.startswith(_WORKER):
-            host, _, pid = key.removeprefix(_WORKER).rpartition(".")
-            found[key] = {"host": host, "pid": pid, "pid_started": started}
-    return found
+def workers(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the tag's key and the process's name (see `hold`) of each process that works on a run."""
+    return ((key, process) for key, process in tags.items() if key.startswith(_WORKER))
 
 
-def is_alive(pid: str, started: str) -> bool:
-    """Whether the process of this number, on this host, is the one that started then; a zombie is dead."""
-    try:
-        process = psutil.Process(int(pid))
-        same = abs(process.create_time() - float(started)) < _TOLERANCE_S
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.Error, ValueError):
-        return False
+def _place(folder: Path) -> str:
+    """The folder's own id, made once: a name in it says nothing about a folder on another machine."""
+    file = folder / _PLACE
+    if not file.is_file():
+        with FileLock(folder / f"{_PLACE}.guard"):
+            if not file.is_file():
+                write_atomically(file, secrets.token_hex(8).encode())
+    return file.read_text()
+
+
+def _leave(folder: Path) -> None:
+    pid, name, lock = _held.get(folder, (0, "", None))
+    if pid == os.getpid() and lock is not None:
+        (folder / name).unlink(missing_ok=True)
+        lock.release()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scratch_dl.system.files import write_atomically
 from scratch_dl.tracking.errors import TrackingError
 
 Entry = dict[str, Any]
@@ -103,13 +104,18 @@ class Record:
                 status = str(entry["status"])
         return status, reason
 
-    def unsent(self) -> Iterator[tuple[int, Entry]]:
-        """Yield what has not been sent, each entry with the number of bytes up to its end."""
-        return self._entries(self.sent_bytes)
+    @property
+    def size(self) -> int:
+        """The length in bytes of what was said so far."""
+        return self._size
+
+    def unsent(self, end: int | None = None) -> Iterator[tuple[int, Entry]]:
+        """Yield what has not been sent, each entry with the number of bytes up to its end; at most `end` bytes."""
+        return ((size, entry) for size, entry in self._entries(self.sent_bytes) if end is None or size <= end)
 
     def mark_sent(self, size: int) -> None:
         """Remember that the first `size` bytes have been sent."""
-        _replace(self.folder / SENT, json.dumps({"bytes": size}).encode())
+        write_atomically(self.folder / SENT, json.dumps({"bytes": size}).encode())
         self.sent_bytes = size
 
     def drop_unsent(self, unwanted: Callable[[Entry], bool]) -> list[Entry]:
@@ -118,7 +124,7 @@ class Record:
         if dropped:
             kept = b"".join(_line(entry) for _, entry in self.unsent() if not unwanted(entry))
             content = self.path.read_bytes()[: self.sent_bytes] + kept
-            _replace(self.path, content)
+            write_atomically(self.path, content)
             self._size = len(content)
         return dropped
 
@@ -153,15 +159,3 @@ class Record:
 
 def _line(entry: Entry) -> bytes:
     return json.dumps(entry, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None

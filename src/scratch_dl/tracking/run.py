@@ -1,11 +1,10 @@
-"""What a training calls: everything is written to the run's record first, and sent to MLflow by `sync`."""
+"""What a training calls: everything is written to the run's record first, and sent to MLflow after `sync`."""
 
 import getpass
 import logging
 import math
 import operator
 import re
-import shlex
 import shutil
 import sys
 import time
@@ -19,20 +18,24 @@ from numpy.typing import NDArray
 
 from scratch_dl import checks
 from scratch_dl.passwords import hide
-from scratch_dl.tracking.errors import TrackingError, UnavailableError
-from scratch_dl.tracking.lookup import experiment_id
-from scratch_dl.tracking.names import check_artifact_path, check_name, naming
+from scratch_dl.system.files import file_errors
+from scratch_dl.tracking.background import Background
+from scratch_dl.tracking.database import patiently
+from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
+from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run
+from scratch_dl.tracking.names import check_artifact_path, check_name
 from scratch_dl.tracking.process import process_tags, this_process
+from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.send import Sender
-from scratch_dl.tracking.store import PROBE_TIMEOUT_S, Store, client, conversation, silence
+from scratch_dl.tracking.store import Store, client, unavailable_reason
 
 LOG = logging.getLogger("scratch_dl.tracking")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 ARTIFACTS = "artifacts"
-_RETRY_TIMEOUT_S = 2.0
-# A server that hangs costs each attempt its full time-out; this bounds the loss to a tenth of a training's time.
-_PATIENCE = 10.0
+PATIENCE_S = 60.0
+HURRY_S = 10.0
+_PROBE_TIMEOUT_S = 2.0
 _THUMBNAIL_PX = 256
 
 
@@ -55,19 +58,26 @@ class Run:
         self._store = store
         self._record = record
         self._sender = Sender(store, record, certain=certain)
+        self._background = Background(store, record, self._sender)
         self._steps: dict[str, set[int]] = {}
         self._pictures: set[tuple[str, int]] = set()
         self._params: dict[str, str] = {}
         self._nonfinite: set[str] = set()
-        self._warned = False
-        self._ask_again_at = 0.0
         for entry in record.entries():
             self._remember(entry)
 
     @classmethod
     def create(cls, store: Store, folder: Path, experiment: str, name: str | None = None,
-               tags: Mapping[str, str] | None = None) -> "Run":  # fmt: skip
+               tags: Mapping[str, str] | None = None, run_id: str | None = None) -> "Run":  # fmt: skip
         """Begin a run, and its record in `folder`.
+
+        Args:
+            store: where to.
+            folder: of the run; made if missing.
+            experiment: its name; made if missing.
+            name: of the run; None leaves it to MLflow.
+            tags: of the run.
+            run_id: of a run that another program has made, which is used instead of a new one.
 
         Raises:
             TrackingError: if the experiment is deleted or has no name, the folder holds a run, or the store fails.
@@ -78,12 +88,12 @@ class Run:
         for key in every_tag:
             check_name("tag", key)
         try:
-            with conversation():
-                info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=every_tag).info
+            begin = _adopted if run_id else _begun
+            info = patiently(lambda: begin(store, run_id or experiment, name, every_tag), store.shown)
         except UnavailableError as error:
             raise TrackingError(f"tracking.uri={store.shown} began no run: {error}") from None
         header = {"run_id": info.run_id, "experiment_id": info.experiment_id, "uri": store.address,
-                  "directory": str(store.directory), **this_process()}  # fmt: skip
+                  "directory": str(store.directory), "folder": str(folder), **this_process()}  # fmt: skip
         try:
             record = Record.create(folder, header)
         except (OSError, TrackingError):
@@ -103,15 +113,7 @@ class Run:
         record = Record(folder)
         run_id = record.header["run_id"]
         try:
-            with conversation():
-                stage = client(store).get_run(run_id).info.lifecycle_stage
-                if stage != "active":
-                    raise TrackingError(
-                        f"the run {run_id} is {stage}; restore it: mlflow runs restore --run-id {run_id}"
-                    )
-                client(store).update_run(run_id, status="RUNNING")
-                for key, value in process_tags(folder).items():
-                    client(store).set_tag(run_id, key, value)
+            patiently(lambda: _taken_up(store, run_id, process_tags(folder)), store.shown)
         except UnavailableError as error:
             raise TrackingError(f"tracking.uri={store.shown} cannot go on with the run of {folder}: {error}") from None
         later = record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step)
@@ -120,13 +122,6 @@ class Run:
                 (folder / file).unlink(missing_ok=True)
         record.append({"kind": "process", "reopened_at": step, **this_process()})
         return cls(store, record, certain=False)
-
-    @property
-    def url(self) -> str:
-        """Where to look at the run: a server's page, or the command that shows it."""
-        if self._store.is_server:
-            return f"{self._store.address.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
-        return f"python -m scratch_dl.ui {shlex.quote(f'tracking.dir={self._store.directory}')}"
 
     def metric(self, key: str, value: float, step: int) -> None:
         """Note one value of a metric at the optimizer's step."""
@@ -185,14 +180,14 @@ class Run:
     def text(self, text: str, path: str) -> None:
         """Keep a text as the artifact `path`, the store's address in it without a password."""
         file = self._artifact_file(path)
-        with naming(file):
+        with file_errors(file):
             file.write_text(text.replace(self._store.uri, self._store.shown), encoding="utf-8")
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
     def figure(self, figure: Any, path: str) -> None:
         """Keep a matplotlib figure as the artifact `path`, whose suffix says the format."""
         file = self._artifact_file(path)
-        with naming(file):
+        with file_errors(file):
             figure.savefig(file)
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
@@ -207,7 +202,7 @@ class Run:
             raise FileNotFoundError(f"{source} is no file, so it cannot be kept as an artifact")
         if not source.is_relative_to(self.folder):
             copy = self._artifact_file(f"{artifact_dir}/{source.name}".lstrip("/"))
-            with naming(copy):
+            with file_errors(copy):
                 shutil.copyfile(source, copy)
             source = copy
         self._say_artifact(source, artifact_dir)
@@ -231,10 +226,10 @@ class Run:
         stem = f"{key}+step+{step}+timestamp+{now_ms()}+{uuid.uuid4()}"
         large, small = (self._artifact_file(f"images/{stem}{suffix}") for suffix in (".png", "+compressed.webp"))
         picture = Image.fromarray(np.ascontiguousarray(array))
-        with naming(large):
+        with file_errors(large):
             picture.save(large)
         picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-        with naming(small):
+        with file_errors(small):
             picture.save(small)
         files = [self._relative(file) for file in (large, small)]
         self._say({"kind": "image", "key": key, "step": step, "files": files})
@@ -277,66 +272,54 @@ class Run:
         found = self._record.history()
         return {key: found.get(key, []) for key in keys}
 
-    def sync(self) -> bool:
-        """Send what has not been sent; call it when the checkpoint up to here is safe on the disk.
+    def sync(self) -> None:
+        """Let what was said so far be sent; call it when the checkpoint up to here is safe on the disk.
 
-        Returns:
-            Whether all is sent. If not, one line was logged when the trouble began, and a later call sends the rest.
+        It is sent in the background. If the store does not answer, a line says so once, and a later call tries again.
 
         Raises:
-            OSError: with the path, if a file cannot be read or written.
+            OSError: with the path, if the record cannot be read.
         """
-        return self._sync(PROBE_TIMEOUT_S if not self._warned else _RETRY_TIMEOUT_S)
+        self._record.flush()
+        self._background.request()
+
+    def flush(self, patience_s: float = PATIENCE_S) -> bool:
+        """Let what was said so far be sent, and wait for it as long as something arrives every `patience_s`.
+
+        Returns:
+            Whether all of it was sent.
+        """
+        self.sync()
+        return self._background.wait(patience_s)
+
+    def hurry(self) -> None:
+        """Let a `flush` or `finish` that is waiting give up soon: somebody wants the process to end."""
+        self._background.patience_s = min(self._background.patience_s, HURRY_S)
 
     def finish(self, status: str, reason: str | None = None) -> bool:
         """End the run, send the rest, and say whether all of it was sent (if not, `replay` does it later).
 
         Args:
-            status: FINISHED, FAILED or KILLED.
+            status: FINISHED, FAILED or KILLED; the end of a run that was KILLED is waited for less long.
             reason: becomes the tag `reason`.
         """
         checks.choice("status", status, STATUSES)
         end_ms = now_ms()
-        done = False
+        sent = False
         try:
             if reason is not None:
                 self.tags({"reason": reason})
             self._record.append({"kind": "finish", "status": status, "time": end_ms})
-            self._ask_again_at = 0.0
-            done = self.sync()
+            sent = self.flush(HURRY_S if status == "KILLED" else PATIENCE_S)
         except OSError as error:
             # A full disk is often why the run ends: its status must get out all the same.
             LOG.warning("not all of the run could be kept: %s", error)
-        if not done and silence(self._store, _RETRY_TIMEOUT_S) is None:
+        if self._background.close() and not sent and unavailable_reason(self._store, _PROBE_TIMEOUT_S) is None:
             try:
                 self._sender.terminate(status, end_ms)
             except TrackingError as error:
                 LOG.warning("the run's status %s did not reach tracking.uri=%s: %s", status, self._store.shown, error)
-        return done
-
-    def _sync(self, timeout_s: float) -> bool:
-        now = time.monotonic()
-        if now < self._ask_again_at:
-            return False
-        self._record.flush()
-        reason = silence(self._store, timeout_s)
-        if reason is None:
-            try:
-                self._sender.send()
-            except UnavailableError as error:
-                reason = str(error)
-        if reason is None:
-            if self._warned:
-                LOG.info("tracking.uri=%s answers again; all is sent", self._store.shown)
-            self._warned = False
-            return True
-        if not self._warned:
-            LOG.warning("tracking.uri=%s does not answer; metrics are kept in %s and sent later (%s)",
-                        self._store.shown, self._record.path, reason)  # fmt: skip
-            self._warned = True
-        else:
-            self._ask_again_at = time.monotonic() + _PATIENCE * min(time.monotonic() - now, _RETRY_TIMEOUT_S)
-        return False
+        return sent
 
     def _say(self, entry: Entry) -> None:
         self._record.append(entry)
@@ -364,6 +347,42 @@ class Run:
 
     def _relative(self, file: Path) -> str:
         return str(file.relative_to(self.folder)) if file.is_relative_to(self.folder) else str(file)
+
+
+def _begun(store: Store, experiment: str, name: str | None, tags: Mapping[str, str]) -> Any:
+    with conversation():
+        info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=dict(tags)).info
+    try:
+        check_artifacts(store, info.artifact_uri, f"tracking.experiment={experiment}")
+    except TrackingError:
+        with conversation():
+            client(store).delete_run(info.run_id)
+        raise
+    return info
+
+
+def _adopted(store: Store, run_id: str, name: str | None, tags: Mapping[str, str]) -> Any:
+    """Use a run that another program has made, as a launcher that sets MLFLOW_RUN_ID."""
+    run = get_run(store, run_id)
+    if FOLDER_TAG in run.data.tags:
+        raise RefusedError(
+            f"run {run_id} was trained in {run.data.tags[FOLDER_TAG]}; tracking.run_id is for a run that is new"
+        )
+    check_artifacts(store, run.info.artifact_uri, f"run {run_id}")
+    _taken_up(store, run_id, {key: value for key, value in tags.items() if key not in run.data.tags})
+    if name is not None:
+        with conversation():
+            client(store).update_run(run_id, name=name)
+    return run.info
+
+
+def _taken_up(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set a run RUNNING, with the tags of the process that works on it now."""
+    check_active(store, get_run(store, run_id))
+    with conversation():
+        client(store).update_run(run_id, status="RUNNING")
+        for key, value in tags.items():
+            client(store).set_tag(run_id, key, value)
 
 
 def origin() -> dict[str, str]:

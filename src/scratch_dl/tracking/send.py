@@ -8,14 +8,15 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from scratch_dl.tracking.errors import RefusedError, UnavailableError
 from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, clip
+from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.record import Entry, Record
-from scratch_dl.tracking.store import Store, client, conversation
+from scratch_dl.tracking.store import Store, client
 
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
@@ -40,14 +41,20 @@ class Sender:
         self._run_id = str(record.header["run_id"])
         self._experiment_id = str(record.header["experiment_id"])
 
-    def send(self) -> None:
-        """Send all that is unsent; what arrived before an error is marked as sent.
+    def send(self, end: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        """Send what is unsent of the record's first `end` bytes; what arrived before an error is marked as sent.
+
+        Args:
+            end: None sends all of it.
+            stop: is asked between two batches whether to send no more.
 
         Raises:
             UnavailableError: if the store stops answering.
             OSError: with the path, if a file cannot be read or written.
         """
-        for end, entries in _batches(self._record.unsent()):
+        for size, entries in _batches(self._record.unsent(end)):
+            if stop():
+                return
             try:
                 self._deliver(entries)
             except BaseException:
@@ -55,7 +62,7 @@ class Sender:
                 self._certain = False
                 self._there.clear()
                 raise
-            self._record.mark_sent(end)
+            self._record.mark_sent(size)
 
     def terminate(self, status: str, end_time_ms: int) -> None:
         """Set the run's status and end time."""

@@ -1,16 +1,12 @@
 """Where runs are kept: a sqlite file or PostgreSQL with a folder of artifacts, or a server."""
 
-import contextlib
 import http.client
-import logging
-import os
+import shlex
 import socket
 import sqlite3
 import ssl
 import urllib.error
 import urllib.request
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,24 +14,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scratch_dl.passwords import hide, without_password
-from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError, one_line
-from scratch_dl.tracking.locks import connected, exclusive
+from scratch_dl.system.files import cure
+from scratch_dl.tracking.database import explain, patiently, prepare, sqlite_file
+from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
+from scratch_dl.tracking.locks import exclusive
+from scratch_dl.tracking.moved import follow
+from scratch_dl.tracking.process import hold
+from scratch_dl.tracking.quiet import conversation, prepare_mlflow
 
 PROBE_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 120.0
 _DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_CHATTY = ("mlflow", "alembic", "urllib3.connectionpool")
-_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # MLflow's own 7 retries of 120 s hold a training up for minutes when a server is gone.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # PostgreSQL's own is to wait for ever.
-    "PGCONNECT_TIMEOUT": "10",
-}
-# Codes by which MLflow means "this entry is bad"; with any other one the entry is kept and sent again later.
-_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "MALFORMED_REQUEST"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +50,11 @@ class Store:
         return without_password(self.uri)
 
     @property
+    def environment(self) -> str:
+        """What to put before a command of MLflow's so that it finds this store."""
+        return f"MLFLOW_TRACKING_URI={shlex.quote(self.shown)}"
+
+    @property
     def artifact_location(self) -> str | None:
         """Where an experiment's artifacts go, as a URI; None leaves it to the server."""
         return None if self.is_server else (self.directory / "artifacts").as_uri()
@@ -78,25 +72,57 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
             was written by another version of MLflow.
     """
     folder = Path(directory).expanduser().absolute()
-    store = Store(folder, _full_uri(folder, uri))
+    store = Store(folder, full_uri(folder, uri))
+    if reason := unavailable_reason(store, PROBE_TIMEOUT_S):
+        raise TrackingError(
+            f"tracking.uri={store.shown} does not answer ({reason}); start the server or leave tracking.uri out"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not store.is_server:
             (folder / "artifacts").mkdir(exist_ok=True)
     except OSError as error:
         raise TrackingError(f"tracking.dir={directory} cannot be used as a folder: {error.strerror}") from None
-    if reason := silence(store, PROBE_TIMEOUT_S):
-        raise TrackingError(
-            f"tracking.uri={store.shown} does not answer ({reason}); start the server or leave tracking.uri out"
-        )
-    if store.uri.startswith(("sqlite:", "postgresql")):
-        _prepare_database(store)
+    make_ready(store)
     try:
-        with conversation():
-            client(store).search_experiments(max_results=1)
+        patiently(lambda: _ask(store), store.shown)
     except TrackingError as error:
-        raise TrackingError(_explain(store, error)) from None
+        raise TrackingError(explain(store.shown, error)) from None
     return store
+
+
+def make_ready(store: Store) -> None:
+    """Make the database if there is none, let it follow its folder, and work in the folder from now on.
+
+    Raises:
+        TrackingError: if something cannot be used.
+    """
+    try:
+        if not store.uri.startswith(("sqlite:", "postgresql")):
+            hold(store.directory)
+            return
+        with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
+            prepare(store.uri, store.artifact_location)
+            follow(store.directory, store.uri)
+            hold(store.directory)
+    except sqlite3.Error as error:
+        raise TrackingError(f"tracking.uri={store.shown} is not a database that can be used: {error}") from None
+    except OSError as error:
+        where = error.filename or (sqlite_file(store.uri) or store.directory)
+        remedy = f"; {cure(error)}, then run the same command again" if cure(error) else ""
+        raise TrackingError(
+            f"tracking.dir={store.directory}: {where} cannot be written: {error.strerror}{remedy}"
+        ) from None
+    except (UnavailableError, RefusedError) as error:
+        raise TrackingError(explain(store.shown, error)) from None
+    except TrackingError as error:
+        text = str(error)
+        raise TrackingError(text if text.startswith("tracking.") else f"tracking.uri={text}") from None
+
+
+def _ask(store: Store) -> None:
+    with conversation():
+        client(store).search_experiments(max_results=1)
 
 
 def client(store: Store) -> Any:
@@ -112,46 +138,7 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
-def prepare_mlflow() -> None:
-    """Set what MLflow reads when it is imported; a value the user has set stays."""
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-
-
-@contextlib.contextmanager
-def conversation() -> Iterator[None]:
-    """Talk to MLflow: its log lines stay off the console, its errors come as ours, in one line.
-
-    Raises:
-        RefusedError: if the store will never take what was sent.
-        UnavailableError: if the store does not answer.
-        OSError: with the path, if a file could not be read or written.
-    """
-    # Its warnings are about its own use of other libraries: nothing that a user could mend.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        prepare_mlflow()
-        import requests
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        # Only after the import, which sets the levels anew.
-        levels = {name: logging.getLogger(name).level for name in _CHATTY}
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        try:
-            yield
-        except MlflowException as error:
-            kind = RefusedError if error.error_code in _REFUSALS else UnavailableError
-            raise kind(one_line(error)) from error
-        except (requests.RequestException, SQLAlchemyError) as error:  # the first an OSError, but of the network
-            raise UnavailableError(one_line(error)) from error
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
-
-
-def silence(store: Store, timeout_s: float) -> str | None:
+def unavailable_reason(store: Store, timeout_s: float) -> str | None:
     """Return why a server does not answer, or None if it does (or there is none to ask).
 
     Asked before every conversation, because MLflow itself takes 4 s to 30 s to find a server gone.
@@ -174,73 +161,23 @@ def silence(store: Store, timeout_s: float) -> str | None:
     return None
 
 
-def _full_uri(folder: Path, uri: str | None) -> str:
+def full_uri(folder: Path, uri: str | None) -> str:
+    """Return the address of a store as MLflow takes it, of a sqlite file with its absolute path.
+
+    Raises:
+        SettingError: if it is none that can be used.
+    """
     if uri is None:
         if odd := set(str(folder)) & set("?%"):
-            raise TrackingError(
+            raise SettingError(
                 f"tracking.dir={folder} must not contain {odd.pop()!r}, which has a meaning in an address"
             )
         return f"sqlite:///{folder / 'mlflow.db'}"
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in {"http", "https", *_DATABASES}:
-        raise TrackingError(
+        raise SettingError(
             f"tracking.uri={hide(uri)} must begin with http://, https://, sqlite:/// or another database's name"
         )
     if scheme == "sqlite" and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     return uri
-
-
-def _prepare_database(store: Store) -> None:
-    """Create the tables, one process at a time: MLflow's own attempt races and crashes."""
-    try:
-        with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
-            # MLflow itself would try ten times, over 100 s, to open what cannot be opened.
-            if _is_new_file(store.uri) if store.uri.startswith("sqlite:") else _is_new_database(store.uri):
-                with conversation():
-                    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-                    SqlAlchemyStore(store.uri, store.artifact_location)
-    except sqlite3.Error as error:
-        raise TrackingError(f"tracking.uri={store.shown} is no database that can be used: {error}") from None
-    except OSError as error:
-        raise TrackingError(f"tracking.uri={store.shown} cannot be written: {error.strerror}") from None
-    except (UnavailableError, RefusedError) as error:
-        raise TrackingError(_explain(store, error)) from None
-    except TrackingError as error:
-        raise TrackingError(f"tracking.uri={error}") from None
-
-
-def _is_new_file(uri: str) -> bool:
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    new = not file.exists() or not file.stat().st_size
-    with contextlib.closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA schema_version").fetchone()
-    return new
-
-
-def _is_new_database(uri: str) -> bool:
-    from sqlalchemy import inspect
-
-    with connected(uri) as connection:
-        tables = set(inspect(connection).get_table_names())
-    # MLflow makes its last tables and this one in a single transaction, so a process killed in it leaves neither.
-    if "alembic_version" not in tables:
-        return True
-    if "experiments" not in tables:  # both would keep the version of their tables in one table of this name
-        raise TrackingError(
-            f"{hide(uri)} holds the tables of another program, as Optuna; MLflow needs a database of its own"
-        )
-    return False
-
-
-def _explain(store: Store, error: TrackingError) -> str:
-    text = str(error)
-    if "schema" in text or "Can't locate revision" in text:
-        import mlflow
-
-        return (
-            f"tracking.uri={store.shown} was written by another version of MLflow than this one, {mlflow.__version__}: "
-            "use that version, or choose another tracking.dir"
-        )
-    return f"tracking.uri={store.shown} cannot be used: {hide(text)}"

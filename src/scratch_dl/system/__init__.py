@@ -1,0 +1,1 @@
+"""What has to do with the operating system alone: files that are whole or not there."""
