@@ -250,9 +250,7 @@ def test_an_unknown_run_and_a_deleted_one_are_told(store, parent):
         Parent(store, "nothing")
     with conversation():
         client(store).delete_run(parent.run_id)
-    with pytest.raises(
-        RefusedError, match=r"restore it: MLFLOW_TRACKING_URI=\S+ mlflow runs restore --run-id"
-    ):
+    with pytest.raises(RefusedError, match=r"restore it: MLFLOW_TRACKING_URI=\S+ mlflow runs restore --run-id"):
         Parent(store, parent.run_id)
 
 

@@ -106,9 +106,7 @@ def test_what_was_not_sent_is_sent_later_with_a_password_of_the_environment(stor
     with monkeypatch.context() as patch:
         patch.setattr("scratch_dl.tracking.background.unavailable_reason", lambda *_: "refused")
         assert not run.finish("FINISHED")
-    with pytest.raises(
-        TrackingError, match=r"password.*; a run keeps no password: give it by tracking.uri="
-    ):
+    with pytest.raises(TrackingError, match=r"password.*; a run keeps no password: give it by tracking.uri="):
         tracking.replay(run.folder)
     monkeypatch.setenv("PGPASSWORD", password)
     assert tracking.replay(run.folder)
