@@ -44,14 +44,15 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     given = [override for override in overrides if not override.startswith(("resume", "hydra."))]
     changes = _changes(recorded, command, given)
     merged = _merged(recorded, changes)
+    merged["tracking"] = {**merged["tracking"], **_store(folder, command, given)}
     setup = build(merged)
     content = checkpoint.load_last(folder / "checkpoints")
     total = setup.data.steps_per_epoch(setup.trainer.batch_size) * setup.trainer.epochs
-    summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).exists() else {}
+    summary = _summary(folder)
     progress = Progress(**content["progress"])
     complete = summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped)
     if complete and all(key.startswith(IDLE) for key in changes):
-        tracked = tracking.replay(folder)
+        tracked = tracking.replay(folder, merged["tracking"]["dir"], merged["tracking"]["uri"])
         print(f"the run in {folder} is finished (step {progress.step}): nothing to do")
         best = checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
         setup.network.load_state_dict(best["network"])
@@ -75,6 +76,31 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     if any(key.startswith("trainer.") for key in changes):
         content["progress"]["stopped"] = ""  # the reason to stop early may be gone
     return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """What the run's summary says; nothing if there is none, or the file is damaged: the checkpoint has it all."""
+    try:
+        return dict(json.loads((folder / SUMMARY).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _store(folder: Path, command: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Where the run is recorded now: where the command says or found it by its id, else where its folder lies."""
+    asked = {key: command["tracking"][key] for key in ("dir", "uri")}
+    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    if Path(str(command["resume"]["run"])).absolute() != folder or keys >= {"tracking.dir", "tracking.uri"}:
+        return asked
+    try:
+        directory, uri = tracking.whereabouts(folder, check="tracking.uri" not in keys and "tracking.dir" not in keys)
+    except tracking.TrackingError as error:
+        raise ConfigError(str(error)) from error
+    if "tracking.uri" in keys:
+        return {"dir": str(directory), "uri": asked["uri"]}
+    if "tracking.dir" in keys:
+        return {"dir": asked["dir"], "uri": None if uri is None or uri.startswith("sqlite:") else uri}
+    return {"dir": str(directory), "uri": uri}
 
 
 def _verdict(summary: Mapping[str, Any]) -> "Verdict | None":

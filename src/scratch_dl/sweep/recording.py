@@ -106,7 +106,7 @@ class Recording:
             return dict(known["scores"])
         row = rows[found[0]]
         assert row.outcome is not None
-        scores = test_scores(self.study.configuration(row.number), row.outcome, self.directory / "cache")
+        scores = test_scores(self.study.configuration(row.number), row.outcome, self.directory)
         if scores:
             self.study.remember("winner", {"number": row.number, "scores": scores})
         return scores

@@ -8,18 +8,18 @@ from scratch_dl.config import build
 from scratch_dl.sweep.outcomes import Outcome
 
 
-def test_scores(config: Any, outcome: Outcome, cache: Path) -> dict[str, float]:
+def test_scores(config: Any, outcome: Outcome, directory: Path) -> dict[str, float]:
     """PSNR (dB) and SSIM of the winner and the baselines, by metric name; empty if its weights are not on this machine.
 
     Args:
         config: the winner's, composed.
         outcome: of the winner.
-        cache: the folder in which the baselines' scores are kept.
+        directory: `tracking.dir`, absolute; the baselines' scores are kept there.
     """
-    weights = Path(outcome.folder) / "checkpoints" / checkpoint.BEST
+    weights = directory / outcome.folder / "checkpoints" / checkpoint.BEST
     if not weights.is_file():
         return {}
     setup = build(config)
     setup.network.load_state_dict(checkpoint.load(weights)["network"])
-    scores, _ = evaluation.evaluate_photographs(setup.data, setup.network, "test", cache)
+    scores, _ = evaluation.evaluate_photographs(setup.data, setup.network, "test", directory / "cache")
     return scores

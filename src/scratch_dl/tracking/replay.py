@@ -14,12 +14,13 @@ from scratch_dl.tracking.store import Store, open_store
 LOG = logging.getLogger("scratch_dl.tracking")
 
 
-def replay(folder: Path | str, store: Store | None = None) -> bool:
+def replay(folder: Path | str, directory: Path | str | None = None, uri: str | None = None) -> bool:
     """Send what a run could not send before it ended, its final status included.
 
     Args:
         folder: the run's folder.
-        store: where to; None is the store the run was made in.
+        directory: with `uri` the store to send to, as `open_store` takes them; None is the one the run belongs to.
+        uri: see `directory`.
 
     Returns:
         Whether all is sent now.
@@ -29,12 +30,12 @@ def replay(folder: Path | str, store: Store | None = None) -> bool:
     """
     folder = Path(folder).absolute()
     record = Record(folder, mend=False)
+    if record.ending()[0] is not None and next(record.unsent(), None) is None:
+        return True
     try:
         with claimed(folder):
-            if next(record.unsent(), None) is None:
-                return True
             record = Record(folder)
-            store = store or home(folder)
+            store = _open(*(whereabouts(folder) if directory is None else (directory, uri)))
             try:
                 Sender(store, record, certain=False).send()
             except UnavailableError as error:
@@ -47,20 +48,7 @@ def replay(folder: Path | str, store: Store | None = None) -> bool:
         raise TrackingError(f"the run still goes on: {error}") from None
 
 
-def home(folder: Path) -> Store:
-    """Open the store that the run of a folder belongs to.
-
-    Raises:
-        TrackingError: if there is none any more, or it cannot be used.
-    """
-    directory, uri = whereabouts(folder)
-    file = sqlite_file(uri)
-    if file is not None and not file.exists():
-        # Opening it would make an empty one, which knows no such run.
-        raise TrackingError(
-            f"tracking.uri={hide(uri)}, where the run was made, has gone; name the tracking.dir or tracking.uri "
-            "where its record is"
-        )
+def _open(directory: Path | str, uri: str | None) -> Store:
     try:
         return open_store(directory, uri)
     except TrackingError as error:
@@ -71,8 +59,29 @@ def home(folder: Path) -> Store:
         ) from None
 
 
-def whereabouts(folder: Path) -> tuple[Path, str]:
-    """Where the store of the run in `folder` is: `tracking.dir` and the address of the database.
+def whereabouts(folder: Path, check: bool = True) -> tuple[Path, str | None]:
+    """Where the store of the run in `folder` is: `tracking.dir` and `tracking.uri`.
+
+    Args:
+        folder: of the run, absolute.
+        check: whether the store is to be used, so that it must be there.
+
+    Raises:
+        TrackingError: if it was a sqlite file that is not there any more, or the folder holds no run.
+    """
+    directory, uri = _moved_along(folder)
+    file = sqlite_file(uri)
+    if check and file is not None and not file.exists():
+        # Opening it would make an empty one, which knows no such run.
+        raise TrackingError(
+            f"tracking.uri={hide(uri)}, where the run of {folder} was made, is not there any more; "
+            "give the tracking.dir or tracking.uri that has the run"
+        )
+    return directory, None if file == directory / "mlflow.db" else uri
+
+
+def _moved_along(folder: Path) -> tuple[Path, str]:
+    """The recorded folder of runs and address, moved along with the run's folder.
 
     A run's folder lies at the same place below `tracking.dir` for ever, so that where the one was moved, so was the
     other, and with it a database that lies there.
