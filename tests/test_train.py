@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_dl import checkpoint, train
+from scratch_dl import checkpoint, tracking, train
 from scratch_dl.targets import ConfigError
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
@@ -180,7 +180,7 @@ def test_the_model_loads_and_runs_in_a_fresh_process(template):
 
 def test_nothing_is_written_outside_the_tracking_folder(template):
     folder, _ = template
-    known = {"mlflow.db", "artifacts", "hydra", "cache", ".mlflow.db.lock", "input.npy", "output.npy"}
+    known = {"mlflow.db", "artifacts", "hydra", "cache", ".mlflow.db.lock", "processes", "input.npy", "output.npy"}
     assert {path.name for path in folder.iterdir()} <= known
     assert [path.name for path in folder.parent.iterdir()] == ["mlruns"]
 
@@ -354,15 +354,11 @@ def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
 
 
 def test_the_same_run_cannot_be_worked_on_twice_at_once(template):
-    from filelock import FileLock
-
-    from scratch_dl.session import BusyError, _locked
-
     folder = Path(template[1].folder)
     with (
-        FileLock(folder / "lock"),
-        pytest.raises(BusyError, match=rf"process {os.getpid()} on .* works in"),
-        _locked(folder),
+        tracking.claimed(folder),
+        pytest.raises(tracking.BusyError, match=rf"process {os.getpid()} on .* works in"),
+        tracking.claimed(folder),
     ):
         pass
 

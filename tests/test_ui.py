@@ -100,5 +100,5 @@ def test_a_store_that_mlflow_cannot_open_is_one_line(tmp_path, capsys):
     (tmp_path / "mlflow.db").write_text("no database, and longer than a header" * 50)
     assert ui.main([f"tracking.dir={tmp_path}", f"port={ui._free_port()}"]) == 1
     said = capsys.readouterr().err
-    assert "no database that can be used" in said
+    assert "not a database that can be used" in said
     assert said.count("\n") == 1

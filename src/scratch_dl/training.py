@@ -155,7 +155,7 @@ class Training:
                 if progress.step > first and (progress.step % self.steps_per_epoch == 0 or progress.stopped):
                     self._validate()
                 elif caught:
-                    self._save()
+                    self._save_between()
             if caught:
                 raise Interrupted(caught[0])
         return progress
@@ -174,7 +174,7 @@ class Training:
                 break
             every = trainer.checkpoint_every_steps
             if every and progress.step % every == 0 and progress.step < end:
-                self._save()
+                self._save_between()
         seconds = time.perf_counter() - start
         progress.training_s += seconds
         if progress.step == end or progress.stopped:
@@ -279,6 +279,17 @@ class Training:
             f"{what} at step {self.progress.step}; a smaller optimizer.lr (it is {self.base_lr:g}) or "
             f"trainer.clip_norm (it is {self.setup.trainer.clip_norm}) may cure it"
         )
+
+    def _save_between(self) -> None:
+        """Write a checkpoint that no validation has come before.
+
+        Raises:
+            Diverged: if the network's output is not finite.
+        """
+        noisy, _ = self.setup.data.validation
+        if not bool(evaluation.denoise(self.setup.network, noisy[:1]).isfinite().all()):
+            raise self._diverged("the output became NaN or infinite")
+        self._save()
 
     def _save(self, best: bool = False) -> None:
         """Write the checkpoint.

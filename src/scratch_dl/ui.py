@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scratch_dl.checks import nearest
 from scratch_dl.passwords import hide
 from scratch_dl.tracking import Store, TrackingError, open_store
-from scratch_dl.tracking.store import unavailable_reason
+from scratch_dl.tracking.store import make_ready, unavailable_reason
 
 HOST = "127.0.0.1"
 DEFAULTS = {"tracking.dir": "mlruns", "tracking.uri": None, "port": 5000}
@@ -115,7 +115,7 @@ def show(store: Store, port: int) -> int:
         TrackingError: if MLflow cannot open the store.
     """
     if store.is_server:
-        print(f"{store.uri} is a server with pages of its own: open it in a browser")
+        print(f"{store.shown} is a server with pages of its own: open it in a browser")
         return 0
     if not _is_free(port):
         raise UsageError(f"port={port} is taken by another program; port={_free_port()} is free")
@@ -125,6 +125,7 @@ def show(store: Store, port: int) -> int:
         # Runs of a training need none of the job workers, three more processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    make_ready(store)
     url = f"http://{HOST}:{port}"
     print(
         f"starting MLflow's pages; the same by hand: MLFLOW_DISABLE_TELEMETRY=true {hide(shlex.join(words))}",

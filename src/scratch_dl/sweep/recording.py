@@ -113,7 +113,7 @@ class Recording:
 
     def _parent(self, experiment: str) -> tracking.Parent:
         """The study's run, made by the first process that comes."""
-        study, uri = self.study, self.store.address
+        study, uri = self.study, self.store.name
         with study.alone():
             known = study.attribute("mlflow") or {}
             if known.get("uri") == uri:

@@ -50,6 +50,16 @@ class Store:
         return without_password(self.uri)
 
     @property
+    def name(self) -> str:
+        """By which a store is known to files beside it: the address without a password, of a sqlite file in
+        `directory` from there, so that it is the same after the folder was moved.
+        """
+        file = sqlite_file(self.uri)
+        if file is None or not file.is_relative_to(self.directory):
+            return self.address
+        return f"sqlite:///{file.relative_to(self.directory)}"
+
+    @property
     def environment(self) -> str:
         """What to put before a command of MLflow's so that it finds this store."""
         return f"MLFLOW_TRACKING_URI={shlex.quote(self.shown)}"
