@@ -1,5 +1,6 @@
 """What tests all over the tree share: one thread, and a seeded generator of their own."""
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -67,6 +68,37 @@ def in_process(monkeypatch, capsys):
         return status, said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a file system of a kind and size below the test's folder, and returns where; it is gone after the test."""
+    ended = contextlib.ExitStack()
+
+    def mount(kind, size):
+        if os.geteuid() != 0:
+            pytest.skip("only root may mount a file system")
+        folder = tmp_path / kind
+        folder.mkdir()
+        if kind == "exfat":
+            image = tmp_path / "exfat.image"
+            with image.open("wb") as file:
+                file.truncate(int(size.removesuffix("m")) << 20)
+            _run("mkfs.exfat", image)
+            device = _run("losetup", "--find", "--show", image).strip()
+            ended.callback(_run, "losetup", "--detach", device)
+            _run("mount.exfat-fuse", device, folder)
+        else:
+            _run("mount", "-t", kind, "-o", f"size={size}", kind, folder)
+        ended.callback(_run, "umount", "--lazy", folder)
+        return folder
+
+    with ended:
+        yield mount
+
+
+def _run(*words):
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture

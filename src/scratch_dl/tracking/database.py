@@ -1,7 +1,7 @@
 """A database made ready for MLflow: its tables whole or not there, waited for while it is locked."""
 
 import contextlib
-import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable
@@ -108,7 +108,8 @@ def _is_new_file(file: Path) -> bool:
 
 def _make_file(file: Path, uri: str, artifact_location: str | None) -> None:
     """Make the tables under another name and move them into place: whoever is killed meanwhile leaves no half of it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    # A name of its own each time: MLflow keeps connections by address, to files that have gone too.
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     file.parent.mkdir(parents=True, exist_ok=True)
     for stray in file.parent.glob(f".{file.name}.*.tmp*"):
         stray.unlink(missing_ok=True)

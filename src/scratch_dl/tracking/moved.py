@@ -56,12 +56,12 @@ def follow(directory: Path, uri: str) -> None:
 
 def _root(database: sqlite3.Connection) -> Path | None:
     """The folder of runs in which the database was made; None if no `artifacts` of a local folder are its artifacts."""
-    try:
-        row = database.execute(
-            "SELECT artifact_location FROM experiments WHERE experiment_id = ?", (_MADE_AS_DEFAULT,)
-        ).fetchone()
-    except sqlite3.OperationalError:  # MLflow says better what is wrong with such a database
-        return None
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables >= {*_ADDRESSES, "tags"}:
+        return None  # MLflow says better what is wrong with such a database
+    row = database.execute(
+        "SELECT artifact_location FROM experiments WHERE experiment_id = ?", (_MADE_AS_DEFAULT,)
+    ).fetchone()
     location = local_path(row[0]) if row and row[0] else None
     if location is None or location.parent.name != "artifacts":
         return None

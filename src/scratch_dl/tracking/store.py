@@ -51,9 +51,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """By which a store is known to files beside it: the address without a password, of a sqlite file in
-        `directory` from there, so that it is the same after the folder was moved.
-        """
+        """The address without a password; a sqlite file's from `directory`, so that it may be moved along with it."""
         file = sqlite_file(self.uri)
         if file is None or not file.is_relative_to(self.directory):
             return self.address
