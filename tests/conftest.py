@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -68,6 +69,42 @@ def in_process(monkeypatch, capsys):
         return status, said.out, said.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Runs `mlflow server` on a store's database: yields its port and process, and ends it with all its children."""
+
+    @contextlib.contextmanager
+    def serve(store, port=None):
+        from scratch_dl.tracking.store import Store, unavailable_reason
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port or 0))
+            port = probe.getsockname()[1]
+        words = [
+            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", "1", "--artifacts-destination", str(store.directory / "remote")),
+        ]
+        settings = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        process = subprocess.Popen(words, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        family = []
+        try:
+            end = time.monotonic() + 60
+            while unavailable_reason(Store(store.directory, f"http://127.0.0.1:{port}"), 1.0) is not None:
+                assert process.poll() is None, "the server did not start"
+                assert time.monotonic() < end, "the server did not answer in 60 s"
+                time.sleep(0.1)
+            family = psutil.Process(process.pid).children(recursive=True)
+            yield port, process
+        finally:
+            for each in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.kill()
+            process.wait()
+
+    return serve
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from scratch_dl import tracking
-from scratch_dl.tracking import Run, Store, TrackingError, open_store
+from scratch_dl.tracking import Run, TrackingError, open_store
 from scratch_dl.tracking.send import Sender
-from scratch_dl.tracking.store import client, conversation, unavailable_reason
+from scratch_dl.tracking.store import client, conversation
 
 MODEL_CODE = """
 import mlflow
@@ -475,9 +474,8 @@ def test_four_processes_start_at_once_on_a_fresh_store(tmp_path):
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
 
 
-def test_a_server_that_goes_and_comes_back_loses_and_doubles_nothing(store, tmp_path, caplog):
-    port = _free_port()
-    with _server(store, port) as first:
+def test_a_server_that_goes_and_comes_back_loses_and_doubles_nothing(store, tmp_path, caplog, server):
+    with server(store) as (port, first):
         remote = open_store(tmp_path / "local", f"http://127.0.0.1:{port}")
         run = Run.create(remote, tmp_path / "local" / "one", "remote")
         run.metric("train/loss", 1.0, 1)
@@ -496,7 +494,7 @@ def test_a_server_that_goes_and_comes_back_loses_and_doubles_nothing(store, tmp_
     assert len(warnings) == 1
     with pytest.raises(TrackingError, match="does not answer"):
         tracking.replay(run.folder)
-    with _server(store, port):
+    with server(store, port):
         assert tracking.replay(run.folder)
         assert tracking.replay(run.folder)
         found = stored(remote, run.run_id)
@@ -536,35 +534,3 @@ def test_replay_waits_for_a_run_that_goes_on(store):
 def _environment():
     source = str(Path(tracking.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": source}
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def _server(store, port):
-    """Run `mlflow server` on a store's database, and end it with all its children."""
-    words = [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", "1", "--artifacts-destination", str(store.directory / "remote")),
-    ]
-    settings = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(words, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    family = []
-    try:
-        end = time.monotonic() + 60
-        while unavailable_reason(Store(store.directory, f"http://127.0.0.1:{port}"), 1.0) is not None:
-            assert process.poll() is None, "the server did not start"
-            assert time.monotonic() < end, "the server did not answer in 60 s"
-            time.sleep(0.1)
-        family = psutil.Process(process.pid).children(recursive=True)
-        yield process
-    finally:
-        for each in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-        process.kill()
-        process.wait()

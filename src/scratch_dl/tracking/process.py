@@ -61,10 +61,10 @@ def is_alive(process: str, directory: Path) -> bool | None:
 def others(directory: Path) -> list[str]:
     """Return host and pid of every other living process that works in `directory`; what dead ones left is removed."""
     folder = directory / PROCESSES
-    own = _held.get(folder, (0, "", None))[1]
+    own = {name for pid, name, _ in _held.values() if pid == os.getpid()}  # also of before the folder was moved
     found = []
     for file in sorted(folder.glob("*.lock")):
-        if file.name == own:
+        if file.name in own:
             continue
         if is_locked(file):
             host, pid, *_ = file.name.rsplit(".", 3)
