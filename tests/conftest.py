@@ -147,48 +147,91 @@ def generator():
 @pytest.fixture(scope="session")
 def postgres():
     """A real PostgreSQL on 127.0.0.1 that lives as long as the tests: makes an empty database and returns its URL."""
-    initdb = _initdb()
-    if initdb is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL here: apt-get install postgresql")
-    # Not below pytest's own folder, which no other user may enter.
-    with tempfile.TemporaryDirectory(prefix="scratch_dl_pg_", ignore_cleanup_errors=True) as name:
-        folder, password = Path(name), secrets.token_hex(8)
-        (folder / "password").write_text(password)
-        user = ["setpriv", "--no-new-privs"]
+    with Postgres() as server:
+        yield server.database
+
+
+@pytest.fixture
+def own_postgres():
+    """A PostgreSQL of the test's own, that it may kill and start again."""
+    with Postgres() as server:
+        yield server
+
+
+class Postgres:
+    """A cluster in a temporary folder, and the process that serves it on 127.0.0.1."""
+
+    def __enter__(self):
+        initdb = _initdb()
+        if initdb is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL here: apt-get install postgresql")
+        # Not below pytest's own folder, which no other user may enter.
+        self.temporary = tempfile.TemporaryDirectory(prefix="scratch_dl_pg_", ignore_cleanup_errors=True)
+        self.folder, self.password = Path(self.temporary.name), secrets.token_hex(8)
+        (self.folder / "password").write_text(self.password)
+        self.program, self.user = initdb.with_name("postgres"), ["setpriv", "--no-new-privs"]
         if os.geteuid() == 0:  # whom PostgreSQL refuses
             owner = next(entry for name in ("postgres", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
-            user += ["--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
-            for path in (folder, folder / "password"):
+            self.user += ["--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
+            for path in (self.folder, self.folder / "password"):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        cluster = ["-D", str(folder / "data")]
-        options = ["-U", "tester", "-A", "scram-sha-256", "--pwfile", str(folder / "password"), "--no-sync"]
-        words = [*user, str(initdb), *cluster, *options, "-E", "UTF8", "--locale=C"]
-        subprocess.run(words, stdout=subprocess.DEVNULL, cwd=folder, timeout=120, check=True)
+        self.cluster = ["-D", str(self.folder / "data")]
+        options = ["-U", "tester", "-A", "scram-sha-256", "--pwfile", str(self.folder / "password"), "--no-sync"]
+        words = [*self.user, str(initdb), *self.cluster, *options, "-E", "UTF8", "--locale=C"]
+        subprocess.run(words, stdout=subprocess.DEVNULL, cwd=self.folder, timeout=120, check=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off",
-                    "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}  # fmt: skip
+            self.port = probe.getsockname()[1]
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop()
+        self.temporary.cleanup()
+
+    def start(self):
+        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
+                    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+                    "shared_buffers": "32MB"}  # fmt: skip
         # A child, so that it is surely the one that is ended; and it ends by itself if pytest is killed.
-        words = [*user, "--pdeathsig", "INT", str(initdb.with_name("postgres")), *cluster]
+        words = [*self.user, "--pdeathsig", "INT", str(self.program), *self.cluster]
         words += [f"--{key}={value}" for key, value in settings.items()]
-        with (folder / "log").open("w") as log:
-            server = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder)
+        self.execute("SELECT 1")
+
+    def stop(self, number=signal.SIGINT):
+        self.process.send_signal(number)  # SIGINT is "fast": without waiting for connections that are left in pools
         try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
-            def fresh():
-                database = f"test_{secrets.token_hex(4)}"
-                _execute(f"CREATE DATABASE {database}", server, folder / "log", port=port, password=password)
-                return f"postgresql+psycopg://tester:{password}@127.0.0.1:{port}/{database}"
+    def database(self):
+        database = f"test_{secrets.token_hex(4)}"
+        self.execute(f"CREATE DATABASE {database}")
+        return f"postgresql+psycopg://tester:{self.password}@127.0.0.1:{self.port}/{database}"
 
-            yield fresh
-        finally:
-            server.send_signal(signal.SIGINT)  # "fast": without waiting for connections that are left in pools
+    def execute(self, statement):
+        """Wait until the server answers, and let it do one thing."""
+        import psycopg
+
+        end = time.monotonic() + 60
+        while True:
+            assert self.process.poll() is None, f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-2000:]}"
             try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+                with psycopg.connect(
+                    host="127.0.0.1", user="tester", dbname="postgres", autocommit=True, port=self.port,
+                    password=self.password
+                ) as connection:  # fmt: skip
+                    connection.execute(statement)
+                    return
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
 
 def _initdb():
@@ -196,22 +239,3 @@ def _initdb():
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     plain = shutil.which("initdb")
     return found[-1] if found else Path(plain).resolve() if plain else None
-
-
-def _execute(statement, server, log, **how):
-    """Wait until the server answers, and let it do one thing."""
-    import psycopg
-
-    end = time.monotonic() + 60
-    while True:
-        assert server.poll() is None, f"PostgreSQL did not start: {log.read_text()[-2000:]}"
-        try:
-            with psycopg.connect(
-                host="127.0.0.1", user="tester", dbname="postgres", autocommit=True, **how
-            ) as connection:
-                connection.execute(statement)
-                return
-        except psycopg.OperationalError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)

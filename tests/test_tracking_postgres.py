@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from scratch_dl import tracking
+from scratch_dl import train as train_module
 from scratch_dl.passwords import without_password
 from scratch_dl.tracking import Run, TrackingError, open_store
 from scratch_dl.tracking.locks import connected
@@ -113,6 +115,33 @@ def test_what_was_not_sent_is_sent_later_with_a_password_of_the_environment(stor
     (found,) = runs_of(store, "later")
     assert found.info.status == "FINISHED"
     assert found.data.tags["odd"].startswith("a\N{REPLACEMENT CHARACTER}b\\udc80xxx")
+
+
+def test_a_database_that_is_killed_in_mid_run_costs_nothing(own_postgres, tmp_path, in_process):
+    """The training goes on at its pace; one command with the password in the address sends the rest."""
+    uri, where = own_postgres.database(), f"tracking.dir={tmp_path / 'mlruns'}"
+    home = tmp_path / "mlruns" / "hydra" / "one"
+    words = ["model.channels=[8,8,8]", "data.crop_size=16", "data.crops_per_epoch=64", "trainer.batch_size=4",
+             "trainer.epochs=400", "trainer.test=false", "data.validation_crops=4", "verification=off",
+             "diagnosis=off", "threads=1", where, f"tracking.uri={uri}", f"hydra.run.dir={home}"]  # fmt: skip
+    with subprocess.Popen([sys.executable, "-m", "scratch_dl.train", *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        while not (home / "checkpoints" / "previous.pt").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        own_postgres.stop(signal.SIGKILL)
+        out, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    assert said.count("does not answer") == 1, said
+    assert own_postgres.password not in out + said
+    own_postgres.start()
+    status, out, said = in_process(train_module, f"resume={home}", f"tracking.uri={uri}")
+    assert status == 0, said
+    (run,) = runs_of(open_store(tmp_path / "mlruns", uri), "denoising")
+    with conversation():
+        history = client(open_store(tmp_path / "mlruns", uri)).get_metric_history(run.info.run_id, "val/psnr_db")
+    assert run.info.status == "FINISHED"
+    assert sorted(each.step for each in history) == list(range(0, 6401, 16))
 
 
 def test_messages_name_the_store_without_its_password(store, uri, password, caplog, monkeypatch):
