@@ -3,6 +3,7 @@
 Runs MLflow's own pages on the right store, on 127.0.0.1 only; Ctrl-C ends it.
 """
 
+import ctypes
 import os
 import shlex
 import signal
@@ -33,6 +34,7 @@ USAGE = """usage: python -m scratch_dl.ui [tracking.dir=mlruns] [tracking.uri=..
   port           where to listen, on 127.0.0.1 only"""
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class UsageError(ValueError):
@@ -134,9 +136,10 @@ def show(store: Store, port: int) -> int:
     with tempfile.TemporaryFile() as log:
         # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
         process = subprocess.Popen(
-            words, env={**settings, **os.environ}, stdout=log, stderr=log, start_new_session=True
-        )
-        before = signal.signal(signal.SIGTERM, _interrupt)
+            words, env={**settings, **os.environ}, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )  # fmt: skip
+        before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             _wait_until_it_answers(process, url, store, log)
             print(f"open {url} and choose 'Model training' at the top left; Ctrl-C ends it", flush=True)
@@ -147,7 +150,8 @@ def show(store: Store, port: int) -> int:
             return 0
         finally:
             _end(process)
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, store: Store, log: IO[bytes]) -> None:
@@ -179,6 +183,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         child.terminate()
     for child in psutil.wait_procs(alive, timeout=2)[1]:
         child.kill()
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end MLflow's pages when this process is killed and cannot; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _interrupt(*_: object) -> None:
