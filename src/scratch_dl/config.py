@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
-SMALLEST_CROP = 7
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
 
 
@@ -180,6 +179,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         ConfigError: if a setting cannot be used.
     """
     from scratch_dl import faults, kernels
+    from scratch_dl.evaluation import check_photographs
+    from scratch_dl.metrics import SSIM_WINDOW
     from scratch_dl.nn import MSELoss
 
     config = plain(config)
@@ -204,8 +205,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         config["tracking"] = {**config["tracking"], "uri": without_password(tracking.uri)}
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
-    if min(data.crop_size) < SMALLEST_CROP:
-        raise ConfigError(f"data.crop_size must be >= {SMALLEST_CROP}, the window of SSIM, but got {data.crop_size}")
+    if min(data.crop_size) < SSIM_WINDOW:
+        raise ConfigError(f"data.crop_size must be >= {SSIM_WINDOW}, the window of SSIM, but got {data.crop_size}")
     crops = getattr(data, "crops_per_epoch", None)
     if crops is not None and trainer.batch_size > crops:
         raise ConfigError(f"trainer.batch_size must be <= data.crops_per_epoch = {crops}, but got {trainer.batch_size}")
@@ -216,6 +217,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         data = fault.put_into_data(data)
         loss = fault.put_into_loss(loss)
         fault.put_into_optimizer(optimizer)
+    with naming("", config):
+        check_photographs(network, data, ("validation", *(["test"] if trainer.test else [])))
     return Setup(
         config, seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule, trainer,
         verification, diagnosis, tracking, fault,

@@ -66,7 +66,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
             run.metrics(scores, step)
             for photograph, output in shown:
                 picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(picture, f"{prefix}_{photograph.name}", step)
+                run.image(picture, tracking.image_key(f"{prefix}_{photograph.name}"), step)
             rows[f"{split} photographs"] = {
                 **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
                 "network": scores[f"{prefix}/psnr_db"],

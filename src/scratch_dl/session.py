@@ -321,7 +321,8 @@ class _Session:
             final |= scores
             for photograph, output in shown[: setup.trainer.pictures] if self.full else []:
                 picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(picture, f"{evaluation.PREFIXES[split]}_{photograph.name}", progress.step)
+                key = tracking.image_key(f"{evaluation.PREFIXES[split]}_{photograph.name}")
+                run.image(picture, key, progress.step)
         self.scores |= final
         run.metrics(final, progress.step)
         run.metrics({"val/best_psnr_db": progress.best_psnr_db, "val/best_step": progress.best_step}, progress.step)

@@ -15,6 +15,7 @@ lookup.py   runs left over, folders and files of runs already there
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
 from scratch_dl.tracking.locks import exclusive
 from scratch_dl.tracking.lookup import close_orphans, download, find_folder
+from scratch_dl.tracking.names import image_key
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
 from scratch_dl.tracking.record import Record
 from scratch_dl.tracking.replay import replay
@@ -35,6 +36,7 @@ __all__ = [
     "download",
     "exclusive",
     "find_folder",
+    "image_key",
     "open_store",
     "replay",
 ]
