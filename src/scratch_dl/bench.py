@@ -5,6 +5,7 @@ where a goal is not reached: to measure is not to pass.
 """
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from omegaconf import DictConfig
 from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer, text
 from scratch_dl.config import CONF, Tracking, plain
-from scratch_dl.targets import ConfigError, naming
+from scratch_dl.targets import ConfigError, check_keys, naming
 
+KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
 PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")
 
 
@@ -67,7 +69,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     from scratch_dl import kernels
 
     settings = plain(config)
+    check_keys("", settings, [*KEYS, "tracking"])
     tracking = settings.pop("tracking")
+    check_keys("tracking", tracking, [item.name for item in fields(Tracking)])
     with naming("tracking", tracking):
         Tracking(**tracking)
     with naming("", settings):

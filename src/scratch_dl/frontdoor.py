@@ -82,26 +82,12 @@ def help_on_faults(arguments: Sequence[str]) -> None:
 
 
 class FrontDoor(Callback):
-    """Refuses a configuration before its folder is made, and ends a grid with its mean and spread."""
+    """Refuses a configuration before its folder is made; grids and searches check every point themselves."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Build everything once, and throw it away; Hydra only warns of an exception here, so this exits."""
         if config.get("resume") is None or config.resume.run is None:  # a resumed run's settings are the recorded ones
             _exit_on_error(lambda: build(config))
-
-    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
-        """Do so for every point of a grid, before the first of them is trained."""
-        _exit_on_error(lambda: [build(point) for point in _grid(config, config_name or "train")])
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the runs of a grid, and the mean and spread of their scores; a search has its own end."""
-        from scratch_dl.grid import summarise
-
-        if not _is_grid(config):
-            return
-
-        if not summarise(Path(config.hydra.sweep.dir)):
-            raise SystemExit(FAILURE)
 
 
 def run_command(command: Callable[[], Any], name: str = "train") -> None:
@@ -172,26 +158,6 @@ def _exit_on_error(check: Callable[[], Any]) -> None:
         check()
     except Exception as error:
         exit_with(error)
-
-
-def _grid(config: DictConfig, name: str) -> list[DictConfig]:
-    """The configuration of every point of a plain grid (other sweepers check their own)."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    if not _is_grid(config):
-        return []
-    given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    for override in given:
-        if override.is_interval_sweep() or override.is_range_sweep():
-            raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
-    points = BasicSweeper.split_arguments(given, None)[0]
-    return [compose(name, overrides=list(point)) for point in points]
-
-
-def _is_grid(config: DictConfig) -> bool:
-    """Whether Hydra's own sweeper runs, not a search."""
-    return "BasicSweeper" in str(config.hydra.sweeper._target_)
 
 
 def _sweeper_keys() -> list[str]:

@@ -12,6 +12,7 @@ from scratch_dl import kernels
 from scratch_dl.config import build
 from scratch_dl.passwords import without_password
 from scratch_dl.provenance import usable_cores
+from scratch_dl.sweep.fit import check_fit
 from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, Outcome
 from scratch_dl.sweep.recording import Recording
 from scratch_dl.sweep.settings import Settings, read_settings
@@ -106,6 +107,7 @@ def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tup
         raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
     kernels.use(build(base).backend)
     check_keys(space, base)
+    check_fit(space, compose, Study(settings, space, base, compose).setting)
     if settings.sampler.name == "grid":
         space.check_finite()
     return settings, space, base
