@@ -5,7 +5,6 @@ where a goal is not reached: to measure is not to pass.
 """
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer, text
-from scratch_dl.config import CONF, Tracking, plain
+from scratch_dl.config import CONF, plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, naming
 
 KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
@@ -70,10 +69,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
     settings = plain(config)
     check_keys("", settings, [*KEYS, "tracking"])
-    tracking = settings.pop("tracking")
-    check_keys("tracking", tracking, [item.name for item in fields(Tracking)])
-    with naming("tracking", tracking):
-        Tracking(**tracking)
+    tracking_of(settings)
+    del settings["tracking"]
     with naming("", settings):
         parts = _listed("parts", settings["parts"], PARTS)
         for part in parts:

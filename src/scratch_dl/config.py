@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
+KEYS = (*GROUPS, "trainer", "verification", "diagnosis", "tracking", "resume", "seed", "device", "dtype", "backend",
+        "fault", "threads", "allowed_targets", "experiment", "debug")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     from scratch_dl.nn import MSELoss
 
     config = plain(config)
-    check_keys("", config, [*GROUPS, "trainer", "verification", "diagnosis", "tracking", "resume", "seed", "device",
-                            "dtype", "backend", "fault", "threads", "allowed_targets", "experiment",
-                            "debug"])  # fmt: skip
+    check_keys("", config, list(KEYS))
     check_targets(config)
     with naming("", config):
         seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
@@ -200,7 +200,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     trainer = _settings("trainer", Trainer, config)
     verification = _settings("verification", Verification, config)
     diagnosis = _settings("diagnosis", DiagnosisSettings, config)
-    tracking = _settings("tracking", Tracking, config)
+    tracking = tracking_of(config)
     if tracking.uri is not None:  # the configuration is recorded, and lies in checkpoints
         config["tracking"] = {**config["tracking"], "uri": without_password(tracking.uri)}
     schedule = make("schedule", config)
@@ -243,6 +243,15 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
     if (fault := faults.find(config.get("fault"))) is not None:
         fault.put_into_network(network)
     return network.to(dtype=getattr(torch, config["dtype"]), device=_device(config["device"]))
+
+
+def tracking_of(config: Mapping[str, Any]) -> Tracking:
+    """The settings of the group `tracking`.
+
+    Raises:
+        ConfigError: if one is unknown, missing or cannot be used.
+    """
+    return _settings("tracking", Tracking, config)
 
 
 def full_verification() -> Verification:

@@ -2,8 +2,9 @@
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,7 +23,7 @@ from scratch_dl.targets import ConfigError
 if TYPE_CHECKING:
     from scratch_dl import tracking
 
-USAGE, FAILURE = 2, 1
+USAGE, FAILURE, UNTRACKED = 2, 1, 3
 _NO_GROUP = "Config group override must be"  # Hydra says this with a plain ValueError
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # what the user wants, before `run_command` sets it for Hydra
 
@@ -44,27 +45,48 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = before
 
 
+class Untracked(SystemExit):
+    """A command did its work, but MLflow has not got everything."""
+
+
 @contextmanager
-def recording(config: DictConfig, folder: Path, name: str) -> Iterator["tracking.Run"]:
-    """An MLflow run, which ends with the block; its settings are those of the command."""
+def recording(
+    config: DictConfig | Mapping[str, Any], folder: Path, name: str, tags: Mapping[str, str] | None = None
+) -> Iterator["tracking.Run"]:
+    """An MLflow run, which ends with the block; its settings are those of the command.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        name: of the run, unless `tracking.run_name` gives one.
+        tags: of the run, beside those of `tracking.tags`, the command, the version and the commit.
+
+    Raises:
+        Untracked: at the end, after a line with the cure, if not all was sent.
+    """
     from scratch_dl import tracking
 
     where = plain(config)["tracking"]
     store = tracking.open_store(where["dir"], where["uri"])
-    tags = {**where["tags"], "command": provenance.command_line(), "version": __version__}
+    own = {**where["tags"], **(tags or {}), "command": provenance.command_line(), "version": __version__}
     git = provenance.git_state(Path(__file__).parent)
     if git is not None:
-        tags |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
-    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, tags)
+        own |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
+    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
     status = "FAILED"
     try:
         run.params(flat(plain(config)))
+        if git is not None and git.dirty:
+            run.text(git.diff, "git.diff")
         yield run
         status = "FINISHED"
     finally:
         sent = run.finish(status)
-    unsent = "" if sent else "; MLflow has not got everything"
-    print(f"recorded  {run.run_id} (experiment {where['experiment']}){unsent}")
+    print(f"recorded  {run.run_id} (experiment {where['experiment']})")
+    if not sent:
+        send = f"from scratch_dl.tracking import replay; replay({str(folder)!r})"
+        print(f"error: MLflow has not got everything; later: python -c {shlex.quote(send)}", file=sys.stderr)
+        raise Untracked(UNTRACKED)
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from scratch_dl.config import build
+from scratch_dl.frontdoor import FAILURE, UNTRACKED
 from scratch_dl.passwords import hide
 from scratch_dl.targets import ConfigError
 
 COLUMNS = {"best val": "val/best_psnr_db", "val whole": "val_whole/psnr_db", "test": "test/psnr_db"}
-FAILED, UNTRACKED = 1, 3
 
 
 def points(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
@@ -77,7 +77,7 @@ def run(
     for job in jobs:
         _ = job.return_value  # raises what the job has raised
     if any(outcome["status"] != "FINISHED" for outcome in outcomes):
-        raise SystemExit(FAILED)
+        raise SystemExit(FAILURE)
     if not all(outcome["tracked"] for outcome in outcomes):
         raise SystemExit(UNTRACKED)
 

@@ -15,13 +15,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
+from scratch_dl.computing import restored
 from scratch_dl.config import CONF, build
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.session import Result
-
-UNTRACKED = 3
 
 
 def train(overrides: Sequence[str] = ()) -> "Result":
@@ -69,10 +68,11 @@ def command(config: DictConfig) -> dict[str, Any] | None:
     if job.mode == RunMode.MULTIRUN:
         return {"status": result.status, "scores": result.scores, "tracked": result.tracked}
     if not result.tracked:
-        raise SystemExit(UNTRACKED)
+        raise SystemExit(frontdoor.UNTRACKED)
     return None
 
 
+@restored()
 def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":
     from scratch_dl.resume import resume_run
     from scratch_dl.session import train_run

@@ -9,6 +9,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from scratch_dl import kernels
+from scratch_dl.computing import restored
 from scratch_dl.config import build
 from scratch_dl.passwords import without_password
 from scratch_dl.provenance import usable_cores
@@ -30,6 +31,7 @@ class SweepError(RuntimeError):
     """Nothing came of a search."""
 
 
+@restored()
 def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher: Callable[[], Launcher]) -> None:
     """Search, by this process or by `hydra.sweeper.workers` of them, until the study has its `n_trials`.
 
