@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import boolean, choice, integer, real, text
-from scratch_dl.passwords import without_password
+from scratch_dl.passwords import hidden, without_password
 from scratch_dl.targets import ConfigError, check_keys, check_targets, make, naming
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Tracking:
     detail: str
 
     def __post_init__(self) -> None:
-        text("dir", self.dir)
+        if "://" in text("dir", self.dir):
+            raise ValueError(f"dir must be a folder (uri takes an address), but got {self.dir!r}")
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
         if self.uri is not None and "://" not in str(self.uri):
@@ -126,7 +127,8 @@ class Resume:
 class Setup:
     """Everything a training needs, built from one configuration.
 
-    `fault` is a deliberate mistake that has been put into one of the parts, or None.
+    `config` is what is recorded: it has no password, of which `tracking` may have one. `fault` is a deliberate mistake
+    that has been put into one of the parts, or None.
     """
 
     config: dict[str, Any]
@@ -201,8 +203,6 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     verification = _settings("verification", Verification, config)
     diagnosis = _settings("diagnosis", DiagnosisSettings, config)
     tracking = tracking_of(config)
-    if tracking.uri is not None:  # the configuration is recorded, and lies in checkpoints
-        config["tracking"] = {**config["tracking"], "uri": without_password(tracking.uri)}
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
     if min(data.crop_size) < SSIM_WINDOW:
@@ -220,8 +220,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     with naming("", config):
         check_photographs(network, data, ("validation", *(["test"] if trainer.test else [])))
     return Setup(
-        config, seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule, trainer,
-        verification, diagnosis, tracking, fault,
+        _recorded(config), seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule,
+        trainer, verification, diagnosis, tracking, fault,
     )  # fmt: skip
 
 
@@ -272,9 +272,17 @@ def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
         return kind(**given)
 
 
+def _recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as files, checkpoints and MLflow have it: without a password, and fit for going on with a run."""
+    uri = config["tracking"]["uri"]
+    tracking = {**config["tracking"], "uri": uri if uri is None else without_password(uri)}
+    return {str(key): hidden(value) for key, value in {**config, "tracking": tracking}.items()}
+
+
 def _absolute(folder: Any) -> Any:
     """A run is resumed from anywhere, so what it records is no path relative to where it began."""
-    return str(Path(folder).expanduser().absolute()) if isinstance(folder, str) and folder.strip() else folder
+    usable = isinstance(folder, str) and folder.strip() and "://" not in folder
+    return str(Path(folder).expanduser().absolute()) if usable else folder
 
 
 def _device(device: Any) -> str:

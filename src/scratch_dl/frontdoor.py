@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scratch_dl import __version__, provenance
 from scratch_dl.checks import nearest
 from scratch_dl.config import CONF, build, flat, plain
+from scratch_dl.passwords import hide
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
@@ -149,7 +150,11 @@ def is_usage(error: BaseException) -> bool:
 
 
 def in_one_line(error: BaseException, name: str = "train") -> str:
-    """An error in the user's words; Hydra's own are rephrased."""
+    """An error in the user's words, without a password of theirs; Hydra's own are rephrased."""
+    return hide(_in_one_line(error, name))
+
+
+def _in_one_line(error: BaseException, name: str) -> str:
     words = str(error)
     if words.startswith(_NO_GROUP):
         return f"a group takes one of its choices: {words.splitlines()[0]}"

@@ -30,7 +30,7 @@ from scratch_dl import (
 from scratch_dl.config import Setup, flat
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
-from scratch_dl.passwords import hide
+from scratch_dl.passwords import hidden
 from scratch_dl.training import Diverged, Interrupted, Progress, Training, handling, interrupt
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ class _Session:
             "experiment_id": self.run.experiment_id,
             "status": status,
             "reason": reason,
-            "overrides": [hide(override) for override in self.overrides],
+            "overrides": self.overrides,
             "verification": self.verdict,
             "diagnosis": None if self.explained is None else self.explained.to_json(),
             "output_class": None if self.explained is None else self.explained.output_class,
@@ -361,7 +361,7 @@ class _Session:
             "progress": asdict(progress),
             "elapsed_s": round(time.monotonic() - self.started, 1),
         }
-        (self.folder / SUMMARY).write_text(json.dumps(summary, indent=2))
+        (self.folder / SUMMARY).write_text(json.dumps(hidden(summary), indent=2))
 
 
 @contextmanager

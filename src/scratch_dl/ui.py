@@ -49,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(given)
         return show(store_of(options), options["port"])
     except UsageError as error:
-        print(f"scratch_dl.ui: {error}", file=sys.stderr)
+        print(f"scratch_dl.ui: {hide(str(error))}", file=sys.stderr)
         return 2
     except TrackingError as error:
-        print(f"scratch_dl.ui: {error}", file=sys.stderr)
+        print(f"scratch_dl.ui: {hide(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -115,7 +115,7 @@ def show(store: Store, port: int) -> int:
         TrackingError: if MLflow cannot open the store.
     """
     if store.is_server:
-        print(f"{store.uri} is a server with pages of its own: open it in a browser")
+        print(f"{store.shown} is a server with pages of its own: open it in a browser")
         return 0
     if not _is_free(port):
         raise UsageError(f"port={port} is taken by another program; port={_free_port()} is free")

@@ -31,6 +31,8 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # It would print the server's address, with the password in it, at a run's end.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # PostgreSQL's own is to wait for ever.
     "PGCONNECT_TIMEOUT": "10",
 }
