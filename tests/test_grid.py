@@ -79,6 +79,16 @@ def test_runs_that_would_share_a_folder_are_refused_before_the_first(grid, folde
     assert not (folder / "mlruns" / "shared").exists()
 
 
+def test_a_folder_named_by_a_password_is_refused(grid, folder):
+    """As the overrides' names would be."""
+    words = ("+tracking.tags.at='http://me:s3cret@host'", "hydra.sweep.dir=mlruns/secret")
+    status, _, err = grid("seed=1,2", *words, "hydra.sweep.subdir=${hydra.job.override_dirname}")
+    assert status == 2
+    assert err.startswith("error: hydra.sweep.subdir must have no password in it, but is ")
+    assert "s3cret" not in err
+    assert not (folder / "mlruns" / "secret").exists()
+
+
 def test_a_glob_is_every_choice_of_its_group(grid):
     status, lines, err = grid("schedule=glob(*,exclude=ramp*)", "hydra.sweep.dir=mlruns/glob")
     assert (status, err) == (0, "")

@@ -56,18 +56,7 @@ def run(
     Raises:
         ConfigError: if a point cannot be used; nothing has been written then.
     """
-    folders: dict[str, int] = {}
-    for number, point in enumerate(points):
-        one = compose(point)
-        build(one)
-        with open_dict(one):
-            one.hydra.job.num = one.hydra.job.id = number
-        other = folders.setdefault(str(Path(one.hydra.sweep.dir, one.hydra.sweep.subdir)), number)
-        if other != number:
-            raise ConfigError(
-                f"hydra.sweep.subdir must name another folder for each run, but {one.hydra.sweep.subdir} is that of "
-                f"the runs {other} and {number}; add '/${{hydra.job.num}}' to it"
-            )
+    _check(points, compose)
     jobs: list[JobReturn] = []
     starter = launcher()
     for start in range(0, len(points), at_once or len(points)):
@@ -80,6 +69,33 @@ def run(
         raise SystemExit(FAILURE)
     if not all(outcome["tracked"] for outcome in outcomes):
         raise SystemExit(UNTRACKED)
+
+
+def _check(points: Sequence[list[str]], compose: Callable[[list[str]], DictConfig]) -> None:
+    """Build every point once, and see that each has a folder of its own.
+
+    Raises:
+        ConfigError: if one cannot be used.
+    """
+    folders: dict[str, int] = {}
+    for number, point in enumerate(points):
+        one = compose(point)
+        build(one)
+        with open_dict(one):
+            one.hydra.job.num = one.hydra.job.id = number
+        subdir = str(one.hydra.sweep.subdir)
+        folder = str(Path(one.hydra.sweep.dir, subdir))
+        if hide(folder) != folder:
+            raise ConfigError(
+                f"hydra.sweep.subdir must have no password in it, but is {subdir}; leave the key out by "
+                "hydra.job.config.override_dirname.exclude_keys=[tracking.uri]"
+            )
+        other = folders.setdefault(folder, number)
+        if other != number:
+            raise ConfigError(
+                f"hydra.sweep.subdir must name another folder for each run, but {subdir} is that of the runs {other} "
+                f"and {number}; add '/${{hydra.job.num}}' to it"
+            )
 
 
 def _outcome(job: JobReturn) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import struct
 import zlib
 from itertools import chain
@@ -147,6 +148,15 @@ def test_hidden_files_and_folders_are_no_images(build, folder):
     names = list(chain(*_splits(build("folder", path=str(folder))).values()))
     assert "._0.png" not in names
     assert "album.png" not in names
+
+
+def test_the_pictures_of_runs_are_left_out(build, folder):
+    """Where the folder of the runs lies among the images, each run would change the next one's data."""
+    before = _splits(build("folder", path=str(folder)))
+    (folder / "mlruns" / "artifacts").mkdir(parents=True)
+    (folder / "mlruns" / "mlflow.db").write_bytes(b"")
+    shutil.copy(folder / "0.png", folder / "mlruns" / "artifacts")
+    assert _splits(build("folder", path=str(folder))) == before
 
 
 AWKWARD = ("IMG (1).png", "IMG _1_.png", "Grün-2.png", "a,b.jpg", "two\nlines.png", "%2e%2e%2fx.png",

@@ -109,7 +109,8 @@ def _images(folder: Path) -> Iterator[str]:
         raise DataError(f"path must be a folder that can be read, but {shown(error.filename)!r}: {error.strerror}")
 
     for place, below, files in os.walk(folder, onerror=refuse):
-        below.sort()
+        # The runs' own pictures would be others at each start.
+        below[:] = sorted(name for name in below if not Path(place, name, "mlflow.db").exists())
         for file in sorted(files):
             if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
                 yield str(Path(place, file).relative_to(folder))

@@ -274,4 +274,4 @@ class Pictures(ABC):
 
 
 def _with_sizes(small: Mapping[str, Pair]) -> str:
-    return ", ".join(f"{shown(name)} ({height}x{width})" for name, (height, width) in small.items())
+    return ", ".join(f"{shown(name)} ({height}x{width})" for name, (height, width) in sorted(small.items()))
