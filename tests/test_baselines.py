@@ -52,6 +52,16 @@ def test_a_baseline_keeps_shape_and_input(data, name):
     assert torch.equal(noisy, before)
 
 
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("size", [(7, 7), (8, 300)], ids=["smallest", "oblong"])
+def test_a_channel_without_any_detail_has_no_noise(generator, name, size):
+    """As of a black picture, or one in which a colour is missing; no baseline warns of it or makes NaN of it."""
+    picture = torch.rand(3, *size, generator=generator)
+    picture[1:] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+    for noisy in (picture, torch.zeros(3, *size)):
+        assert torch.isfinite(denoise(name, noisy)).all()
+
+
 def test_outputs_are_clamped_but_the_noisy_picture_is_not(data, tmp_path):
     noisy, clean = data.validation
     scores = baseline_psnr(data, "crops", tmp_path)

@@ -78,6 +78,8 @@ def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path):
         pytest.param(["output=''"], "output must be a non-empty string, but got ''", id="output"),
         pytest.param(["tracking.uri=x"], "tracking.uri must be like http://", id="uri"),
         pytest.param(["round=3"], "round is not a setting; did you mean 'rounds'?", id="setting"),
+        pytest.param(["+foo=1"], "foo is not a setting; there are: parts, rounds, seed,", id="added"),
+        pytest.param(["+tracking.foo=1"], "tracking.foo is not a setting; there are: dir, uri,", id="added-below"),
         pytest.param(["-m", "seed=1,2"], "bench takes one configuration at a time, but got -m", id="multirun"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scratch_dl import targets
 from scratch_dl.config import CONF, build, plain
@@ -23,9 +24,9 @@ PRESETS = [
     if path.parent.name in ("experiment", "debug")
 ]
 NEEDS = {
-    "data=course": ["data.path=somewhere", "noise=recorded"],
-    "data=folder": ["data.path=somewhere"],
-    "noise=recorded": ["data=course", "data.path=somewhere"],
+    "data=course": ["data.path=course", "noise=recorded"],
+    "data=folder": ["data.path=pictures"],
+    "noise=recorded": ["data=course", "data.path=course"],
 }
 
 
@@ -33,6 +34,20 @@ def built(*overrides):
     return build(compose_config("train", overrides))
 
 
+@pytest.fixture
+def user_data(tmp_path, monkeypatch):
+    """The current folder has data of a user's own, which no one may read: headers of pictures and files of nothing."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train_data.pkl", "val_data.pkl"):
+        Path("course").mkdir(exist_ok=True)
+        Path("course", name).write_bytes(b"no pickle")
+    Path("pictures").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (80, 80)).save(name)
+        Path("pictures", name).write_bytes(Path(name).read_bytes()[:-50])
+
+
+@pytest.mark.usefixtures("user_data")
 @pytest.mark.parametrize("choice", [*CHOICES, *PRESETS])
 def test_every_choice_of_every_group_builds_without_reading_data(choice):
     setup = built(choice, *NEEDS.get(choice, []))
@@ -93,6 +108,16 @@ def test_the_seed_draws_the_weights():
         ("tracking.detail=all", r"tracking\.detail must be one of full, trial, but got 'all'"),
         ("schedule.share=0", r"schedule\.share must be a finite number > 0"),
         ("data.target=noise2clean", r"data\.target must be one of"),
+        (
+            "data.crop_size=200",
+            r"data\.crop_size must fit into every picture after downsampling, but 200x200 does not fit",
+        ),
+        (
+            "model=sequential model.multiple=1",
+            r"model must predict images of any size, but for 150x225 pixels, as 'chel",
+        ),
+        ("data=folder data.path=/nowhere", r"data\.path must be a folder of images, but '/nowhere' is none"),
+        ("data=course data.path=/nowhere noise=recorded", r"data\.path must be a folder with .*No such file"),
         ("data.crop_size=0", r"data\.crop_size must be >= 1"),
         ("noise.std=-0.1", r"noise\.std must be a finite number > 0"),
         ("verification.enabled=fast", r"verification\.enabled must be true or false, but got 'fast'"),
@@ -108,7 +133,7 @@ def test_the_seed_draws_the_weights():
 )
 def test_a_bad_value_is_refused_by_its_key_and_rule(override, message):
     with pytest.raises(ConfigError, match=message):
-        built(override)
+        built(*override.split())
 
 
 @pytest.mark.parametrize("slot", ["model", "optimizer", "schedule", "data", "noise"])

@@ -166,8 +166,9 @@ def test_a_run_that_was_neither_verified_nor_watched_is_unknown(runs, command):
         (["run=0123456789abcdef0123456789abcdef"], "0123456789abcdef0123456789abcdef"),
         ([], "run must be given, for example run=..., but it is missing"),
         (["run=x", "outputs=y"], "outputs is not a setting; did you mean 'output'?"),
+        (["run=x", "+tracking.foo=1"], "tracking.foo is not a setting; there are: dir, uri, "),
     ],
-    ids=["folder", "id", "missing", "setting"],
+    ids=["folder", "id", "missing", "setting", "added-below"],
 )
 def test_a_wrong_run_is_one_line_on_stderr_and_exit_2(runs, command, tmp_path, arguments, said):  # noqa: ARG001
     """In the user's words; nothing is written."""

@@ -1,12 +1,13 @@
 """Scores by their definitions, on pictures of any size, without a trace in the network."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from scratch_dl.data import Photograph
-from scratch_dl.evaluation import denoise, score, score_photographs
+from scratch_dl.evaluation import check_photographs, denoise, score, score_photographs
 from scratch_dl.models import paper
 
 
@@ -37,6 +38,25 @@ def test_pictures_of_unequal_size_are_averaged_by_picture_and_pooled_by_pixel(ne
     pooled = -10 * math.log10(float(torch.cat([error.flatten() for error in errors]).mean()))
     assert scores.psnr_db == pytest.approx(mean, abs=1e-4)
     assert scores.psnr_pooled_db == pytest.approx(pooled, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [(9, 30), (7, 7), (16, 11)])
+def test_a_network_that_predicts_at_every_size_passes(network, size):
+    before = torch.get_rng_state()
+    data = SimpleNamespace(photograph_sizes=lambda split: {split: size})
+    check_photographs(network, data, ["validation", "test"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+
+
+def test_a_network_that_cannot_predict_a_photograph_is_refused_by_its_name(network):
+    data = SimpleNamespace(photograph_sizes=lambda split: {f"{split}_0": (8, 8), f"{split}_1": (9, 30)})
+    network.multiple = 1
+    with pytest.raises(ValueError, match=r"model must predict .* for 9x30 pixels, as 'test_1' has, its output has the"):
+        check_photographs(network, data, ["test"])
+    network.forward = lambda images: images.view(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"for 9x30 pixels, as 'test_1' has, it fails: shape '\[1, 3, 8, 8\]'"):
+        check_photographs(network, data, ["test"])
 
 
 def test_denoising_in_parts_is_denoising_at_once_and_keeps_no_cache(network, generator):

@@ -20,3 +20,9 @@ def test_curves_have_a_line_a_series_and_a_level():
     axes = figure.axes[0]
     assert len(axes.lines) == 3
     assert axes.get_xlabel() == "optimizer step"
+
+
+def test_losses_of_zero_are_drawn_without_a_warning():
+    """They have no logarithm."""
+    figure = curves({"training": [(1, 0.0), (2, 0.0)], "validation": []}, "mean squared error", log_scale=True)
+    assert figure.axes[0].get_yscale() == "linear"

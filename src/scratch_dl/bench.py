@@ -15,9 +15,10 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer, text
-from scratch_dl.config import CONF, Tracking, plain
-from scratch_dl.targets import ConfigError, naming
+from scratch_dl.config import CONF, plain, tracking_of
+from scratch_dl.targets import ConfigError, check_keys, naming
 
+KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
 PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")
 
 
@@ -67,9 +68,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     from scratch_dl import kernels
 
     settings = plain(config)
-    tracking = settings.pop("tracking")
-    with naming("tracking", tracking):
-        Tracking(**tracking)
+    check_keys("", settings, [*KEYS, "tracking"])
+    tracking_of(settings)
+    del settings["tracking"]
     with naming("", settings):
         parts = _listed("parts", settings["parts"], PARTS)
         for part in parts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from scratch_dl import unpickling
 from scratch_dl.system.files import keep_as, write_atomically
 
 if TYPE_CHECKING:
@@ -83,12 +84,12 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: if it is missing, damaged, or no checkpoint; nothing in it was run.
     """
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = unpickling.load(path)
         content, expected = stored["content"], stored["digest"]
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        why = " ".join(str(error).split())[:80] or type(error).__name__
+        why = unpickling.why(error)
         raise CheckpointError(f"the checkpoint {path} is damaged, or no checkpoint of scratch_dl ({why})") from error
     if digest(content) != expected:
         raise CheckpointError(f"the checkpoint {path} is damaged: its content does not match its digest")

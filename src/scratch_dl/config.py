@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import boolean, choice, integer, real, text
-from scratch_dl.passwords import without_password
+from scratch_dl.passwords import hidden, without_password
 from scratch_dl.targets import ConfigError, check_keys, check_targets, make, naming
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
-SMALLEST_CROP = 7
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
+KEYS = (*GROUPS, "trainer", "verification", "diagnosis", "tracking", "resume", "seed", "device", "dtype", "backend",
+        "fault", "threads", "allowed_targets", "experiment", "debug")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Tracking:
     detail: str
 
     def __post_init__(self) -> None:
-        text("dir", self.dir)
+        if "://" in text("dir", self.dir):
+            raise ValueError(f"dir must be a folder (uri takes an address), but got {self.dir!r}")
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
         if self.uri is not None and "://" not in str(self.uri):
@@ -128,7 +130,8 @@ class Resume:
 class Setup:
     """Everything a training needs, built from one configuration.
 
-    `fault` is a deliberate mistake that has been put into one of the parts, or None.
+    `config` is what is recorded: it has no password, of which `tracking` may have one. `fault` is a deliberate mistake
+    that has been put into one of the parts, or None.
     """
 
     config: dict[str, Any]
@@ -183,12 +186,12 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         ConfigError: if a setting cannot be used.
     """
     from scratch_dl import faults, kernels
+    from scratch_dl.evaluation import check_photographs
+    from scratch_dl.metrics import SSIM_WINDOW
     from scratch_dl.nn import MSELoss
 
     config = plain(config)
-    check_keys("", config, [*GROUPS, "trainer", "verification", "diagnosis", "tracking", "resume", "seed", "device",
-                            "dtype", "backend", "fault", "threads", "allowed_targets", "experiment",
-                            "debug"])  # fmt: skip
+    check_keys("", config, list(KEYS))
     check_targets(config)
     with naming("", config):
         seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
@@ -202,13 +205,11 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     trainer = _settings("trainer", Trainer, config)
     verification = _settings("verification", Verification, config)
     diagnosis = _settings("diagnosis", DiagnosisSettings, config)
-    tracking = _settings("tracking", Tracking, config)
-    if tracking.uri is not None:  # the configuration is recorded, and lies in checkpoints
-        config["tracking"] = {**config["tracking"], "uri": without_password(tracking.uri)}
+    tracking = tracking_of(config)
     schedule = make("schedule", config)
     data = make("data", config, noise=make("noise", config))
-    if min(data.crop_size) < SMALLEST_CROP:
-        raise ConfigError(f"data.crop_size must be >= {SMALLEST_CROP}, the window of SSIM, but got {data.crop_size}")
+    if min(data.crop_size) < SSIM_WINDOW:
+        raise ConfigError(f"data.crop_size must be >= {SSIM_WINDOW}, the window of SSIM, but got {data.crop_size}")
     crops = getattr(data, "crops_per_epoch", None)
     if crops is not None and trainer.batch_size > crops:
         raise ConfigError(f"trainer.batch_size must be <= data.crops_per_epoch = {crops}, but got {trainer.batch_size}")
@@ -219,9 +220,11 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         data = fault.put_into_data(data)
         loss = fault.put_into_loss(loss)
         fault.put_into_optimizer(optimizer)
+    with naming("", config):
+        check_photographs(network, data, ("validation", *(["test"] if trainer.test else [])))
     return Setup(
-        config, seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule, trainer,
-        verification, diagnosis, tracking, fault,
+        _recorded(config), seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule,
+        trainer, verification, diagnosis, tracking, fault,
     )  # fmt: skip
 
 
@@ -245,6 +248,15 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
     return network.to(dtype=getattr(torch, config["dtype"]), device=_device(config["device"]))
 
 
+def tracking_of(config: Mapping[str, Any]) -> Tracking:
+    """The settings of the group `tracking`.
+
+    Raises:
+        ConfigError: if one is unknown, missing or cannot be used.
+    """
+    return _settings("tracking", Tracking, config)
+
+
 def full_verification() -> Verification:
     """What conf/verification/full.yaml says."""
     return Verification(**plain(cast(DictConfig, OmegaConf.load(Path(CONF) / "verification" / "full.yaml"))))
@@ -263,9 +275,17 @@ def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
         return kind(**given)
 
 
+def _recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as files, checkpoints and MLflow have it: without a password, and fit for going on with a run."""
+    uri = config["tracking"]["uri"]
+    tracking = {**config["tracking"], "uri": uri if uri is None else without_password(uri)}
+    return {str(key): hidden(value) for key, value in {**config, "tracking": tracking}.items()}
+
+
 def _absolute(folder: Any) -> Any:
     """A run is resumed from anywhere, so what it records is no path relative to where it began."""
-    return str(Path(folder).expanduser().absolute()) if isinstance(folder, str) and folder.strip() else folder
+    usable = isinstance(folder, str) and folder.strip() and "://" not in folder
+    return str(Path(folder).expanduser().absolute()) if usable else folder
 
 
 def _device(device: Any) -> str:

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF, plain
+from scratch_dl.config import CONF, plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class FrontDoor(Callback):
         try:
             settings = plain(config)
             check_keys("", settings, ["run", "output", "tracking"])
+            tracking_of(settings)
             if settings["output"] is not None and not isinstance(settings["output"], str):
                 raise ConfigError(f"output must be a folder or null, but got {settings['output']!r}")
         except Exception as error:

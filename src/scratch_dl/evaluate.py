@@ -5,14 +5,36 @@ The scores stand beside the baselines on the same pixels, and become an MLflow r
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF
-from scratch_dl.targets import ConfigError
+from scratch_dl.checks import choice, integer
+from scratch_dl.computing import restored
+from scratch_dl.config import CONF, plain, tracking_of
+from scratch_dl.targets import ConfigError, check_keys, make, naming
+
+if TYPE_CHECKING:
+    from scratch_dl import tracking
+    from scratch_dl.data import DataSet
+    from scratch_dl.models import Denoiser
+
+KEYS = ("run", "checkpoint", "splits", "noise", "tracking", "backend", "threads", "allowed_targets")
+
+
+class FrontDoor(Callback):
+    """Refuses a configuration before its folder is made."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Find the run, and build what is to be evaluated once; exits on an error."""
+        try:
+            _prepare(config)
+        except Exception as error:
+            frontdoor.exit_with(error, "evaluate")
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
@@ -24,63 +46,95 @@ def command(config: DictConfig) -> None:
         frontdoor.exit_with(error, "evaluate")
 
 
+class _Prepared(NamedTuple):
+    """The settings, the trained run's folder, and what is made of both; `step` is the optimizer's, of the weights."""
+
+    settings: dict[str, Any]
+    trained: Path
+    data: "DataSet"
+    network: "Denoiser"
+    step: int
+
+
+@restored()
 def _evaluate(config: DictConfig, folder: Path) -> None:
+    import torch
     from rich.console import Console
 
-    from scratch_dl import checkpoint, console, evaluation, kernels, pictures, tracking
-    from scratch_dl.config import plain
-    from scratch_dl.resume import find_folder, recorded_config
+    from scratch_dl import console, kernels
     from scratch_dl.summary import METHODS
-    from scratch_dl.targets import check_keys, make, naming
+
+    prepared = _prepare(config)
+    settings, trained = prepared.settings, prepared.trained
+    if settings["threads"] is not None:
+        torch.set_num_threads(settings["threads"])
+    kernels.use(settings["backend"])
+    name = f"evaluation-{trained.name}-{settings['noise']['_target_'].rpartition('.')[2]}"
+    with frontdoor.recording(settings, folder, name, {"evaluates": str(settings["run"])}) as run:
+        run.tags({"kernels": kernels.used()})
+        rows = {f"{split} photographs": _scores(prepared, split, run) for split in settings["splits"]}
+        lines = [f"of        {trained}", f"noise     {settings['noise']}"]
+        table = console.score_table(rows, (*METHODS, "network"))
+        Console(highlight=False).print(console.panel("evaluation", table, lines))
+
+
+def _scores(prepared: _Prepared, split: str, run: "tracking.Run") -> dict[str, float]:
+    """PSNR (dB) of the network and the baselines on the photographs of a split, all of it recorded."""
+    from scratch_dl import evaluation, pictures, tracking
+    from scratch_dl.summary import METHODS
+
+    cache = Path(prepared.settings["tracking"]["dir"]).expanduser().absolute() / "cache"
+    scores, shown = evaluation.evaluate_photographs(prepared.data, prepared.network, split, cache)
+    prefix = evaluation.PREFIXES[split]
+    run.metrics(scores, prepared.step)
+    for photograph, output in shown:
+        picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
+        run.image(picture, tracking.image_key(f"{prefix}_{photograph.name}"), prepared.step)
+    return {
+        **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
+        "network": scores[f"{prefix}/psnr_db"],
+    }
+
+
+def _prepare(config: DictConfig) -> _Prepared:
+    """Check every setting, find the run, and build its data and its network; nothing is written.
+
+    Raises:
+        ConfigError: if a setting cannot be used, or there is no such run.
+        CheckpointError: if the run's checkpoint cannot be read.
+    """
+    from scratch_dl import checkpoint, evaluation, kernels
+    from scratch_dl.resume import find_folder, recorded_config
 
     settings = plain(config)
-    check_keys("", settings, ["run", "checkpoint", "splits", "noise", "tracking", "backend", "allowed_targets"])
+    check_keys("", settings, list(KEYS))
     with naming("", settings):
-        kernels.use(settings["backend"])
-    if settings["checkpoint"] not in ("best", "last"):
-        raise ConfigError(f"checkpoint must be best or last, but got {settings['checkpoint']!r}")
+        kernels.check(settings["backend"])
+        choice("checkpoint", settings["checkpoint"], ("best", "last"))
+        if settings["threads"] is not None:
+            integer("threads", settings["threads"], minimum=1)
     splits = settings["splits"]
-    if not isinstance(splits, list) or not splits or not set(splits) <= set(evaluation.PREFIXES):
+    if not isinstance(splits, list) or not splits or not set(map(str, splits)) <= set(evaluation.PREFIXES):
         raise ConfigError(f"splits must be some of {', '.join(evaluation.PREFIXES)}, but got {splits!r}")
     trained = find_folder(str(settings["run"]), settings["tracking"], "run")
     recorded = recorded_config(trained)
-    noise = settings.get("noise") or recorded["noise"]
+    settings["noise"] = settings.get("noise") or recorded["noise"]
+    settings["tracking"]["experiment"] = settings["tracking"]["experiment"] or recorded["tracking"]["experiment"]
+    tracking_of(settings)
     allowed = settings["allowed_targets"]
-    sources = {"data": recorded["data"], "noise": noise, "allowed_targets": allowed}
+    sources = {"data": recorded["data"], "noise": settings["noise"], "allowed_targets": allowed}
     data = make("data", sources, noise=make("noise", sources))
     weights = trained / "checkpoints" / f"{settings['checkpoint']}.pt"
     network = checkpoint.load_network(weights, allowed)
-    step = checkpoint.load(weights)["progress"]["step"]
-    store = tracking.open_store(settings["tracking"]["dir"], settings["tracking"]["uri"])
-    experiment = recorded["tracking"]["experiment"]
-    name = settings["tracking"]["run_name"] or f"evaluation-{trained.name}-{noise['_target_'].rpartition('.')[2]}"
-    run = tracking.Run.create(store, folder, experiment, name, {"evaluates": str(settings["run"])})
-    status = "FAILED"
-    try:
-        run.params({f"noise.{key}": value for key, value in noise.items()} | {"checkpoint": settings["checkpoint"]})
-        run.tags({"kernels": kernels.used()})
-        rows: dict[str, dict[str, float]] = {}
-        for split in splits:
-            scores, shown = evaluation.evaluate_photographs(data, network, split, Path(store.directory) / "cache")
-            prefix = evaluation.PREFIXES[split]
-            run.metrics(scores, step)
-            for photograph, output in shown:
-                picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(picture, f"{prefix}_{photograph.name}", step)
-            rows[f"{split} photographs"] = {
-                **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
-                "network": scores[f"{prefix}/psnr_db"],
-            }
-        status = "FINISHED"
-    finally:
-        run.finish(status)
-    table = console.score_table(rows, (*METHODS, "network"))
-    lines = [f"of        {trained}", f"noise     {noise}", f"recorded  {run.run_id}"]
-    Console(highlight=False).print(console.panel("evaluation", table, lines))
+    with naming("", settings):
+        evaluation.check_photographs(network, data, splits)
+    return _Prepared(settings, trained, data, network, checkpoint.load(weights)["progress"]["step"])
 
 
 def main() -> None:
     """Entry point of the command."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        frontdoor.exit_with(ConfigError("evaluate takes one run at a time, but got -m"), "evaluate")
     sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
     frontdoor.run_command(command, "evaluate")
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scratch_dl import baselines, metrics
-from scratch_dl.models import Denoiser
+from scratch_dl.models import CHANNELS, Denoiser
+from scratch_dl.seeding import seeded
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet, Photograph
@@ -66,6 +67,28 @@ def score_photographs(network: Denoiser, photographs: Sequence["Photograph"]) ->
         ),
         outputs,
     )
+
+
+def check_photographs(network: Denoiser, data: "DataSet", splits: Sequence[str]) -> None:
+    """Predict an image of zeros of every size that the whole photographs have, none of which is read.
+
+    Raises:
+        ValueError: if the network cannot; the message names the first such photograph.
+    """
+    names = {size: name for split in splits for name, size in reversed(data.photograph_sizes(split).items())}
+    for (height, width), name in names.items():
+        try:
+            with seeded("check_photographs"):
+                shape = tuple(denoise(network, torch.zeros(1, CHANNELS, height, width)).shape)
+        except Exception as error:
+            why = f"it fails: {' '.join(str(error).split()) or type(error).__name__}"
+        else:
+            if shape == (1, CHANNELS, height, width):
+                continue
+            why = f"its output has the shape {shape}"
+        raise ValueError(
+            f"model must predict images of any size, but for {height}x{width} pixels, as {name!r} has, {why}"
+        )
 
 
 def evaluate_photographs(

@@ -2,8 +2,9 @@
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,12 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from scratch_dl import __version__, provenance
 from scratch_dl.checks import nearest
 from scratch_dl.config import CONF, build, flat, plain
+from scratch_dl.passwords import hide
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
 
-USAGE, FAILURE = 2, 1
+USAGE, FAILURE, UNTRACKED = 2, 1, 3
 _NO_GROUP = "Config group override must be"  # Hydra says this with a plain ValueError
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # what the user wants, before `run_command` sets it for Hydra
 
@@ -44,27 +46,48 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = before
 
 
+class Untracked(SystemExit):
+    """A command did its work, but MLflow has not got everything."""
+
+
 @contextmanager
-def recording(config: DictConfig, folder: Path, name: str) -> Iterator["tracking.Run"]:
-    """An MLflow run, which ends with the block; its settings are those of the command."""
+def recording(
+    config: DictConfig | Mapping[str, Any], folder: Path, name: str, tags: Mapping[str, str] | None = None
+) -> Iterator["tracking.Run"]:
+    """An MLflow run, which ends with the block; its settings are those of the command.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        name: of the run, unless `tracking.run_name` gives one.
+        tags: of the run, beside those of `tracking.tags`, the command, the version and the commit.
+
+    Raises:
+        Untracked: at the end, after a line with the cure, if not all was sent.
+    """
     from scratch_dl import tracking
 
     where = plain(config)["tracking"]
     store = tracking.open_store(where["dir"], where["uri"])
-    tags = {**where["tags"], "command": provenance.command_line(), "version": __version__}
+    own = {**where["tags"], **(tags or {}), "command": provenance.command_line(), "version": __version__}
     git = provenance.git_state(Path(__file__).parent)
     if git is not None:
-        tags |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
-    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, tags)
+        own |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
+    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
     status = "FAILED"
     try:
         run.params(flat(plain(config)))
+        if git is not None and git.dirty:
+            run.text(git.diff, "git.diff")
         yield run
         status = "FINISHED"
     finally:
         sent = run.finish(status)
-    unsent = "" if sent else "; MLflow has not got everything"
-    print(f"recorded  {run.run_id} (experiment {where['experiment']}){unsent}")
+    print(f"recorded  {run.run_id} (experiment {where['experiment']})")
+    if not sent:
+        send = f"from scratch_dl.tracking import replay; replay({str(folder)!r})"
+        print(f"error: MLflow has not got everything; later: python -c {shlex.quote(send)}", file=sys.stderr)
+        raise Untracked(UNTRACKED)
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -82,26 +105,12 @@ def help_on_faults(arguments: Sequence[str]) -> None:
 
 
 class FrontDoor(Callback):
-    """Refuses a configuration before its folder is made, and ends a grid with its mean and spread."""
+    """Refuses a configuration before its folder is made; grids and searches check every point themselves."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Build everything once, and throw it away; Hydra only warns of an exception here, so this exits."""
         if config.get("resume") is None or config.resume.run is None:  # a resumed run's settings are the recorded ones
             _exit_on_error(lambda: build(config))
-
-    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
-        """Do so for every point of a grid, before the first of them is trained."""
-        _exit_on_error(lambda: [build(point) for point in _grid(config, config_name or "train")])
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the runs of a grid, and the mean and spread of their scores; a search has its own end."""
-        from scratch_dl.grid import summarise
-
-        if not _is_grid(config):
-            return
-
-        if not summarise(Path(config.hydra.sweep.dir)):
-            raise SystemExit(FAILURE)
 
 
 def run_command(command: Callable[[], Any], name: str = "train") -> None:
@@ -141,7 +150,11 @@ def is_usage(error: BaseException) -> bool:
 
 
 def in_one_line(error: BaseException, name: str = "train") -> str:
-    """An error in the user's words; Hydra's own are rephrased."""
+    """An error in the user's words, without a password of theirs; Hydra's own are rephrased."""
+    return hide(_in_one_line(error, name))
+
+
+def _in_one_line(error: BaseException, name: str) -> str:
     words = str(error)
     if words.startswith(_NO_GROUP):
         return f"a group takes one of its choices: {words.splitlines()[0]}"
@@ -172,26 +185,6 @@ def _exit_on_error(check: Callable[[], Any]) -> None:
         check()
     except Exception as error:
         exit_with(error)
-
-
-def _grid(config: DictConfig, name: str) -> list[DictConfig]:
-    """The configuration of every point of a plain grid (other sweepers check their own)."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    if not _is_grid(config):
-        return []
-    given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    for override in given:
-        if override.is_interval_sweep() or override.is_range_sweep():
-            raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
-    points = BasicSweeper.split_arguments(given, None)[0]
-    return [compose(name, overrides=list(point)) for point in points]
-
-
-def _is_grid(config: DictConfig) -> bool:
-    """Whether Hydra's own sweeper runs, not a search."""
-    return "BasicSweeper" in str(config.hydra.sweeper._target_)
 
 
 def _sweeper_keys() -> list[str]:

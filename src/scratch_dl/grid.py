@@ -1,45 +1,131 @@
-"""The end of a grid of runs: a line a run, and the mean and spread of their scores."""
+"""A grid of runs: every point is checked, then trained; its end has a line a run, and the mean and spread of scores."""
 
-import json
 import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from scratch_dl.config import build
+from scratch_dl.frontdoor import FAILURE, UNTRACKED
+from scratch_dl.passwords import hide
+from scratch_dl.targets import ConfigError
 
 COLUMNS = {"best val": "val/best_psnr_db", "val whole": "val_whole/psnr_db", "test": "test/psnr_db"}
 
 
-def summarise(folder: Path) -> bool:
-    """Print a table of the runs whose summaries lie in the numbered subfolders of `folder`; PSNR in dB.
+def points(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of every point, in the order of the jobs; a key that is given twice has its last values.
 
-    Returns:
-        Whether all of them finished.
+    Raises:
+        ConfigError: if a value is one that only a search can draw.
     """
-    paths = sorted(folder.glob("*/summary.json"), key=lambda path: int(path.parent.name))
-    summaries = [json.loads(path.read_text()) for path in paths]
-    if not summaries:
-        return False
-    table = Table(title=f"{len(summaries)} runs in {folder}: PSNR, dB", box=None, title_justify="left", pad_edge=False)
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
+    for override in given:
+        if override.is_interval_sweep() or override.is_range_sweep():
+            raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
+    return BasicSweeper.split_arguments(given, None)[0]
+
+
+def run(
+    config: DictConfig,
+    points: Sequence[list[str]],
+    compose: Callable[[list[str]], DictConfig],
+    launcher: Callable[[], Launcher],
+    at_once: int | None = None,
+) -> None:
+    """Train every point and print the table of them; exits with a status of its own if not all went well.
+
+    Args:
+        config: as composed, Hydra's part included.
+        points: the overrides of each.
+        compose: overrides -> the configuration of a job.
+        launcher: makes Hydra's launcher.
+        at_once: how many are launched at once; None: all.
+
+    Raises:
+        ConfigError: if a point cannot be used; nothing has been written then.
+    """
+    _check(points, compose)
+    jobs: list[JobReturn] = []
+    starter = launcher()
+    for start in range(0, len(points), at_once or len(points)):
+        jobs += starter.launch(points[start : start + (at_once or len(points))], initial_job_idx=start)
+    outcomes = [_outcome(job) for job in jobs]
+    _show(Path(config.hydra.sweep.dir), jobs, outcomes)
+    for job in jobs:
+        _ = job.return_value  # raises what the job has raised
+    if any(outcome["status"] != "FINISHED" for outcome in outcomes):
+        raise SystemExit(FAILURE)
+    if not all(outcome["tracked"] for outcome in outcomes):
+        raise SystemExit(UNTRACKED)
+
+
+def _check(points: Sequence[list[str]], compose: Callable[[list[str]], DictConfig]) -> None:
+    """Build every point once, and see that each has a folder of its own.
+
+    Raises:
+        ConfigError: if one cannot be used.
+    """
+    folders: dict[str, int] = {}
+    for number, point in enumerate(points):
+        one = compose(point)
+        build(one)
+        with open_dict(one):
+            one.hydra.job.num = one.hydra.job.id = number
+        subdir = str(one.hydra.sweep.subdir)
+        folder = str(Path(one.hydra.sweep.dir, subdir))
+        if hide(folder) != folder:
+            raise ConfigError(
+                f"hydra.sweep.subdir must have no password in it, but is {subdir}; leave the key out by "
+                "hydra.job.config.override_dirname.exclude_keys=[tracking.uri]"
+            )
+        other = folders.setdefault(folder, number)
+        if other != number:
+            raise ConfigError(
+                f"hydra.sweep.subdir must name another folder for each run, but {subdir} is that of the runs {other} "
+                f"and {number}; add '/${{hydra.job.num}}' to it"
+            )
+
+
+def _outcome(job: JobReturn) -> Mapping[str, Any]:
+    """What a job says of itself."""
+    try:
+        return dict(job.return_value)
+    except Exception:
+        return {"status": "FAILED", "scores": {}}
+
+
+def _show(folder: Path, jobs: Sequence[JobReturn], outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line a run, and mean and standard deviation; PSNR in dB."""
+    table = Table(title=Text(f"{len(jobs)} runs in {folder}: PSNR, dB"), box=None, title_justify="left", pad_edge=False)
     for name in ("run", "overrides", "status"):
         table.add_column(name, overflow="fold")
     for name in COLUMNS:
         table.add_column(name, justify="right")
-    common = set.intersection(*(set(summary["overrides"]) for summary in summaries)) if len(summaries) > 1 else set()
-    scores: dict[str, list[float]] = {name: [] for name in COLUMNS}
-    for path, summary in zip(paths, summaries, strict=True):
-        cells = []
-        for name, key in COLUMNS.items():
-            value = summary["scores"].get(key)
-            cells.append("" if value is None else f"{value:.2f}")
-            if value is not None:
-                scores[name].append(value)
-        own = " ".join(override for override in summary["overrides"] if override not in common)
-        table.add_row(path.parent.name, own, summary["status"], *cells)
+    common = set.intersection(*(set(job.overrides or ()) for job in jobs)) if len(jobs) > 1 else set()
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        own = " ".join(hide(override) for override in job.overrides or () if override not in common)
+        cells = [f"{outcome['scores'][key]:.2f}" if key in outcome["scores"] else "" for key in COLUMNS.values()]
+        table.add_row(*map(Text, (_name(folder, job), own, outcome["status"], *cells)))
     for label, measure in (("mean", statistics.mean), ("std", statistics.stdev)):
-        cells = [f"{measure(values):.2f}" if len(values) > 1 else "" for values in scores.values()]
-        table.add_row(label, "", "", *cells)
+        scores = [[one["scores"][key] for one in outcomes if key in one["scores"]] for key in COLUMNS.values()]
+        table.add_row(label, "", "", *(f"{measure(values):.2f}" if len(values) > 1 else "" for values in scores))
     Console(highlight=False).print(table)
-    points = sum(path.is_dir() and path.name.isdigit() for path in folder.iterdir())
-    finished: int = sum(summary["status"] == "FINISHED" for summary in summaries)
-    return points == finished
+
+
+def _name(folder: Path, job: JobReturn) -> str:
+    """The run's folder, as seen from that of all of them."""
+    assert job.hydra_cfg is not None
+    own, all_of_them = Path(str(job.hydra_cfg.hydra.runtime.output_dir)), folder.absolute()
+    return str(own.relative_to(all_of_them)) if own.is_relative_to(all_of_them) else str(own)

@@ -7,6 +7,8 @@ import math
 
 from torch import Tensor
 
+SSIM_WINDOW = 7  # pixels, scikit-image's default: no smaller image can be scored
+
 
 def psnr_per_image(output: Tensor, clean: Tensor) -> Tensor:
     """-10 log10(MSE) of each image, dB, shape (n,); inf where the two are equal."""
@@ -32,7 +34,9 @@ def ssim(output: Tensor, clean: Tensor) -> float:
     from skimage.metrics import structural_similarity
 
     pairs = zip(output.cpu().numpy(), clean.cpu().numpy(), strict=True)
-    scores = [float(structural_similarity(a, b, data_range=1.0, channel_axis=0)) for a, b in pairs]
+    scores = [
+        float(structural_similarity(a, b, data_range=1.0, channel_axis=0, win_size=SSIM_WINDOW)) for a, b in pairs
+    ]
     return sum(scores) / len(scores)
 
 

@@ -64,7 +64,9 @@ def curves(
         axes.axhline(
             level, linestyle="--", linewidth=1, color=f"C{len(series) + position}", label=f"{name} {level:.2f}"
         )
-    axes.set(xlabel="optimizer step", ylabel=ylabel, yscale="log" if log_scale else "linear")
+    if log_scale and any(value > 0 for points in series.values() for _, value in points):
+        axes.set_yscale("log")
+    axes.set(xlabel="optimizer step", ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

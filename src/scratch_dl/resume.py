@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import checkpoint, kernels, tracking
 from scratch_dl.config import build, plain
+from scratch_dl.passwords import hidden
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.targets import ConfigError
 from scratch_dl.training import Progress
@@ -169,7 +170,7 @@ def _changes(
         leaves = sorted({*_leaves(key, old), *_leaves(key, new)})
         for leaf in leaves:
             before, after = _leaves(key, old).get(leaf), _leaves(key, new).get(leaf)
-            if before != after:
+            if before != hidden(after):  # what is recorded has no passwords
                 changes[leaf] = (before, after)
     return changes
 

@@ -28,7 +28,7 @@ from scratch_dl import (
 from scratch_dl.config import Setup, flat
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
-from scratch_dl.passwords import hide
+from scratch_dl.passwords import hidden
 from scratch_dl.system.files import cure, write_atomically
 from scratch_dl.training import Diverged, Interrupted, Progress, Training, handling, interrupt
 
@@ -364,7 +364,8 @@ class _Session:
             final |= scores
             for photograph, output in shown[: setup.trainer.pictures] if self.full else []:
                 picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
-                run.image(picture, f"{evaluation.PREFIXES[split]}_{photograph.name}", progress.step)
+                key = tracking.image_key(f"{evaluation.PREFIXES[split]}_{photograph.name}")
+                run.image(picture, key, progress.step)
         self.scores |= final
         run.metrics(final, progress.step)
         run.metrics({"val/best_psnr_db": progress.best_psnr_db, "val/best_step": progress.best_step}, progress.step)
@@ -395,7 +396,7 @@ class _Session:
             "experiment_id": self.run.experiment_id,
             "status": status,
             "reason": reason,
-            "overrides": [hide(override) for override in self.overrides],
+            "overrides": self.overrides,
             "verification": self.verdict,
             "diagnosis": None if self.explained is None else self.explained.to_json(),
             "output_class": None if self.explained is None else self.explained.output_class,
@@ -403,7 +404,7 @@ class _Session:
             "progress": asdict(progress),
             "elapsed_s": round(time.monotonic() - self.started, 1),
         }
-        content = json.dumps(_finite(summary), indent=2, allow_nan=False)
+        content = json.dumps(_finite(hidden(summary)), indent=2, allow_nan=False)
         write_atomically(self.folder / SUMMARY, content.encode())
 
 

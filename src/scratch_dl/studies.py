@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from scratch_dl.checks import integer
+from scratch_dl.passwords import hidden
 from scratch_dl.targets import ConfigError
 
 REFUSED = "REFUSED"
@@ -120,16 +121,18 @@ def run_all(
         raise ValueError(f"points must have names of their own, but got {double[0]!r} twice")
     with _opened(directory / "studies", study) as file:
         found = {one.name: one for one in _read(file)}
-        missing = deque(
-            point for point in points
-            if (one := found.get(point.name)) is None or one.overrides != point.overrides or not one.settled
-        )  # fmt: skip
+        missing = deque(point for point in points if not _is_settled(point, found.get(point.name)))
         progress = _Progress(study, len(points), len(points) - len(missing), say)
         for outcome in _train_all(study, missing, workers, directory):
             _append(file, outcome)
             found[outcome.name] = outcome
             progress.one_more()
     return {name: found[name] for name in names}
+
+
+def _is_settled(point: Point, outcome: Outcome | None) -> bool:
+    """Whether nothing is to be trained for a point, of which the file may have an outcome."""
+    return outcome is not None and list(outcome.overrides) == hidden(point.overrides) and outcome.settled
 
 
 class _Progress:
@@ -188,7 +191,7 @@ def _read(file: Path) -> Iterator[Outcome]:
 
 def _append(file: Path, outcome: Outcome) -> None:
     """One more line; the folder as seen from the file, so that both can be moved together."""
-    entry = asdict(outcome) | {"folder": outcome.folder.relative_to(file.parent).as_posix()}
+    entry = hidden(asdict(outcome)) | {"folder": outcome.folder.relative_to(file.parent).as_posix()}
     with file.open("ab") as stream:
         stream.write(json.dumps(entry).encode() + b"\n")
 

@@ -24,6 +24,10 @@ class ConfigError(ValueError):
     """A setting that cannot be used, in one line: its key, the rule and the value got."""
 
 
+class UnknownKeyError(ConfigError):
+    """A setting that there is not."""
+
+
 def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     """Call a group's `_target_` with its arguments; of `extra`, what it takes.
 
@@ -66,7 +70,7 @@ def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed:
             if "." not in key:
                 raise
             left = next(name for name in arguments if name not in known or name in extra)
-            raise ConfigError(f"{error}; '~{key}.{left}' removes what another _target_ had there") from error
+            raise UnknownKeyError(f"{error}; '~{key}.{left}' removes what another _target_ had there") from error
     for name, parameter in known.items():
         if (
             parameter.default is parameter.empty
@@ -120,13 +124,13 @@ def check_keys(group: str, given: Mapping[str, Any], known: list[str]) -> None:
     """Refuse a key that is not known, naming the nearest one that is.
 
     Raises:
-        ConfigError: if there is one.
+        UnknownKeyError: if there is one.
     """
     for key in given:
         if key not in known:
             name = f"{group}.{key}" if group else key
             others = f"; there are: {', '.join(known)}" if known else f"; {group} takes none"
-            raise ConfigError(f"{name} is not a setting{nearest(str(key), known) or others}")
+            raise UnknownKeyError(f"{name} is not a setting{nearest(str(key), known) or others}")
 
 
 @contextmanager

@@ -15,13 +15,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
+from scratch_dl.computing import restored
 from scratch_dl.config import CONF, build
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.session import Result
-
-UNTRACKED = 3
 
 
 def train(overrides: Sequence[str] = ()) -> "Result":
@@ -47,7 +46,7 @@ def train(overrides: Sequence[str] = ()) -> "Result":
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 def command(config: DictConfig) -> dict[str, Any] | None:
-    """One job: of a single run, of a grid, or of a search, which is told the outcome."""
+    """One job: of a single run, or of a grid or a search, which are told the outcome."""
     job = HydraConfig.get()
     if (number := job.sweeper.get("trial")) is not None:
         from scratch_dl.sweep.trial import run_trial
@@ -58,7 +57,7 @@ def command(config: DictConfig) -> dict[str, Any] | None:
     except Exception as error:
         if job.mode == RunMode.MULTIRUN and not frontdoor.TRACEBACK:
             print(f"error: {frontdoor.in_one_line(error)}", file=sys.stderr)
-            return None  # the grid goes on, and its end says what failed
+            return {"status": "FAILED", "scores": {}}  # the grid goes on, and its end says what failed
         # Hydra would print two lines of its own before ours; this goes past it.
         frontdoor.exit_with(error)
     if not result.tracked:
@@ -66,11 +65,14 @@ def command(config: DictConfig) -> dict[str, Any] | None:
               file=sys.stderr)  # fmt: skip
     if result.exit_status:
         raise SystemExit(result.exit_status)
-    if not result.tracked and job.mode != RunMode.MULTIRUN:
-        raise SystemExit(UNTRACKED)
+    if job.mode == RunMode.MULTIRUN:
+        return {"status": result.status, "scores": result.scores, "tracked": result.tracked}
+    if not result.tracked:
+        raise SystemExit(frontdoor.UNTRACKED)
     return None
 
 
+@restored()
 def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":
     from scratch_dl.resume import resume_run
     from scratch_dl.session import train_run

@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(given)
         return show(store_of(options), options["port"])
     except UsageError as error:
-        print(f"scratch_dl.ui: {error}", file=sys.stderr)
+        print(f"scratch_dl.ui: {hide(str(error))}", file=sys.stderr)
         return 2
     except TrackingError as error:
-        print(f"scratch_dl.ui: {error}", file=sys.stderr)
+        print(f"scratch_dl.ui: {hide(str(error))}", file=sys.stderr)
         return 1
 
 

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer
-from scratch_dl.config import CONF, Setup, build, plain
+from scratch_dl.computing import restored
+from scratch_dl.config import CONF, KEYS, Setup, build, plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, find_target, naming
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def command(config: DictConfig) -> None:
         raise SystemExit(frontdoor.FAILURE)
 
 
+@restored()
 def _verify(config: DictConfig, folder: Path) -> bool:
     from scratch_dl import kernels
 
@@ -64,9 +66,15 @@ def _verify(config: DictConfig, folder: Path) -> bool:
         kernels.use(plain(config)["backend"])
     if not _recorded(settings):
         return measure(config, settings, None)
-    with frontdoor.recording(config, folder, str(settings["module"] or settings["suite"])) as run:
-        run.tags({"kernels": kernels.used()})
-        return measure(config, settings, run)
+    passed = True
+    try:
+        with frontdoor.recording(config, folder, str(settings["module"] or settings["suite"])) as run:
+            run.tags({"kernels": kernels.used()})
+            passed = measure(config, settings, run)
+    except frontdoor.Untracked:
+        if passed:  # a mistake in a module is what the exit status tells first
+            raise
+    return passed
 
 
 def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None") -> bool:
@@ -133,6 +141,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         ConfigError: if one cannot be used.
     """
     given = plain(config)
+    check_keys("", given, [*KEYS, *OWN])
+    tracking_of(given)
     settings = {key: given[key] for key in OWN}
     with naming("", settings):
         choice("suite", settings["suite"], SUITES)

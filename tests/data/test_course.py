@@ -81,7 +81,7 @@ UNREADABLE = [
 def course(build, tmp_path):
     """Makes the data set of two files with these bytes; None is no file."""
 
-    def course(train=None, validation=None, **changes):
+    def course(train=None, validation=b"not looked at", **changes):
         for name, content in (("train_data.pkl", train), ("val_data.pkl", validation)):
             if content is not None:
                 (tmp_path / name).write_bytes(content)
@@ -131,6 +131,27 @@ def test_a_file_cannot_change_torch(course):
 def test_tensors_that_do_not_fit_are_refused_by_name(course, content, message):
     with pytest.raises(DataError, match=rf"train_data\.pkl.*{message}"):
         course(pickle.dumps(content)).batch(0, 2, seed=0)
+
+
+@pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+def test_a_missing_or_empty_file_is_refused_when_the_data_set_is_made(course, content):
+    with pytest.raises(
+        DataError, match=r"path must be a folder with train_data\.pkl and val_data\.pkl, but .*val_data"
+    ):
+        course(pickle.dumps((_images(), _images())), content)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("save", FORMATS)
+def test_torch_says_nothing_of_a_file_in_words_of_its_own(course, capfd, save):
+    """Neither of a good one, nor of one that asks for code."""
+    files = save((_images(), _images()))
+    course(files, files).batch(0, 2, seed=0)
+    with pytest.raises(DataError) as refusal:
+        course(save((_images(), _Marks("/nowhere")))).batch(0, 2, seed=0)
+    assert "\n" not in str(refusal.value)
+    assert "weights" not in str(refusal.value).lower()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("content", "message"), UNREADABLE)

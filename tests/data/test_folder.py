@@ -1,6 +1,13 @@
 """A folder of images: the split, and what is refused."""
 
+import errno
+import json
+import os
+import shutil
+import struct
+import zlib
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +31,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def _png_header(side):
+    """A PNG that says it is a black and white square, without its pixels."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0), b"IDAT", b"IEND")
+    framed = (struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
 def _splits(data):
     return data.describe()["splits"]
 
@@ -42,14 +56,73 @@ def test_shares_that_leave_a_split_empty_are_refused(build, folder, changes, mes
 
 
 def test_a_folder_that_is_none_is_named(build, tmp_path):
-    with pytest.raises(DataError, match=r"data.path must be a folder .*nowhere"):
-        build("folder", path=str(tmp_path / "nowhere")).sizes  # noqa: B018
+    (tmp_path / "file.png").write_bytes(b"no folder")
+    for path in (tmp_path / "nowhere", tmp_path / "file.png"):
+        with pytest.raises(DataError, match=rf"path must be a folder of images, but '{path}' is none"):
+            build("folder", path=str(path))
 
 
 def test_too_few_images_are_counted(build, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"at least 3 images .* holds 0"):
-        build("folder", path=str(tmp_path)).sizes  # noqa: B018
+    with pytest.raises(DataError, match=r"at least 3 images .* has 0"):
+        build("folder", path=str(tmp_path))
+
+
+def test_a_folder_below_that_cannot_be_read_is_named(build, folder, monkeypatch):
+    """It is not left out, as then the split would be another one."""
+    (folder / "private").mkdir()
+    scan = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("private"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=r"path must be a folder that can be read, but .*private': Permission denied"):
+        build("folder", path=str(folder))
+
+
+def test_a_pipe_among_the_images_is_named(build, folder):
+    """To open it would wait for ever."""
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(DataError, match=r"1 of 13 pictures cannot be used: .*pipe\.png \("):
+        build("folder", path=str(folder))
+
+
+def test_a_test_picture_too_small_for_its_scores_is_refused_by_name(build, folder):
+    """Only the end of a training looks at it."""
+    name = _splits(build("folder", path=str(folder)))["test"][0]
+    Image.fromarray(np.zeros((80, 13, 3), dtype=np.uint8)).save(folder / name)
+    with pytest.raises(
+        DataError, match=rf"downsample must leave at least 7x7 pixels, .* 2 does not of {name} \(40x6\)"
+    ):
+        build("folder", path=str(folder))
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_picture_with_too_many_pixels_is_refused_by_its_header(build, folder):
+    """20 KB of a PNG can be 5 GB in memory."""
+    large = ["large.png", "larger.png"]
+    for name, side in zip(large, (13_000, 30_000), strict=True):  # Pillow warns of the first, and refuses the second
+        (folder / name).write_bytes(_png_header(side))
+    with pytest.raises(DataError) as refusal:
+        build("folder", path=str(folder))
+    said = str(refusal.value)
+    assert "2 of 14 pictures cannot be used" in said
+    assert "its 13000x13000 = 169000000 pixels are more than data.max_pixels=100000000" in said
+    assert all(name in said for name in large)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_larger_limit_lets_a_larger_picture_through(build, folder):
+    """Larger than Pillow's own one, which would refuse it."""
+    (folder / "large.png").write_bytes(_png_header(13_400))
+    limit = Image.MAX_IMAGE_PIXELS
+    build("folder", path=str(folder), max_pixels=200_000_000)
+    with pytest.raises(DataError, match=r"more than data\.max_pixels=5599"):
+        build("folder", path=str(folder), max_pixels=80 * 70 - 1)
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_digest_follows_the_pixels(build, folder):
@@ -75,3 +148,56 @@ def test_hidden_files_and_folders_are_no_images(build, folder):
     names = list(chain(*_splits(build("folder", path=str(folder))).values()))
     assert "._0.png" not in names
     assert "album.png" not in names
+
+
+def test_the_pictures_of_runs_are_left_out(build, folder):
+    """Where the folder of the runs lies among the images, each run would change the next one's data."""
+    before = _splits(build("folder", path=str(folder)))
+    (folder / "mlruns" / "artifacts").mkdir(parents=True)
+    (folder / "mlruns" / "mlflow.db").write_bytes(b"")
+    shutil.copy(folder / "0.png", folder / "mlruns" / "artifacts")
+    assert _splits(build("folder", path=str(folder))) == before
+
+
+AWKWARD = ("IMG (1).png", "IMG _1_.png", "Grün-2.png", "a,b.jpg", "two\nlines.png", "%2e%2e%2fx.png",
+           f"{'l' * 240}.png", "cats/3.png", "cats_3.png", "cats/o'b=1.webp", os.fsdecode(b"\xff\xfe.png"))  # fmt: skip
+
+
+@pytest.fixture
+def awkward(tmp_path):
+    """Small images whose names no address, database or file of MLflow takes as they are."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures" / "cats").mkdir(parents=True)
+    for i, name in enumerate(AWKWARD):
+        picture = Image.fromarray(rng.integers(0, 256, (19 + i, 27 - i, 3), dtype=np.uint8))
+        with (tmp_path / "pictures" / name).open("wb") as file:
+            picture.save(file, {".jpg": "jpeg", ".webp": "webp"}.get(Path(name).suffix, "png"))
+    return tmp_path
+
+
+def test_a_training_on_awkward_names_ends_and_is_resumed_and_evaluated(awkward, monkeypatch, in_process):
+    """Every name gets a grid of images of its own in MLflow."""
+    from mlflow import MlflowClient
+
+    from scratch_dl import evaluate, train
+    from scratch_dl.tracking import image_key
+
+    monkeypatch.chdir(awkward)
+    small = ("data.downsample=1", "data.crop_size=16", "data.crops_per_epoch=8", "data.validation_crops=2",
+             "data.validation_share=0.4", "data.test_share=0.4", "model.channels=[2,2,2]", "trainer.batch_size=8",
+             "trainer.pictures=9", "schedule=constant", "verification=off", "diagnosis=off", "threads=1")  # fmt: skip
+    first = train(["data=folder", "data.path=pictures", *small, "trainer.epochs=1"])
+    assert first.status == "FINISHED"
+    again = train([f"resume={first.run_id}", "trainer.epochs=2"])
+    assert (again.status, again.progress.step, again.tracked) == ("FINISHED", 2, True)
+    status, _, err = in_process(evaluate, f"run={first.run_id}")
+    assert (status, err) == (0, "")
+    client = MlflowClient(f"sqlite:///{awkward}/mlruns/mlflow.db")
+    (inputs,) = client.get_run(first.run_id).inputs.dataset_inputs
+    splits = json.loads(inputs.dataset.profile)["splits"]
+    keys = {image_key(f"{prefix}_{name}") for split, prefix in (("validation", "val_whole"), ("test", "test"))
+            for name in splits[split]}  # fmt: skip
+    assert len(keys) == 8
+    for run in client.search_runs(["1"]):
+        paths = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
+        assert {path.removeprefix("images/").partition("+")[0] for path in paths} - {"samples"} == keys

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_dl.data import Gaussian, Pixelation, Poisson, Recorded, SaltPepper, photos
+from scratch_dl.data import Gaussian, Pixelation, Poisson, Recorded, SaltPepper, pictures
 
 REFUSED = [
     pytest.param({"train": ["astronaut", "chelsea"]}, "validation must share no .*'chelsea'", id="in-two-splits"),
@@ -31,13 +31,13 @@ SMALL = {"validation_crops": 4}
 @pytest.fixture
 def opened(monkeypatch):
     """The names of the photographs read so far."""
-    names, read_all = [], photos.read_all
+    names, read_all = [], pictures.read_all
 
-    def spy(paths):
+    def spy(paths, *settings):
         names.extend(paths)
-        return read_all(paths)
+        return read_all(paths, *settings)
 
-    monkeypatch.setattr(photos, "read_all", spy)
+    monkeypatch.setattr(pictures, "read_all", spy)
     return names
 
 

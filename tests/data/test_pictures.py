@@ -98,7 +98,13 @@ def test_pixelation_takes_original_pixels_of_the_right_square(build, folder):
         assert any({tuple(pixel) for pixel in drawn} <= known for known in originals.values())
 
 
-def test_a_picture_smaller_than_the_crop_is_named_with_both_sizes(build, folder):
-    data = build("folder", path=str(folder), crop_size=30, **SHARES)
-    with pytest.raises(DataError, match=r"data.crop_size must fit .*\.png has \d+x\d+ pixels .* 30x30"):
-        data.batch(0, 4, seed=0)
+def test_every_picture_smaller_than_the_crop_is_named_when_the_data_set_is_made(build, folder):
+    with pytest.raises(DataError, match=r"crop_size must fit .* 23x23 does not fit into .*\.png \(\d+x\d+\), .*\.png"):
+        build("folder", path=str(folder), crop_size=23, **SHARES)
+
+
+def test_the_sizes_of_the_photographs_are_known_before_they_are_read(build, folder):
+    data = build("folder", path=str(folder), crop_size=8, downsample=3, **SHARES)
+    for split in ("validation", "test"):
+        sizes = data.photograph_sizes(split)
+        assert sizes == {name: tuple(clean.shape[1:]) for name, _, clean in data.photographs(split)}

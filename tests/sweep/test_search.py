@@ -314,6 +314,20 @@ def test_a_larger_total_goes_on_to_it(searched, search):
             "error: hydra.sweeper.sampler=grid takes choices and ranges, but optimizer.lr is",
         ),
         ((RATE, "model.padding=0"), "error: model: the output must have the input's size"),
+        (("+model.foo=choice(1,2)",), "error: model.foo is not a setting; there are: channels, kernel_size, "),
+        (
+            ("optimizer=sgd,adam", "optimizer.momentum=0.5"),
+            "error: optimizer.momentum=0.5 is for optimizer=sgd, and optimizer=adam has no momentum: leave it out, or ",
+        ),
+        (
+            ("model=glob(*)", "model.kernel_size=choice(3,4)"),
+            "error: model.kernel_size is for model=paper,unet, and model=sequential has no kernel_size: ",
+        ),
+        (("model.channels=glob(*)",), "error: model.channels must be a group with choices like glob(*), but there are"),
+        (
+            ("+tracking.tags.x=choice('http://u:secret@h',b)",),
+            "error: tracking.tags.x cannot be searched, as a study keeps its choices, passwords included",
+        ),
     ],
 )
 def test_what_is_no_search_is_refused_before_anything_is_written(tmp_path, search, arguments, message):
@@ -340,6 +354,33 @@ def test_an_interval_without_a_search_says_what_to_add(tmp_path, search, flags, 
     assert "search=custom" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_condition_as_a_refusal_shows_it_is_taken(place, search, tmp_path):
+    """A fixed momentum of SGD alone, where the optimizer is drawn."""
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [custom, _self_]\n"
+        "hydra: {sweeper: {conditions: {optimizer.momentum: {optimizer=sgd: choice(0.5)}}}}\n"
+    )
+    here = place()
+    words = (f"--config-dir={tmp_path}", "search=mine", "optimizer=choice(sgd,adam)", "hydra.sweeper.sampler=grid")
+    done = search(here, *words, "hydra.sweeper.n_trials=2")
+    assert done.returncode == 0, done.stderr
+    params = [trial.params for trial in here.trials("mine")]
+    assert params == [{"optimizer": "sgd", "optimizer.momentum[optimizer=sgd]": 0.5}, {"optimizer": "adam"}]
+
+
+def test_every_way_to_name_a_setting_reaches_mlflow(place, search):
+    """The choices of a group by a pattern, and a key that is to be there or not."""
+    here = place()
+    done = search(here, "schedule=glob(c*)", "++seed=choice(1,2)", "hydra.sweeper.n_trials=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    parent, nested = here.runs()
+    space = {key: value for key, value in parent.data.params.items() if key.startswith("space.")}
+    assert space == {"space.schedule": "choice(constant,cosine)", "space.seed": "choice(1,2)"}
+    for number, run in nested.items():
+        assert int(run.data.params["seed"]) == here.trials()[number].params["seed"]
 
 
 def test_what_hangs_on_a_condition_is_drawn_where_it_holds(place, search):

@@ -1,7 +1,9 @@
-"""Hydra's way to scratch_dl.sweep. Hydra imports this at every start: what is heavy is imported when a sweep begins."""
+"""Hydra's way to scratch_dl. Hydra imports this at every start: what is heavy is imported when a sweep begins."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
@@ -9,28 +11,61 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class Sweeper(HydraSweeper):
-    """Draws the overrides of jobs from Optuna; `conf/hydra/sweeper/scratch_dl.yaml` says what its settings mean."""
+class _Prepared(HydraSweeper):
+    """Keeps what Hydra hands over before `sweep`."""
 
-    def __init__(self, **_: Any) -> None:
-        super().__init__()
-        self.launcher: Launcher | None = None
+    launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `sweep`."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.context, self.task_function, self.whole = hydra_context, task_function, config
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The configuration of a job."""
+        return self.context.config_loader.load_sweep_config(self.whole, overrides)
+
+    def make_launcher(self) -> Launcher:
+        """The one that starts the jobs."""
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=self.task_function, config=self.whole
+        )
+
+
+class Grid(_Prepared):
+    """Runs every point of a grid; the same settings as Hydra's own, which would keep passwords in multirun.yaml.
+
+    Args:
+        max_batch_size: how many jobs are launched at once; None: all.
+        params: keys and values, as on the command line, which wins.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
+        self.max_batch_size, self.params = max_batch_size, params or {}
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Train each point and print their table; `arguments` are the command line's overrides, Hydra's left out."""
+        from scratch_dl import grid
+
+        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        points = grid.points(words, self.context.config_loader)
+        grid.run(self.whole, points, self.compose, self.make_launcher, self.max_batch_size)
+
+
+# In the place of Hydra's own, so that whoever names no sweeper gets it.
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="basic", provider="scratch_dl",
+    node={"_target_": f"{__name__}.Grid", "max_batch_size": None, "params": None},
+)  # fmt: skip
+
+
+class Sweeper(_Prepared):
+    """Draws the overrides of jobs from Optuna; `conf/hydra/sweeper/scratch_dl.yaml` says what its settings mean."""
+
+    def __init__(self, **_: Any) -> None:
+        """Its settings are read from the configuration."""
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study to its end; `arguments` are the command line's overrides, Hydra's own left out."""
         from scratch_dl.sweep import run
 
-        context, config = self.hydra_context, self.config
-        assert context is not None
-        assert config is not None
-
-        def launcher() -> Launcher:
-            return Plugins.instance().instantiate_launcher(
-                hydra_context=context, task_function=self.task_function, config=config
-            )
-
-        run(config, arguments, lambda given: context.config_loader.load_sweep_config(config, list(given)), launcher)
+        run(self.whole, arguments, lambda given: self.compose(list(given)), self.make_launcher)

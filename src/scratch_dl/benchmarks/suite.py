@@ -16,6 +16,7 @@ from scratch_dl.benchmarks import figure, flops, loop, memory, modules, predicti
 from scratch_dl.benchmarks.goals import GOALS, goal_of
 from scratch_dl.benchmarks.outcome import Outcome, number
 from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.computing import restored
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.text_table import TextTable
 
@@ -115,15 +116,16 @@ class Results:
         run.figure(figure.draw(self.outcomes), FIGURE)
 
 
+@restored()
 def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads: Sequence[int | None],
             smoke: bool, console: Console | None = None) -> Results:  # fmt: skip
-    """Measure `parts` at each of `threads` in turn; what is torch's number of threads before is so afterwards.
+    """Measure `parts` at each of `threads` in turn; torch's threads and the kernels' backend are then as before.
 
     Args:
         parts: names out of `MEASURES`.
         rounds: values behind every median.
         seed: of inputs, targets and weights.
-        backend: of the hand-written kernels; it stays chosen.
+        backend: of the hand-written kernels.
         threads: None is torch's own choice.
         smoke: tiny sizes and at most two rounds.
         console: is shown each table when it is there.
@@ -134,16 +136,13 @@ def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads:
     rounds = min(rounds, 2) if smoke else rounds
     results = Results(_machine(seed, rounds), smoke=smoke)
     counts = list(dict.fromkeys(before if count is None else count for count in threads))
-    try:
-        for part in parts:
-            for count in counts[-1:] if part in _ONCE else counts:
-                torch.set_num_threads(count)
-                outcome = MEASURES[part](Settings(rounds, seed, backend, count, smoke))
-                results.outcomes.append(outcome)
-                if console is not None:
-                    console.print(Group(outcome.titled.rich(), *(Text(note) for note in outcome.notes)))
-    finally:
-        torch.set_num_threads(before)
+    for part in parts:
+        for count in counts[-1:] if part in _ONCE else counts:
+            torch.set_num_threads(count)
+            outcome = MEASURES[part](Settings(rounds, seed, backend, count, smoke))
+            results.outcomes.append(outcome)
+            if console is not None:
+                console.print(Group(outcome.titled.rich(), *(Text(note) for note in outcome.notes)))
     results.elapsed_s = time.perf_counter() - start
     return results
 

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scratch_dl.checks import boolean, choice, integer, text
+from scratch_dl import unpickling
+from scratch_dl.checks import Pair, boolean, choice, integer, text
 from scratch_dl.data.dataset import DataError, Photograph, generator_of
+from scratch_dl.data.files import shown
 from scratch_dl.data.noise import Noise, Recorded
 
 _MOVES: tuple[Callable[[Tensor], Tensor], ...] = (
@@ -42,6 +44,7 @@ class Course:
     Raises:
         TypeError: if an argument is not of its kind.
         ValueError: if one is out of range.
+        DataError: if a file is missing, empty, or may not be read.
     """
 
     name = "course"
@@ -72,6 +75,8 @@ class Course:
         integer("seed", seed, minimum=0)
         self.augment = boolean("augment", augment)
         self._order: tuple[tuple[int, int], Tensor] | None = None
+        for name in (TRAIN, VALIDATION):
+            _check_file(self.path / name)
 
     @property
     def licence(self) -> str:
@@ -135,6 +140,10 @@ class Course:
         noisy, clean = (_unit(images[: min(half, self.validation_crops)]) for images in self._pairs)
         return noisy, clean
 
+    def photograph_sizes(self, split: str) -> dict[str, Pair]:
+        """All images have the crops' size; which of them there are, only the file says."""
+        return {f"{choice('split', split, ('validation', 'test'))}_0": self.crop_size}
+
     def photographs(self, split: str) -> list[Photograph]:
         """The images of "validation" or "test", one by one."""
         choice("split", split, ("validation", "test"))
@@ -180,18 +189,20 @@ def load_pair(path: Path) -> tuple[Any, Any]:
     """
     raw = _bytes(path)
     try:
-        try:
-            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, UserWarning):
-            content = _TensorsOnly(io.BytesIO(raw)).load()
+        content = unpickling.load(io.BytesIO(raw))
     except Exception as error:
-        why = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(
-            f"{path} must be a pair of tensors saved by torch or pickle, but cannot be read: {why}"
-        ) from None
+        try:
+            content = _TensorsOnly(io.BytesIO(raw)).load()
+        except Exception as other:
+            reason = str(other) if isinstance(other, _Unwanted) else unpickling.why(error)
+            raise DataError(f"{shown(path)} must be a pair of tensors saved by torch or pickle, but {reason}") from None
     if not isinstance(content, tuple | list) or len(content) != 2:
-        raise DataError(f"{path} must be a pair of tensors, but is {type(content).__name__}")
+        raise DataError(f"{shown(path)} must be a pair of tensors, but is {type(content).__name__}")
     return content[0], content[1]
+
+
+class _Unwanted(pickle.UnpicklingError):
+    """A pickle asks for something that a pair of tensors does not need."""
 
 
 class _TensorsOnly(pickle.Unpickler):
@@ -201,7 +212,7 @@ class _TensorsOnly(pickle.Unpickler):
         """The few callables that a pickled tensor is made of."""
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             # torch's own unpickles whatever the bytes say.
-            return lambda content: torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return lambda content: unpickling.load(io.BytesIO(content))
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             # Not the function itself: a pickle can set the attributes of whatever it is handed.
             rebuild: Any = torch._utils._rebuild_tensor_v2
@@ -211,17 +222,26 @@ class _TensorsOnly(pickle.Unpickler):
             return lambda content, encoding: content.encode("latin1" if encoding == "latin1" else "ascii")
         if (module, name) == ("collections", "OrderedDict"):
             return dict
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a pair of tensors does not need")
+        raise _Unwanted(f"it asks for {module}.{name}, which a pair of tensors does not need")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that is not there, is empty, or may not be read."""
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise DataError(f"path must be a folder with {TRAIN} and {VALIDATION}, but {shown(path)} cannot be read: "
+                        f"{error.strerror}") from None  # fmt: skip
+    if empty:
+        raise DataError(f"path must be a folder with {TRAIN} and {VALIDATION}, but {shown(path)} is empty")
 
 
 def _bytes(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    if not raw:
-        raise DataError(f"{path} is empty")
-    return raw
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from None
 
 
 def _unit(images: Tensor) -> Tensor:

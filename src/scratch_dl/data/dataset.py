@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from scratch_dl.checks import Pair
+
 
 class DataError(ValueError):
     """Data that cannot be used, in one line: the file or tensor, what it is and what it should be."""
@@ -20,7 +22,7 @@ class Photograph(NamedTuple):
 
 
 class DataSet(Protocol):
-    """Noisy and clean images. Making one reads nothing; every draw has a generator of its own.
+    """Noisy and clean images. Making one reads no pixel; every draw has a generator of its own.
 
     A training calls `batch` in a thread of its own, one call at a time.
     """
@@ -52,6 +54,9 @@ class DataSet(Protocol):
 
     def batch(self, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
         """(input, target) of a training step, each (n, 3, h, w): a function of step and seed alone."""
+
+    def photograph_sizes(self, split: str) -> dict[str, Pair]:
+        """Name -> (H, W) of what `photographs` will return, known without reading a pixel."""
 
     def photographs(self, split: str) -> list[Photograph]:
         """Whole pictures with fixed noise; split "validation" or "test". Nothing else reads the test pictures."""

@@ -1,15 +1,13 @@
 """A folder of the user's own images, split by whole file."""
 
 import hashlib
-from functools import cached_property
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from scratch_dl.checks import real, text
 from scratch_dl.data.dataset import DataError
-from scratch_dl.data.files import SUFFIXES, read_all
+from scratch_dl.data.files import SUFFIXES, read_all, shown
 from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
 
@@ -26,6 +24,7 @@ class Folder(Pictures):
     Raises:
         TypeError: if an argument is not of its kind.
         ValueError: if one is out of range.
+        DataError: if the folder cannot be used, or a picture in it cannot; the message names every such picture.
     """
 
     name = "folder"
@@ -43,34 +42,36 @@ class Folder(Pictures):
         validation_crops: int,
         seed: int,
         augment: bool,
+        max_pixels: int,
     ) -> None:
         self.path = Path(text("path", path)).expanduser()
         self.validation_share = real("validation_share", validation_share, above=0, below=1)
         self.test_share = real("test_share", test_share, above=0, below=1)
         if self.validation_share + self.test_share >= 1:
             raise ValueError(f"test_share must leave files for the training, but got {validation_share} + {test_share}")
-        super().__init__(noise, target, crop_size, downsample, crops_per_epoch, validation_crops, seed, augment)
+        self._splits = self._split()
+        super().__init__(
+            noise, target, crop_size, downsample, crops_per_epoch, validation_crops, seed, augment, max_pixels
+        )
 
     @property
     def licence(self) -> str:
         """Not known of files that the user brings."""
         return "the user's own"
 
-    @cached_property
-    def _splits(self) -> dict[str, list[str]]:
-        if not self.path.is_dir():
-            raise DataError(f"data.path must be a folder of images, but {str(self.path)!r} is none")
-        names = sorted(
-            str(file.relative_to(self.path))
-            for file in self.path.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
-        )
+    def _split(self) -> dict[str, list[str]]:
+        """Split -> names of its files.
+
+        Raises:
+            DataError: if they cannot be listed, or are too few.
+        """
+        names = list(_images(self.path))
         if len(names) < len(SPLITS):
             raise DataError(
-                f"data.path must hold at least {len(SPLITS)} images ({', '.join(SUFFIXES)}), one for each split, "
-                f"but {str(self.path)!r} holds {len(names)}"
+                f"path must be a folder with at least {len(SPLITS)} images ({', '.join(SUFFIXES)}), one for each "
+                f"split, but {shown(self.path)!r} has {len(names)}"
             )
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        names.sort(key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
         validation, test = (max(1, round(share * len(names))) for share in (self.validation_share, self.test_share))
         if validation + test >= len(names):
             validation = test = 1
@@ -78,18 +79,38 @@ class Folder(Pictures):
         parts = (names[:cut], names[cut : cut + validation], names[cut + validation :])
         return dict(zip(SPLITS, parts, strict=True))
 
-    def _names(self, split: str) -> list[str]:
-        return self._splits[split]
+    def _paths(self, split: str) -> dict[str, Path]:
+        return {name: self.path / name for name in self._splits[split]}
 
-    def _load(self, split: str) -> dict[str, NDArray[Any]]:
+    def _load(self, split: str) -> None:
         if split == "test":
-            return read_all({name: self.path / name for name in self._names("test")})
+            super()._load(split)
+            return
         # All at once, so that one message names every bad file. The test's are only seen to be whole, and dropped:
         # a broken one would else end the run at its last step.
-        found = read_all({name: self.path / name for part in SPLITS for name in self._names(part)})
+        found = read_all({name: self.path / name for part in SPLITS for name in self._splits[part]}, self.max_pixels)
         for part in SPLITS[:2]:
-            self._read[part] = {name: found[name] for name in self._names(part)}
-        return self._read[split]
+            self._read[part] = {name: found[name] for name in self._splits[part]}
 
     def _sources(self) -> str:
         return str(self.path.absolute())
+
+
+def _images(folder: Path) -> Iterator[str]:
+    """The names, as seen from the folder, of the images in it and below it, in a fixed order.
+
+    Raises:
+        DataError: if it is no folder, or one below it cannot be read.
+    """
+    if not folder.is_dir():
+        raise DataError(f"path must be a folder of images, but {shown(folder)!r} is none")
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"path must be a folder that can be read, but {shown(error.filename)!r}: {error.strerror}")
+
+    for place, below, files in os.walk(folder, onerror=refuse):
+        # The runs' own pictures would be others at each start.
+        below[:] = sorted(name for name in below if not Path(place, name, "mlflow.db").exists())
+        for file in sorted(files):
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
+                yield str(Path(place, file).relative_to(folder))

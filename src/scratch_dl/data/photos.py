@@ -5,10 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
 from scratch_dl.checks import choice
-from scratch_dl.data.files import read_all
 from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
 
@@ -79,16 +76,13 @@ class Photos(Pictures):
     @property
     def licence(self) -> str:
         """Of all the photographs together."""
-        return ", ".join(sorted({PHOTOS[name].licence for split in SPLITS for name in self._names(split)}))
+        return ", ".join(sorted({PHOTOS[name].licence for split in SPLITS for name in self._splits[split]}))
 
-    def _names(self, split: str) -> list[str]:
-        return list(self._splits[split])
-
-    def _load(self, split: str) -> dict[str, NDArray[Any]]:
-        return read_all({name: _folder(PHOTOS[name].package) / PHOTOS[name].path for name in self._names(split)})
+    def _paths(self, split: str) -> dict[str, Path]:
+        return {name: _folder(PHOTOS[name].package) / PHOTOS[name].path for name in self._splits[split]}
 
     def _sources(self) -> dict[str, Any]:
-        return {name: PHOTOS[name]._asdict() for split in SPLITS for name in self._names(split)}
+        return {name: PHOTOS[name]._asdict() for split in SPLITS for name in self._splits[split]}
 
 
 def _folder(package: str) -> Path:

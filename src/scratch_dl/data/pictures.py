@@ -5,7 +5,9 @@ Axis letters: n crop, k original pixel of a shrunk one, h w pixel of a crop, H W
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from scratch_dl.checks import boolean, choice, integer, pair
+from scratch_dl.checks import Pair, boolean, choice, integer, pair
 from scratch_dl.data.dataset import DataError, Photograph, generator_of
+from scratch_dl.data.files import read_all, read_sizes, shown
 from scratch_dl.data.noise import Noise, Recorded
+from scratch_dl.metrics import SSIM_WINDOW
 
 SPLITS = ("train", "validation", "test")
 
@@ -33,6 +37,8 @@ class _Pixels(NamedTuple):
 class Pictures(ABC):
     """Crops of whole pictures with noise drawn anew each time.
 
+    Making one reads the pictures' headers, so that a picture that does not fit is refused before any training.
+
     Args:
         noise: makes the noisy images.
         target: of the training: "noise2noise", a second noisy draw (Lehtinen et al. 2018, arXiv 1803.04189), or
@@ -43,10 +49,11 @@ class Pictures(ABC):
         validation_crops: how many fixed crops each validation scores.
         seed: of the fixed crops and noises of the evaluation, whatever the training's seed.
         augment: flip and transpose training crops, and exchange their colour channels, at random.
+        max_pixels: how many pixels a picture may have before it is shrunk; None: any number.
 
     Raises:
         TypeError: if an argument is not of its kind.
-        ValueError: if one is out of range.
+        ValueError: if one is out of range, or a picture cannot be used.
     """
 
     name: str
@@ -61,6 +68,7 @@ class Pictures(ABC):
         validation_crops: int,
         seed: int,
         augment: bool,
+        max_pixels: int | None = None,
     ) -> None:
         self.noise = noise
         self.target = choice("target", target, ("noise2noise", "clean"))
@@ -74,7 +82,9 @@ class Pictures(ABC):
             raise ValueError("noise=recorded is for data=course; these pictures are clean, so choose another noise")
         if noise.needs_subpixels and self.downsample < 2:
             raise ValueError(f"downsample must be >= 2 for noise={noise.name}, but got {downsample}")
+        self.max_pixels = max_pixels if max_pixels is None else integer("max_pixels", max_pixels, minimum=1)
         self._read: dict[str, dict[str, NDArray[Any]]] = {}
+        self._check_sizes()
 
     @property
     @abstractmethod
@@ -82,12 +92,8 @@ class Pictures(ABC):
         """Under which licences the pictures are."""
 
     @abstractmethod
-    def _names(self, split: str) -> list[str]:
-        """The pictures of a split."""
-
-    @abstractmethod
-    def _load(self, split: str) -> dict[str, NDArray[Any]]:
-        """Name -> (H, W, 3) of every picture of a split."""
+    def _paths(self, split: str) -> dict[str, Path]:
+        """The names and files of a split's pictures."""
 
     @abstractmethod
     def _sources(self) -> Any:
@@ -102,16 +108,16 @@ class Pictures(ABC):
         sha = hashlib.sha256()
         for split in ("train", "validation"):
             for name, pixels in self._pictures(split).items():
-                sha.update(f"{split}{name}{pixels.shape}".encode())
+                sha.update(f"{split}{name}{pixels.shape}".encode("utf-8", "surrogateescape"))
                 sha.update(pixels.tobytes())
-        settings = (self._names("test"), repr(self.noise), self.crop_size, self.downsample, self.validation_crops)
+        settings = (list(self._paths("test")), repr(self.noise), self.crop_size, self.downsample, self.validation_crops)
         sha.update(repr((*settings, self.seed)).encode())
         return sha.hexdigest()[:16]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Numbers of pictures and crops."""
-        sizes = {f"{split}_photographs": len(self._names(split)) for split in SPLITS}
+        sizes = {f"{split}_photographs": len(self._paths(split)) for split in SPLITS}
         return {**sizes, "crops_per_epoch": self.crops_per_epoch, "validation_crops": self.validation_crops}
 
     def describe(self) -> dict[str, Any]:
@@ -125,7 +131,7 @@ class Pictures(ABC):
             "target": self.target,
             "crop_size": list(self.crop_size),
             "downsample": self.downsample,
-            "splits": {split: self._names(split) for split in SPLITS},
+            "splits": {split: list(self._paths(split)) for split in SPLITS},
             "sources": self._sources(),
         }
 
@@ -174,14 +180,51 @@ class Pictures(ABC):
             found.append(Photograph(name, noisy.contiguous(), image))
         return found
 
+    def photograph_sizes(self, split: str) -> dict[str, Pair]:
+        """Name -> (H, W) of the whole pictures of a split."""
+        return {name: self._sizes[name] for name in self._paths(split)}
+
+    @cached_property
+    def _sizes(self) -> dict[str, Pair]:
+        """Name -> (height, width) of every picture after it was shrunk, from the files' headers."""
+        paths = {name: path for split in SPLITS for name, path in self._paths(split).items()}
+        f = self.downsample
+        return {name: (height // f, width // f) for name, (height, width) in read_sizes(paths, self.max_pixels).items()}
+
+    def _check_sizes(self) -> None:
+        """Refuse pictures that a crop, or the window of SSIM, does not fit into.
+
+        Raises:
+            DataError: naming all of them.
+        """
+        h, w = self.crop_size
+        smallest = (max(h, w), max(h, w)) if self.augment else (h, w)  # a transposed crop has to fit, too
+        of_crops = {**self.photograph_sizes("train"), **self.photograph_sizes("validation")}
+        small = {name: size for name, size in of_crops.items() if size[0] < smallest[0] or size[1] < smallest[1]}
+        if small:
+            raise DataError(
+                f"crop_size must fit into every picture after downsampling, but {h}x{w} does not fit into "
+                f"{_with_sizes(small)}"
+            )
+        small = {name: size for name, size in self.photograph_sizes("test").items() if min(size) < SSIM_WINDOW}
+        if small:
+            raise DataError(
+                f"downsample must leave at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, the window of SSIM, of every "
+                f"picture, but {self.downsample} does not of {_with_sizes(small)}"
+            )
+
     @cached_property
     def _train(self) -> _Pixels:
         return self._line_up("train")
 
     def _pictures(self, split: str) -> dict[str, NDArray[Any]]:
         if split not in self._read:
-            self._read[split] = self._load(split)
+            self._load(split)
         return self._read[split]
+
+    def _load(self, split: str) -> None:
+        """Read the pictures of a split."""
+        self._read[split] = read_all(self._paths(split), self.max_pixels)
 
     def _shrink(self, pixels: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """(H f, W f, 3) -> clean (H, W, 3) in [0, 1], and (H, W, f f, 3) where the noise needs it."""
@@ -193,26 +236,16 @@ class Pictures(ABC):
         return blocks.mean(dim=2), blocks if self.noise.needs_subpixels else None
 
     def _line_up(self, split: str) -> _Pixels:
-        h, w = self.crop_size
-        shrunk = []
-        for name, pixels in self._pictures(split).items():
-            clean, subpixels = self._shrink(pixels)
-            side = (clean.shape[0], clean.shape[1])
-            if min(side[0] - h, side[1] - w) < 0 or (self.augment and min(side[0] - w, side[1] - h) < 0):
-                raise DataError(
-                    f"data.crop_size must fit into every picture, but {name} has {side[0]}x{side[1]} pixels after "
-                    f"downsampling, and the crops {h}x{w}"
-                )
-            shrunk.append((clean, subpixels, side))
-        sizes = [height * width for _, _, (height, width) in shrunk]
+        shrunk = [self._shrink(pixels) for pixels in self._pictures(split).values()]
+        sizes = [clean.shape[0] * clean.shape[1] for clean, _ in shrunk]
         return _Pixels(
-            torch.cat([clean.reshape(-1, 3) for clean, _, _ in shrunk]),
-            torch.cat([sub.flatten(0, 1) for _, sub, _ in shrunk if sub is not None])
+            torch.cat([clean.reshape(-1, 3) for clean, _ in shrunk]),
+            torch.cat([sub.flatten(0, 1) for _, sub in shrunk if sub is not None])
             if self.noise.needs_subpixels
             else None,
             torch.tensor([sum(sizes[:i]) for i in range(len(sizes))]),
-            torch.tensor([side[0] for _, _, side in shrunk]),
-            torch.tensor([side[1] for _, _, side in shrunk]),
+            torch.tensor([clean.shape[0] for clean, _ in shrunk]),
+            torch.tensor([clean.shape[1] for clean, _ in shrunk]),
         )
 
     def _crops(self, pixels: _Pixels, count: int, generator: Generator, augment: bool) -> tuple[Tensor, Tensor | None]:
@@ -238,3 +271,7 @@ class Pictures(ABC):
         if pixels.subpixels is None:
             return clean, None
         return clean, pixels.subpixels.index_select(0, index).view(count, h, w, -1, 3).permute(0, 3, 4, 1, 2)
+
+
+def _with_sizes(small: Mapping[str, Pair]) -> str:
+    return ", ".join(f"{shown(name)} ({height}x{width})" for name, (height, width) in sorted(small.items()))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
@@ -17,10 +19,23 @@ def parse(text: str, expected: str = "") -> Override:
         ConfigError: naming its key; `expected` says what it could be.
     """
     try:
-        return OverridesParser.create().parse_override(text)
+        return OverridesParser.create(config_loader=_loader()).parse_override(text)
     except HydraException as error:
         reason = " ".join(str(error).split()).removesuffix(".")[:150]
         raise ConfigError(f"{text} cannot be read ({reason}){f'; {expected}' if expected else ''}") from None
+
+
+def choices_of(override: Override) -> list[str]:
+    """What a glob stands for: the choices of its group that fit, in Hydra's order; nothing if there is no group."""
+    glob: Any = override.value()  # the type that Hydra declares for it leaves a Glob out
+    loader = _loader()
+    return [] if loader is None else list(glob.filter(loader.get_group_options(override.key_or_group)))
+
+
+def _loader() -> ConfigLoader | None:
+    """Hydra's, which knows the groups; None outside of a command."""
+    hydra = GlobalHydra.instance()
+    return hydra.config_loader() if hydra.is_initialized() else None
 
 
 def in_grammar(value: Any) -> str:

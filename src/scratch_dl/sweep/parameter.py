@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 
-from scratch_dl.sweep.grammar import in_grammar, parse
+from scratch_dl.sweep.grammar import choices_of, in_grammar, parse
 from scratch_dl.targets import ConfigError
 
 Value = bool | int | float | str | None
@@ -53,6 +53,7 @@ class Parameter:
         step: of numbers, or None.
         log: whether numbers are drawn evenly by their logarithms.
         condition: under which it is drawn at all.
+        adding: Hydra's "+" or "++" before the key, where the configuration may lack it.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Parameter:
     step: float | None = None
     log: bool = False
     condition: Condition | None = None
+    adding: str = ""
 
     @property
     def name(self) -> str:
@@ -91,7 +93,7 @@ class Parameter:
 
     def override(self, value: Value) -> str:
         """What Hydra is given for a value."""
-        return f"{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
+        return f"{self.adding}{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
 
     def values(self) -> list[Value]:
         """All of them.
@@ -136,9 +138,15 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Pa
     Raises:
         ConfigError: if it is no distribution that can be drawn from.
     """
-    value, key, line = override.value(), override.get_key_element(), str(override.input_line)
+    key, line = key_of(override), str(override.input_line)
+    value: Any = override.value()
+    text = line.partition("=")[2]
+    known: dict[str, Any] = {"condition": condition, "adding": override.get_key_element().removesuffix(key)}
     if isinstance(value, Glob):
-        raise ConfigError(f"{key} must be one of {EXAMPLES}, but got {line.partition('=')[2]}")
+        names = choices_of(override)
+        if not names:
+            raise ConfigError(f"{key} must be a group with choices like {text}, but there are none")
+        return Parameter(key, choices={name: in_grammar(name) for name in names}, **known)
     tags = set(getattr(value, "tags", ()))
     if odd := sorted(tags - {"log"}):
         raise ConfigError(f"{key} may have the tag log, but got {odd[0]}")
@@ -146,27 +154,36 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Pa
     if isinstance(value, ChoiceSweep):
         if log:
             raise ConfigError(f"{key}: choices have no logarithm; tag(log,...) is for intervals")
-        return Parameter(key, choices=_choices(key, value.list), condition=condition)
+        return Parameter(key, choices=_choices(key, value.list), **known)
     if isinstance(value, RangeSweep):
         if log:
             raise ConfigError(f"{key}: tag(log,...) is for intervals; a range has steps")
-        start, stop, step = value.start or 0, value.stop or 0, value.step
-        count = math.ceil((stop - start) / step - 1e-9) if step else 0  # as Hydra's own, a range ends before its stop
-        if count < 1:
-            raise ConfigError(f"{key} must have a range with something in it, but got {line.partition('=')[2]}")
-        last = start + (count - 1) * step
-        if not all(isinstance(bound, int) for bound in (start, stop, step)):
-            start, last, step = float(start), round(last, 12), float(step)
-        return Parameter(key, None, min(start, last), max(start, last), abs(step), condition=condition)
+        return Parameter(key, None, *_range(key, value, text), **known)
     if isinstance(value, IntervalSweep):
-        start, end = (math.nan if bound is None else bound for bound in (value.start, value.end))
-        if not math.isfinite(end - start) or start > end or (log and start <= 0):
-            rule = "0 < low <= high, both finite" if log else "low <= high, both finite"
-            raise ConfigError(f"{key} must have an interval with {rule}, but got {line.partition('=')[2]}")
-        if _WHOLE_BOUNDS.search(line) and "float(" not in line:
-            start, end = int(start), int(end)
-        return Parameter(key, None, start, end, None, log, condition)
-    raise ConfigError(f"{key} must be one of {EXAMPLES}, but got {line.partition('=')[2]}")
+        whole = bool(_WHOLE_BOUNDS.search(line)) and "float(" not in line
+        return Parameter(key, None, *_interval(key, value, text, log, whole), None, log, **known)
+    raise ConfigError(f"{key} must be one of {EXAMPLES}, but got {text}")
+
+
+def _range(key: str, value: RangeSweep, text: str) -> tuple[float, float, float]:
+    """The smallest and the largest value of a range, and the step between them."""
+    start, stop, step = value.start or 0, value.stop or 0, value.step
+    count = math.ceil((stop - start) / step - 1e-9) if step else 0  # as Hydra's own, a range ends before its stop
+    if count < 1:
+        raise ConfigError(f"{key} must have a range with something in it, but got {text}")
+    last = start + (count - 1) * step
+    if not all(isinstance(bound, int) for bound in (start, stop, step)):
+        start, last, step = float(start), round(last, 12), float(step)
+    return min(start, last), max(start, last), abs(step)
+
+
+def _interval(key: str, value: IntervalSweep, text: str, log: bool, whole: bool) -> tuple[float, float]:
+    """The ends of an interval."""
+    start, end = (math.nan if bound is None else bound for bound in (value.start, value.end))
+    if not math.isfinite(end - start) or start > end or (log and start <= 0):
+        rule = "0 < low <= high, both finite" if log else "low <= high, both finite"
+        raise ConfigError(f"{key} must have an interval with {rule}, but got {text}")
+    return (int(start), int(end)) if whole else (start, end)
 
 
 def read_conditional(key: str, condition: str, text: Any) -> Parameter:

@@ -9,12 +9,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from scratch_dl import kernels
+from scratch_dl.computing import restored
 from scratch_dl.config import build
 from scratch_dl.passwords import without_password
 from scratch_dl.provenance import usable_cores
+from scratch_dl.sweep.fit import check_fit
 from scratch_dl.sweep.outcomes import COMPLETE, FAILED, KILLED, Outcome
 from scratch_dl.sweep.recording import Recording
-from scratch_dl.sweep.settings import Settings, read_settings
+from scratch_dl.sweep.settings import read_settings
 from scratch_dl.sweep.space import Space, check_keys, read_space
 from scratch_dl.sweep.study import Draw, Study
 from scratch_dl.sweep.trial import is_of_surroundings
@@ -29,6 +31,7 @@ class SweepError(RuntimeError):
     """Nothing came of a search."""
 
 
+@restored()
 def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher: Callable[[], Launcher]) -> None:
     """Search, by this process or by `hydra.sweeper.workers` of them, until the study has its `n_trials`.
 
@@ -43,9 +46,8 @@ def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher
         SweepError: if not one trial is complete in the end.
         Interrupted: by SIGINT or SIGTERM; the same command goes on.
     """
-    settings, space, base = _read(config, arguments, compose)
-    directory = Path(str(base.tracking.dir)).expanduser().absolute()
-    study = Study(settings, space, directory, base, compose)
+    study, base = _read(config, arguments, compose)
+    settings = study.settings
     local = config.hydra.runtime.choices.get("hydra/launcher") == "basic"
     with handling(interrupt):
         if is_worker():
@@ -93,8 +95,8 @@ def _undisturbed() -> contextlib.AbstractContextManager[Any]:
     return handling(lambda _number, _frame: None)
 
 
-def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tuple[Settings, Space, DictConfig]:
-    """The settings, the space and the configuration without what is drawn; refused before anything is written."""
+def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tuple[Study, DictConfig]:
+    """The study, not opened yet, and the configuration without what is drawn; refused before anything is written."""
     settings = read_settings(config.hydra, config.tracking.dir)
     sweeper = config.hydra.sweeper
     space = read_space(sweeper.params, sweeper.conditions, arguments)
@@ -107,9 +109,11 @@ def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tup
         raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
     kernels.use(build(base).backend)
     check_keys(space, base)
+    study = Study(settings, space, Path(str(base.tracking.dir)).expanduser().absolute(), base, compose)
+    check_fit(space, compose, study.setting)
     if settings.sampler.name == "grid":
         space.check_finite()
-    return settings, space, base
+    return study, base
 
 
 def _announce(study: Study) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import nearest
 from scratch_dl.config import flat, plain
+from scratch_dl.passwords import hide
 from scratch_dl.sweep.grammar import in_grammar, parse
 from scratch_dl.sweep.parameter import (
     EXAMPLES,
@@ -187,11 +188,13 @@ def check_keys(space: Space, base: DictConfig) -> None:
         ConfigError: naming the nearest one.
     """
     groups = base.hydra.runtime.choices
-    asked = [one.key for one in space.parameters if not one.condition and not one.key.startswith("+")]
+    asked = [one.key for one in space.parameters if not one.condition and not one.adding]
     asked += [one.condition.key for one in space.parameters if one.condition]
     for parameter in space.parameters:
         if parameter.key == "trainer.test":
             raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
+        if parameter.choices and any(hide(text) != text for text in parameter.choices.values()):
+            raise ConfigError(f"{parameter.key} cannot be searched, as a study keeps its choices, passwords included")
         if parameter.key.partition(".")[0] in _NOT_SEARCHED:
             raise ConfigError(f"{parameter.key} cannot be searched, as it is not of the training itself")
     for key in asked:

@@ -1,7 +1,8 @@
 """A study that several processes work on: what is drawn next, and what came of it.
 
 Optuna's storage is the only memory. Under the study's lock one process at a time draws; what is drawn follows from the
-seed, the trial's number and the trials before it alone, so that an interrupted study draws what it would have drawn.
+seed, the trial's number and the trials before it alone. An interrupted study goes on with what it had drawn last; a
+trial that is trained again has another number, so later draws differ from those of a study that was never interrupted.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import frontdoor
 from scratch_dl.config import build, flat, plain
-from scratch_dl.passwords import without_password
+from scratch_dl.passwords import hidden, hide, without_password
 from scratch_dl.sweep.identity import BESIDE, THREADS, identity
 from scratch_dl.sweep.outcomes import (
     COMPLETE,
@@ -189,7 +190,7 @@ class Study(StoredStudy):
             "space": self.space.describe(),
             "objective": [str(objective) for objective in objectives],
             "direction": [objective.direction for objective in objectives],
-            "settings": own,
+            "settings": hidden(own),
         }))  # fmt: skip
 
     def _another(self, why: str) -> str:
@@ -220,7 +221,7 @@ class Study(StoredStudy):
         drawn = self.space.draw(trial, self.setting)
         overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in drawn.items())]
         # Where it is recorded is no part of it, and may have a password.
-        own = [override for override in overrides if not override.lstrip("+~").startswith("tracking.")]
+        own = [hide(override) for override in overrides if not override.lstrip("+~").startswith("tracking.")]
         trial.set_user_attr("overrides", own)
         draw = Draw(trial.number, overrides, {parameter.key: value for parameter, value in drawn.items()})
         try:

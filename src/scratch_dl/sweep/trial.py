@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor, tracking
 from scratch_dl.checks import nearest
+from scratch_dl.computing import restored
 from scratch_dl.config import build
 from scratch_dl.models import count_parameters
 from scratch_dl.session import SUMMARY, Result, train_run
@@ -82,6 +83,7 @@ class Trial:
         return sum(is_copied(trial.user_attrs) for trial in trials)
 
 
+@restored()
 def run_trial(config: DictConfig, folder: Path, number: int) -> dict[str, Any]:
     """Train as a trial of a study; the outcome as plain values. What is printed meanwhile goes to a file in `folder`.
 

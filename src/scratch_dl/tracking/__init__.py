@@ -17,6 +17,7 @@ lookup.py      runs left over, experiments and folders of runs already there
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.locks import BusyError, claimed, exclusive
 from scratch_dl.tracking.lookup import close_orphans, find_experiment, find_folder
+from scratch_dl.tracking.names import image_key
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
 from scratch_dl.tracking.record import Record
 from scratch_dl.tracking.replay import replay, whereabouts
@@ -40,6 +41,7 @@ __all__ = [
     "exclusive",
     "find_experiment",
     "find_folder",
+    "image_key",
     "open_store",
     "replay",
     "whereabouts",

@@ -1,10 +1,12 @@
 """Names and values that MLflow takes, and paths that stay in a run's folder."""
 
+import hashlib
 import re
 from pathlib import PurePosixPath
 
 _NAME = re.compile(r"[/\w.\- :]+")
 NAME_LENGTH = 250
+IMAGE_KEY_LENGTH = 100  # it begins a file's name, with step, time and a random number after it
 # MLflow's limits, in characters of a value.
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
@@ -24,6 +26,15 @@ def check_name(what: str, name: str) -> None:
         )
     if len(name) > NAME_LENGTH:
         raise ValueError(f"the name of a {what} must have at most {NAME_LENGTH} characters, but got {len(name)}")
+
+
+def image_key(name: str) -> str:
+    """Return a key that MLflow's grid of images takes, another one for each name, whatever characters it has."""
+    key = re.sub(r"[^\w\-. ]", "_", name, flags=re.ASCII)
+    if key == name and len(name) <= IMAGE_KEY_LENGTH:
+        return name
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{key[: IMAGE_KEY_LENGTH - 9]}-{mark}"
 
 
 def clip(text: str, length: int) -> str:

@@ -178,10 +178,10 @@ class Run:
             self._say({"kind": "tags", "values": some})
 
     def text(self, text: str, path: str) -> None:
-        """Keep a text as the artifact `path`, the store's address in it without a password."""
+        """Keep a text as the artifact `path`, the addresses in it without a password."""
         file = self._artifact_file(path)
         with file_errors(file):
-            file.write_text(text.replace(self._store.uri, self._store.shown), encoding="utf-8")
+            file.write_text(hide(text), encoding="utf-8")
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
     def figure(self, figure: Any, path: str) -> None:
