@@ -71,6 +71,12 @@ def in_process(monkeypatch, capsys):
     return run
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
 def server():
     """Runs `mlflow server` on a store's database: yields its port and process, and ends it with all its children."""
@@ -79,9 +85,7 @@ def server():
     def serve(store, port=None):
         from scratch_dl.tracking.store import Store, unavailable_reason
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port or 0))
-            port = probe.getsockname()[1]
+        port = port or free_port()
         words = [
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"),
             *("--port", str(port), "--workers", "1", "--artifacts-destination", str(store.directory / "remote")),
@@ -179,9 +183,7 @@ class Postgres:
         options = ["-U", "tester", "-A", "scram-sha-256", "--pwfile", str(self.folder / "password"), "--no-sync"]
         words = [*self.user, str(initdb), *self.cluster, *options, "-E", "UTF8", "--locale=C"]
         subprocess.run(words, stdout=subprocess.DEVNULL, cwd=self.folder, timeout=120, check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
         return self
 

@@ -114,7 +114,8 @@ def test_an_experiment_of_ones_own_is_taken(evaluated):
 
 def test_what_mlflow_has_not_got_is_told_with_a_cure_that_works(evaluated, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("scratch_dl.tracking.background.unavailable_reason", lambda *_: "it is gone")
+        for module in ("background", "run"):
+            patch.setattr(f"scratch_dl.tracking.{module}.unavailable_reason", lambda *_: "it is gone")
         status, _, err, (new,) = evaluated("run=mlruns/one", "splits=[validation]")
     assert status == 3
     line = err.splitlines()[-1]

@@ -466,7 +466,8 @@ def test_four_processes_start_at_once_on_a_fresh_store(tmp_path):
     ]
     output = [process.communicate(timeout=90)[0].decode() for process in started]
     assert [process.returncode for process in started] == [0] * 4, output
-    assert output == [""] * 4, "MLflow's chatter reached the console"
+    lines = [line for one in output for line in one.splitlines()]
+    assert not [line for line in lines if "is locked by another process; waiting" not in line], "MLflow's chatter"
     store = open_store(tmp_path / "mlruns")
     with conversation():
         experiment = client(store).get_experiment_by_name("same")

@@ -46,7 +46,7 @@ def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher
         SweepError: if not one trial is complete in the end.
         Interrupted: by SIGINT or SIGTERM; the same command goes on.
     """
-    study, base = _read(config, arguments, compose)
+    study = _read(config, arguments, compose)
     settings = study.settings
     local = config.hydra.runtime.choices.get("hydra/launcher") == "basic"
     with handling(interrupt):
@@ -95,8 +95,8 @@ def _undisturbed() -> contextlib.AbstractContextManager[Any]:
     return handling(lambda _number, _frame: None)
 
 
-def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tuple[Study, DictConfig]:
-    """The study, not opened yet, and the configuration without what is drawn; refused before anything is written."""
+def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> Study:
+    """The study, not opened yet; refused before anything is written."""
     settings = read_settings(config.hydra, config.tracking.dir)
     sweeper = config.hydra.sweeper
     space = read_space(sweeper.params, sweeper.conditions, arguments)
@@ -113,7 +113,7 @@ def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tup
     check_fit(space, compose, study.setting)
     if settings.sampler.name == "grid":
         space.check_finite()
-    return study, base
+    return study
 
 
 def _announce(study: Study) -> None:

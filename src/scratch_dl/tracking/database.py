@@ -1,6 +1,7 @@
 """A database made ready for MLflow: its tables whole or not there, waited for while it is locked."""
 
 import contextlib
+import importlib
 import secrets
 import sqlite3
 import time
@@ -26,6 +27,14 @@ def sqlite_file(uri: str) -> Path | None:
     """The file of a sqlite address; None for another database, a server, or a database in memory."""
     path = uri.removeprefix(_SQLITE).partition("?")[0]
     return Path(path) if uri.startswith(_SQLITE) and path and path != ":memory:" else None
+
+
+def load_mlflow(uri: str) -> None:
+    """Import what makes the tables of a new database: seconds for which no other process is to wait."""
+    file = sqlite_file(uri)
+    if file is None or not file.exists():
+        with conversation():
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def prepare(uri: str, artifact_location: str | None) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from scratch_dl.passwords import hide, without_password
 from scratch_dl.system.files import cure
-from scratch_dl.tracking.database import explain, patiently, prepare, sqlite_file
+from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepare, sqlite_file
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
 from scratch_dl.tracking.locks import exclusive
 from scratch_dl.tracking.moved import follow
@@ -109,6 +109,7 @@ def make_ready(store: Store) -> None:
         if not store.uri.startswith(("sqlite:", "postgresql")):
             hold(store.directory)
             return
+        load_mlflow(store.uri)
         with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
             prepare(store.uri, store.artifact_location)
             follow(store.directory, store.uri)
