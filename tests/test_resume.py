@@ -3,7 +3,7 @@
 import pytest
 
 from scratch_dl import resume
-from scratch_dl.train import expand
+from scratch_dl.arguments import expand
 
 
 def test_resume_makes_hydra_write_nothing_of_its_own():
@@ -33,7 +33,7 @@ RECORDED = {"optimizer": {"_target_": "SGD", "lr": 1.0, "momentum": 0.9}, "seed"
         pytest.param(
             {"optimizer": {"_target_": "Adam", "lr": 1.0}},
             ["optimizer=adam"],
-            {"optimizer._target_": ("SGD", "Adam"), "optimizer.momentum": (0.9, None)},
+            {"optimizer": (RECORDED["optimizer"], {"_target_": "Adam", "lr": 1.0})},
             id="a-group",
         ),
         pytest.param({"extra": 1}, ["+extra=1"], {"extra": (None, 1)}, id="an-addition"),

@@ -6,15 +6,17 @@ checks them. A group without one (trainer, tracking) and the top level are the d
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from scratch_dl.addresses import check_directory, check_uri
 from scratch_dl.checks import boolean, choice, integer, real, text
 from scratch_dl.passwords import without_password
 from scratch_dl.targets import ConfigError, check_keys, check_targets, make, naming
+from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from scratch_dl.optim import Optimizer
     from scratch_dl.schedule import Schedule
 
-CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
 SMALLEST_CROP = 7
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
@@ -67,16 +68,17 @@ class Tracking:
     run_name: str | None
     tags: Mapping[str, str]
     detail: str
+    run_id: str | None = None
 
     def __post_init__(self) -> None:
-        text("dir", self.dir)
+        check_directory("dir", text("dir", self.dir), holds_database=self.uri is None)
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
-        if self.uri is not None and "://" not in str(self.uri):
-            raise ValueError(f"uri must be like http://127.0.0.1:5000 or sqlite:////a/path.db, but got {self.uri!r}")
-        for name in ("uri", "run_name"):
+        for name in ("uri", "run_name", "run_id"):
             if getattr(self, name) is not None:
                 text(name, getattr(self, name))
+        if self.uri is not None:
+            check_uri("uri", self.uri)
         if not isinstance(self.tags, Mapping):
             raise TypeError(f"tags must be a mapping of names and texts, but got {self.tags!r}")
 
@@ -251,11 +253,11 @@ def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
     given = config.get(group)
     if not isinstance(given, Mapping):
         raise ConfigError(f"{group} must be one of the group's choices, but got {given!r}")
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    check_keys(group, given, names)
-    for name in names:
-        if name not in given:
-            raise ConfigError(f"{group}.{name} must be given, but it is missing")
+    items = fields(kind)  # type: ignore[arg-type]
+    check_keys(group, given, [item.name for item in items])
+    for item in items:
+        if item.name not in given and item.default is MISSING:
+            raise ConfigError(f"{group}.{item.name} must be given, but it is missing")
     with naming(group, given):
         return kind(**given)
 

@@ -3,7 +3,6 @@
 The scores stand beside the baselines on the same pixels, and become an MLflow run tagged with the run they evaluate.
 """
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -11,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF
 from scratch_dl.targets import ConfigError
+from scratch_dl.yaml_files import CONF
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
@@ -21,7 +20,7 @@ def command(config: DictConfig) -> None:
     try:
         _evaluate(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error, "evaluate")
+        frontdoor.exit_with(error)
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
@@ -79,10 +78,19 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     Console(highlight=False).print(console.panel("evaluation", table, lines))
 
 
+def _check(config: DictConfig) -> None:
+    """Refuse what needs no look at the run."""
+    from scratch_dl.config import Tracking, plain
+    from scratch_dl.targets import naming
+
+    where = plain(config)["tracking"]
+    with naming("tracking", where):
+        Tracking(**where)
+
+
 def main() -> None:
     """Entry point of the command."""
-    sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
-    frontdoor.run_command(command, "evaluate")
+    frontdoor.run_command(command, "evaluate", _check)
 
 
 if __name__ == "__main__":

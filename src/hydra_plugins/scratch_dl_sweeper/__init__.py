@@ -22,6 +22,7 @@ class Sweeper(HydraSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study to its end; `arguments` are the command line's overrides, Hydra's own left out."""
+        from scratch_dl.composing import Composer
         from scratch_dl.sweep import run
 
         context, config = self.hydra_context, self.config
@@ -33,4 +34,6 @@ class Sweeper(HydraSweeper):
                 hydra_context=context, task_function=self.task_function, config=config
             )
 
-        run(config, arguments, lambda given: context.config_loader.load_sweep_config(config, list(given)), launcher)
+        loader: Any = context.config_loader
+        composer = Composer(config.hydra.job.config_name, loader)
+        run(config, arguments, lambda given: composer.job(config, given), launcher)

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from scratch_dl import kernels
+from scratch_dl import frontdoor, kernels
 from scratch_dl.config import build
 from scratch_dl.passwords import without_password
 from scratch_dl.provenance import usable_cores
@@ -104,7 +104,9 @@ def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> tup
         raise ConfigError("resume.run must be null in a search, which goes on by its own command")
     if base.trainer.test:
         raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
-    kernels.use(build(base).backend)
+    if base.tracking.run_id is not None:
+        raise ConfigError("tracking.run_id must be null in a search, whose runs are several, but got an id")
+    frontdoor.check_given(lambda config: kernels.use(build(config).backend), base, space.fixed)
     check_keys(space, base)
     if settings.sampler.name == "grid":
         space.check_finite()
