@@ -10,10 +10,12 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from scratch_dl.targets import ConfigError
+from scratch_dl.yaml_files import parse_yaml
 
 PATHS = ("resume", "resume.run", "run", "output")  # whatever they contain, it is a path or an id
 # Mappings that are empty by default: to Hydra, a key in them is none that could be overridden.
 _OPEN = re.compile(r"(tracking\.tags|hydra\.sweeper\.(params|conditions))(\.|=)")
+_DISTRIBUTION = re.compile(r"(?<!['\"\w,(])((?:choice|range|interval|tag)\((?:[^()]|\([^()]*\))*\))")
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -41,10 +43,15 @@ def in_grammar(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(in_grammar, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{in_grammar(key)}:{in_grammar(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{_key_in_grammar(key)}:{in_grammar(one)}" for key, one in value.items()) + "}"
     if isinstance(value, str):
         return value if _is_bare(value) else QuotedString(value, Quote.single).with_quotes()
     return repr(value)
+
+
+def _key_in_grammar(key: Any) -> str:
+    """A mapping's key: in Hydra's grammar it cannot be quoted, but a backslash can stand before a character."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key) if isinstance(key, str) else in_grammar(key)
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -60,7 +67,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key not in PATHS or not equals or value == "null" or (key == "output" and not value):
-            expanded.append(f"++{argument}" if _OPEN.match(argument) else argument)
+            expanded.append(_opened(argument) if _OPEN.match(argument) else argument)
             continue
         name = key.removesuffix(".run")
         if value in ("", "''", '""'):
@@ -71,6 +78,15 @@ def expand(arguments: Sequence[str]) -> list[str]:
         else:
             expanded.append(f"{key}={quoted}")
     return expanded
+
+
+def _opened(argument: str) -> str:
+    """With ++, by which Hydra takes a new key; a mapping that only YAML can read is written in Hydra's grammar."""
+    key, _, value = argument.partition("=")
+    if value[:1] == "{" and (_DISTRIBUTION.search(value) or not _is_readable(argument)):
+        content = parse_yaml(_DISTRIBUTION.sub(r"'\1'", value), argument)
+        argument = f"{key}={in_grammar(content)}"
+    return f"++{argument}"
 
 
 def check_readable(arguments: Sequence[str], multirun: bool = False) -> None:
@@ -92,6 +108,7 @@ def check_readable(arguments: Sequence[str], multirun: bool = False) -> None:
 
 
 def _unreadable(argument: str, multirun: bool, error: Exception) -> str:
+    argument = argument.removeprefix("++") if _OPEN.match(argument.removeprefix("++")) else argument
     key, equals, value = argument.partition("=")
     if not equals:
         return f"{argument!r} cannot be read: a setting is given as key=value, for example trainer.epochs=5"

@@ -79,13 +79,15 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    """Refuse what needs no look at the run."""
+    """Find the run, before a folder is made for what comes of it."""
     from scratch_dl.config import Tracking, plain
+    from scratch_dl.resume import find_folder
     from scratch_dl.targets import naming
 
-    where = plain(config)["tracking"]
-    with naming("tracking", where):
-        Tracking(**where)
+    settings = plain(config)
+    with naming("tracking", settings["tracking"]):
+        Tracking(**settings["tracking"])
+    find_folder(str(settings["run"]), settings["tracking"], "run")
 
 
 def main() -> None:

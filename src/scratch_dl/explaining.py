@@ -146,7 +146,7 @@ def with_cause(words: str, config: DictConfig, overrides: Sequence[str]) -> str:
     if re.search(r"but got '[^']*'", words):
         for name, _, value in (one.partition("=") for one in overrides):
             if name.lstrip("+") == key[1] and "${oc.env:" in value:
-                corrected = shlex.quote(f"{name}=${{oc.decode:{value}}}")
+                corrected = shlex.quote(f'{name}="${{oc.decode:{value}}}"')
                 return f"{words}; ${{oc.env:...}} gives a text, of which oc.decode makes a value: {corrected}"
     group, _, leaf = key[1].partition(".")
     if " is not a setting" not in words or not leaf or all(not one.startswith(f"{group}=") for one in overrides):

@@ -156,6 +156,9 @@ def _checked(
     flags = [word for word in arguments if word not in options.overrides]  # first: Hydra takes them in this order only
     if options.experimental_rerun is not None:
         raise ConfigError("--experimental-rerun is not taken, as a pickle runs what it says; give the settings")
+    modes = [word for word in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, word)]
+    if len(modes) > 1:
+        raise ConfigError(f"only one of -m and the like is taken, but got {', '.join(f'--{word}' for word in modes)}")
     if options.multirun and not several:
         raise ConfigError(f"{name} takes one configuration at a time, but got -m")
     overrides = prepare(options.overrides)
@@ -163,7 +166,7 @@ def _checked(
         return [*flags, *overrides]
     composer = command_composer(command, name, options)
     if options.cfg:
-        composer.load(overrides) if options.multirun else composer.compose(overrides)
+        composer.compose(overrides)
         return [*flags, *overrides]
     mode = composer.mode(overrides, options.multirun)
     overrides += from_environment(overrides, name, several=mode == RunMode.MULTIRUN)

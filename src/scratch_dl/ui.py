@@ -19,7 +19,9 @@ import psutil
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scratch_dl.addresses import check_uri
 from scratch_dl.checks import nearest
+from scratch_dl.environment import URI, check_variable, say_used
 from scratch_dl.passwords import hide
 from scratch_dl.tracking import Store, TrackingError, open_store
 from scratch_dl.tracking.store import silence
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0
     try:
-        options = parse(given)
+        options = with_environment(parse(given), given)
         return show(store_of(options), options["port"])
     except UsageError as error:
         print(f"scratch_dl.ui: {error}", file=sys.stderr)
@@ -79,6 +81,25 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
         raise UsageError(f"port must be a whole number from 1 to 65535, but got {port!r}")
     for key in ("tracking.dir", "tracking.uri"):
         options[key] = None if options[key] is None else str(options[key])
+    return options
+
+
+def with_environment(options: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options, with the address of MLFLOW_TRACKING_URI if the arguments name no place.
+
+    Raises:
+        UsageError: if an address cannot be used.
+    """
+    uri = os.environ.get(URI, "")
+    try:
+        if options["tracking.uri"] is not None:
+            check_uri("tracking.uri", options["tracking.uri"])
+        elif uri.strip() and not any(one.startswith("tracking.uri=") for one in arguments):
+            check_variable(uri)
+            say_used(URI, uri, "tracking.uri")
+            return {**options, "tracking.uri": uri}
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return options
 
 
@@ -115,7 +136,7 @@ def show(store: Store, port: int) -> int:
         TrackingError: if MLflow cannot open the store.
     """
     if store.is_server:
-        print(f"{store.uri} is a server with pages of its own: open it in a browser")
+        print(f"{store.shown} is a server with pages of its own: open it in a browser")
         return 0
     if not _is_free(port):
         raise UsageError(f"port={port} is taken by another program; port={_free_port()} is free")
