@@ -39,7 +39,7 @@ def test_the_command_line_wins(monkeypatch, capsys, said):
 
 def test_no_argument_holds_a_password_and_no_line_shows_it(monkeypatch, capsys):
     monkeypatch.setenv(URI, SECRET)
-    assert from_environment([]) == ["tracking.uri=${oc.env:MLFLOW_TRACKING_URI}"]
+    assert from_environment([]) == ["tracking.uri='${oc.env:MLFLOW_TRACKING_URI}'"]
     assert capsys.readouterr().out == f"{URI}=postgresql://bob:***@127.0.0.1:1/db is used as tracking.uri\n"
     assert tracked().uri == SECRET
 

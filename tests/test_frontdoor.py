@@ -21,7 +21,7 @@ REFUSED = [
     pytest.param(
         ["model=unett"], "model must be one of paper, sequential, unet, but got 'unett'; did you mean 'unet'?",
         id="choice"),
-    pytest.param(["model=3"], "a group takes the name of one of its choices, but got model=3", id="number-as-choice"),
+    pytest.param(["model=3"], "a group takes one of its choices, but got model=3", id="number-as-choice"),
     pytest.param(["+seed=1"], "seed is a setting already: leave out the +, seed=1", id="added-twice"),
     pytest.param(["hydra.mode=FOO"], "hydra.mode=FOO cannot be used: Invalid value 'FOO', expected one of", id="value"),
     pytest.param(

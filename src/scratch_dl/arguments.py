@@ -66,7 +66,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     expanded: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if key not in PATHS or not equals or value == "null" or (key == "output" and not value):
+        if key not in PATHS or not equals or value == "null" or (key == "output" and value in ("", "''")):
             expanded.append(_opened(argument) if _OPEN.match(argument) else argument)
             continue
         name = key.removesuffix(".run")

@@ -57,7 +57,7 @@ class Composer:
         Raises:
             ConfigError: as for `compose`.
         """
-        given = [*whole.hydra.overrides.hydra, *overrides]
+        given = [*overrides_of(whole.hydra, "hydra"), *overrides]
         return self._checked(given, lambda: self.loader.load_sweep_config(whole, list(overrides)))
 
     def mode(self, overrides: Sequence[str], multirun: bool) -> RunMode:
@@ -78,7 +78,7 @@ class Composer:
         """
         if not is_grid(whole):
             return []
-        given = OverridesParser.create(config_loader=self.loader).parse_overrides(list(whole.hydra.overrides.task))
+        given = OverridesParser.create(config_loader=self.loader).parse_overrides(overrides_of(whole.hydra))
         for override in given:
             if override.is_interval_sweep() or override.is_range_sweep():
                 raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
@@ -134,6 +134,12 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 def is_grid(config: DictConfig) -> bool:
     """Return whether Hydra's own sweeper runs, not a search."""
     return "BasicSweeper" in str(config.hydra.sweeper._target_)
+
+
+def overrides_of(hydra: Any, kind: str = "task") -> list[str]:
+    """Return the overrides in Hydra's part of a configuration as given: a ${...} stays, which may be a password."""
+    given: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
+    return list(given[kind])
 
 
 def register_resolvers() -> None:

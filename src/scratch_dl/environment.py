@@ -8,13 +8,12 @@ from scratch_dl.passwords import hide
 from scratch_dl.targets import ConfigError
 
 URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"
+WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set for a process of a search that another one looks after
 _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
 _NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment", "diagnose": "it records nothing"}
 
 
-def from_environment(
-    overrides: Sequence[str], name: str = "train", several: bool = False, say: bool = True
-) -> list[str]:
+def from_environment(overrides: Sequence[str], name: str = "train", several: bool = False) -> list[str]:
     """Return the overrides for the variables that are set and count here; a line says what becomes of each.
 
     They name the variable, not its value: neither a password nor an odd character gets into an argument.
@@ -23,7 +22,6 @@ def from_environment(
         overrides: of the command line, which wins.
         name: of the command.
         several: whether it trains several times.
-        say: whether to print the lines.
 
     Raises:
         ConfigError: if the address cannot be used.
@@ -39,7 +37,7 @@ def from_environment(
             if variable == URI:
                 check_variable(value)
             found.append(_override(variable))
-        if say:
+        if WORKER not in os.environ:  # the process that looks after it has said so
             _say(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
     return found
 
@@ -67,7 +65,7 @@ def is_of_environment(override: str) -> bool:
 
 
 def _override(variable: str) -> str:
-    return f"{_KEYS[variable]}=${{oc.env:{variable}}}"
+    return f"{_KEYS[variable]}='${{oc.env:{variable}}}'"  # in quotes, which a grid's points keep
 
 
 def _ignored(variable: str, name: str, several: bool, resumed: bool) -> str | None:

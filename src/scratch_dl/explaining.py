@@ -96,7 +96,7 @@ class Explainer:
         parsed = [OverridesParser.create().parse_override(one) for one in self.overrides]
         groups = set(self.load([]).hydra.runtime.choices)
         odd = [one.input_line for one in parsed if one.key_or_group in groups and not isinstance(one.value(), str)]
-        return f"a group takes the name of one of its choices, but got {', '.join(map(str, odd))}"
+        return f"a group takes one of its choices, but got {', '.join(map(str, odd))}"
 
     def _choice(self, match: re.Match[str]) -> str:
         file = f"{match[1]}.yaml: " if "/" in match[1] and not match[1].startswith("hydra/") else ""

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl import __version__, provenance
 from scratch_dl.arguments import expand
-from scratch_dl.composing import Composer, command_composer, compose_config, is_grid
+from scratch_dl.composing import Composer, command_composer, compose_config, is_grid, overrides_of
 from scratch_dl.config import flat, plain
 from scratch_dl.environment import from_environment
 from scratch_dl.explaining import with_cause
@@ -170,17 +170,21 @@ def _checked(
         return [*flags, *overrides]
     mode = composer.mode(overrides, options.multirun)
     overrides += from_environment(overrides, name, several=mode == RunMode.MULTIRUN)
-    _check(composer, check, overrides, mode)
+    _check(composer, name, check, overrides, mode)
     return [*flags, *overrides]
 
 
-def _check(composer: Composer, check: Check, overrides: Sequence[str], mode: RunMode) -> None:
+def _check(composer: Composer, name: str, check: Check, overrides: Sequence[str], mode: RunMode) -> None:
     config = composer.compose(overrides, mode)
+    if name != "train" and config.tracking.run_id is not None:
+        raise ConfigError(
+            f"tracking.run_id is for a training, but got {config.tracking.run_id!r} for {name}; leave it out"
+        )
     if mode == RunMode.RUN:
         check_given(check, config, overrides)
         return
     for point in composer.points(config):
-        given = [*point.hydra.overrides.hydra, *point.hydra.overrides.task]
+        given = [*overrides_of(point.hydra, "hydra"), *overrides_of(point.hydra)]
         if point.get("tracking", {}).get("run_id") is not None:
             raise ConfigError("tracking.run_id must be null in a grid, whose runs are several, but got an id")
         check_given(check, point, given)

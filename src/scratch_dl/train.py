@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.arguments import expand
+from scratch_dl.composing import overrides_of
 from scratch_dl.config import build
 from scratch_dl.environment import from_environment
 from scratch_dl.targets import ConfigError
@@ -67,7 +68,7 @@ def command(config: DictConfig) -> dict[str, Any] | None:
 
         return run_trial(config, Path(job.runtime.output_dir), number)
     try:
-        result = _train(config, Path(job.runtime.output_dir), list(job.overrides.task))
+        result = _train(config, Path(job.runtime.output_dir), overrides_of(job))
     except Exception as error:
         if job.mode == RunMode.MULTIRUN and not frontdoor.TRACEBACK:
             print(f"error: {frontdoor.in_one_line(error)}", file=sys.stderr)
