@@ -62,6 +62,22 @@ SLOTS = [
     pytest.param(
         "hydra: {hydra_logging: {version: 1, root: {}, formatters: {x: {class: evil.build}}}}",
         "hydra.hydra_logging.formatters.x.class", id="hydra-logging"),
+    pytest.param(
+        "hydra: {overrides: {hydra: ['hydra.searchpath=[pkg://evil]']}}", "hydra.overrides.hydra", id="overrides"),
+    pytest.param("hydra: {overrides: {task: ['allowed_targets=[evil.]']}}", "hydra.overrides.task", id="task"),
+    pytest.param(
+        "hydra: {mode: MULTIRUN, sweeper: {params: {'+hydra.callbacks.x._target_': evil.build}}}",
+        "hydra.sweeper.params",
+        id="params-of-a-grid"),
+    pytest.param(
+        "hydra: {mode: MULTIRUN, sweeper: {params: {allowed_targets: '[evil.]', model._target_: evil.build}}}",
+        "hydra.sweeper.params", id="params-permit"),
+    pytest.param(
+        "hydra: {mode: MULTIRUN, sweeper: {params: {model._target_: evil.build}}}", "model._target_", id="params-name"),
+    pytest.param(
+        "defaults: [override /hydra/sweeper: scratch_dl]\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {seed: 'choice(1,2)', "
+        "'+hydra.job.env_set.LD_PRELOAD': x}}}", "hydra.sweeper.params", id="params-of-a-search"),
     pytest.param("hydra: {job: {env_set: {LD_PRELOAD: /tmp/x.so}}}", "hydra.job.env_set.LD_PRELOAD", id="environment"),
     pytest.param("hydra: {job: {env_copy: [HOME]}}", "hydra.job.env_copy[0]", id="copied-environment"),
     pytest.param("allowed_targets: [evil.]\nmodel: {_target_: evil.build}", "allowed_targets", id="permits-itself"),
@@ -104,6 +120,31 @@ def test_what_a_preset_names_is_refused_by_its_key_and_not_executed(in_process, 
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert err.startswith(f"error: {key} must "), err
     assert is_untouched(place)
+
+
+LAUGHS = [
+    pytest.param("model: {%s}", "a{after}: '${{model.a{before}}}${{model.a{before}}}'", id="texts"),
+    pytest.param("model: {%s}", "a{after}: {{x: '${{model.a{before}}}', y: '${{model.a{before}}}'}}", id="mappings"),
+    pytest.param("model: {%s}", "a{after}: ['${{..a{before}}}', '${{..a{before}}}']", id="relative"),
+    pytest.param(
+        "model: {%s}", "a{after}: '${{oc.select:model.a{before}}}${{oc.select:model.a{before}}}'", id="select"
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "line"), LAUGHS)
+def test_interpolations_cannot_blow_a_configuration_up(in_process, place, content, line):
+    """Forty values of two of the one before."""
+    lines = ["a0: xx", *(line.format(before=number, after=number + 1) for number in range(40))]
+    status, _, err = in_process(train, *preset(place, content % ", ".join(lines)))
+    assert status == 2
+    assert err == "error: a configuration must have at most 10000000 characters once every ${...} is written out\n"
+
+
+@pytest.mark.parametrize("content", ["model: {bias: '${model.init}', init: '${model.bias}'}", "model: {a: '${model}'}"])
+def test_an_interpolation_of_itself_is_one_line(in_process, place, content):
+    status, _, err = in_process(train, *preset(place, content))
+    assert (status, err.count("\n")) == (2, 1), err
 
 
 @pytest.mark.parametrize("mode", [["seed=1,2"], ["search=custom", "seed=choice(1,2)"]], ids=["grid", "search"])

@@ -38,7 +38,7 @@ def check_directory(name: str, folder: str, holds_database: bool) -> None:
         ValueError: naming the setting, the folder and the rule.
     """
     path = Path(folder).expanduser().absolute()
-    if holds_database and (odd := sorted(set(str(path)) & set("?%#"))):
+    if holds_database and (odd := sorted(set(str(path)) & set("?%"))):
         raise ValueError(
             f"{name} must be a folder without {odd[0]!r} in its whole path, as that means something in an address, "
             f"but got {str(path)!r}; choose another folder, or give tracking.uri"

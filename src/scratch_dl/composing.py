@@ -78,7 +78,9 @@ class Composer:
         """
         if not is_grid(whole):
             return []
-        given = OverridesParser.create(config_loader=self.loader).parse_overrides(overrides_of(whole.hydra))
+        params: Any = OmegaConf.to_container(whole.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=True)
+        words = [*(f"{key}={value}" for key, value in params.items()), *overrides_of(whole.hydra)]  # as Hydra's sweeper
+        given = OverridesParser.create(config_loader=self.loader).parse_overrides(words)
         for override in given:
             if override.is_interval_sweep() or override.is_range_sweep():
                 raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")

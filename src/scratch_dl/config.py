@@ -159,7 +159,10 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         missing = sorted(map(str, OmegaConf.missing_keys(config)))
         if missing:
             raise ConfigError(f"{missing[0]} must be given, for example {missing[0]}=..., but it is missing")
-        config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        try:
+            config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        except RecursionError:
+            raise ConfigError("a ${...} refers to itself, perhaps by way of others") from None
     return {str(key): value for key, value in config.items()}
 
 

@@ -177,9 +177,7 @@ def _checked(
 def _check(composer: Composer, name: str, check: Check, overrides: Sequence[str], mode: RunMode) -> None:
     config = composer.compose(overrides, mode)
     if name != "train" and config.tracking.run_id is not None:
-        raise ConfigError(
-            f"tracking.run_id is for a training, but got {config.tracking.run_id!r} for {name}; leave it out"
-        )
+        raise ConfigError(f"tracking.run_id is for a training, so leave it out, but got {config.tracking.run_id!r}")
     if mode == RunMode.RUN:
         check_given(check, config, overrides)
         return

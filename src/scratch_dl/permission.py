@@ -39,6 +39,8 @@ _CLASSES = (
     "logging.handlers.SysLogHandler",
     "colorlog.ColoredFormatter",
 )
+LARGEST = 10_000_000  # ten values of ten ${...} each, ten deep, would fill any memory
+_WORDS = re.compile(r"[\w.\[\]-]+")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _LOG_FILE = "${hydra.runtime.output_dir}/${hydra.job.name}.log"  # as Hydra's own files have it
 _JOB_NAME = "${hydra.job.name}"  # a text, whatever stands there
@@ -61,23 +63,26 @@ def check_permission(config: DictConfig, overrides: Sequence[str]) -> None:
     _check_allowed_targets(config, said)
     allowed = tuple(said.get("allowed_targets") or ())
     content: Any = OmegaConf.to_container(config, resolve=False)
+    if _Size(content).of(content) > LARGEST:
+        raise ConfigError(f"a configuration must have at most {LARGEST} characters once every ${{...}} is written out")
     parts = content["hydra"]
     checks = _Checks(config, said, allowed)
     for name in _TARGETS:
-        for key, value in _leaves(f"hydra.{name}", parts.get(name)):
-            checks.of_plugin(name, key, value)
+        for key, last, value in _leaves(f"hydra.{name}", parts.get(name)):
+            checks.of_plugin(name, key, last, value)
     for name in _LOGGING:
-        for key, value in _leaves(f"hydra.{name}", parts.get(name)):
-            checks.of_logging(key, value)
+        for key, last, value in _leaves(f"hydra.{name}", parts.get(name)):
+            checks.of_logging(key, last, value)
+    _check_overrides(parts, overrides)
     copied = said.get("hydra.job.env_copy") or ()
     for name in ("env_copy", "env_set"):  # LD_PRELOAD and PATH among them
-        for key, value in _leaves(f"hydra.job.{name}", parts["job"].get(name)):
-            if key.rpartition(".")[2] not in copied:
+        for key, last, value in _leaves(f"hydra.job.{name}", parts["job"].get(name)):
+            if last not in copied:
                 checks.from_command_line(key, value, "an environment variable")
     for key in _NAMES:
         if key in config:
             checks.from_command_line(key, content[key], "a name that is imported")
-    for key, value in _leaves("hydra.searchpath", parts.get("searchpath")):
+    for key, _, value in _leaves("hydra.searchpath", parts.get("searchpath")):
         checks.from_command_line(key, value, "a place to search for configurations")
 
 
@@ -92,9 +97,8 @@ class _Checks:
     def __init__(self, config: DictConfig, said: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
         self.config, self.said, self.allowed = config, said, allowed
 
-    def of_plugin(self, name: str, key: str, value: Any) -> None:
+    def of_plugin(self, name: str, key: str, last: str, value: Any) -> None:
         """A leaf of a launcher, a sweeper or a callback, which Hydra instantiates, whatever is nested in them too."""
-        last = key.rpartition(".")[2]
         if last == "_target_":
             if value not in _TARGETS[name] and not (self.allowed and str(value).startswith(self.allowed)):
                 raise ConfigError(self._refusal(key, value, f"be one of {', '.join(_TARGETS[name])}"))
@@ -103,9 +107,8 @@ class _Checks:
         elif name == "launcher" and set(re.split(r"[.\[]", key)) & set(_COMMANDS):
             self.from_command_line(key, value, "a command")
 
-    def of_logging(self, key: str, value: Any) -> None:
+    def of_logging(self, key: str, last: str, value: Any) -> None:
         """A leaf of a logging configuration."""
-        last = key.rpartition(".")[2]
         if last in ("class", "()"):
             if value not in _CLASSES and not (self.allowed and str(value).startswith(self.allowed)):
                 raise ConfigError(self._refusal(key, value, f"be one of {', '.join(_CLASSES)}"))
@@ -141,6 +144,46 @@ class _Checks:
         return f" from {file}" if file else ""
 
 
+class _Size:
+    """How many characters a configuration has at most once its interpolations are written out, none of which is."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.content = content
+        self.known: dict[tuple[int, int], int] = {}
+
+    def of(self, value: Any, parents: tuple[Any, ...] = ()) -> int:
+        """The size of a value; `parents` are the containers that it lies in."""
+        if isinstance(value, str) and "${" not in value:
+            return len(value)
+        if not isinstance(value, str | Mapping | list):
+            return 1
+        place = (id(value), id(parents[-1]) if parents else 0)
+        if place in self.known:
+            return self.known[place]
+        self.known[place] = 0  # what refers to itself has no size, and is refused when it is resolved
+        inner = (*parents, value)
+        if isinstance(value, str):
+            size = len(value) + sum(self._of_reference(word, parents) for word in _WORDS.findall(value))
+        else:
+            size = sum(self.of(one, inner) for one in (value.values() if isinstance(value, Mapping) else value))
+        self.known[place] = size
+        return size
+
+    def _of_reference(self, word: str, parents: tuple[Any, ...]) -> int:
+        """The size of what a word in an interpolation names; one that ends in a dot may name anything below."""
+        up = len(word) - len(word.lstrip("."))
+        trail = list(parents[: len(parents) - up + 1]) if up else [self.content]
+        for part in re.findall(r"[^.\[\]]+", word):
+            node = trail[-1] if trail else None
+            if isinstance(node, Mapping) and part in node:
+                trail.append(node[part])
+            elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+                trail.append(node[int(part)])
+            else:
+                return 0
+        return self.of(trail[-1], tuple(trail[:-1])) if trail else 0
+
+
 def _check_allowed_targets(config: DictConfig, said: Mapping[str, Any]) -> None:
     if "allowed_targets" not in config:
         return
@@ -158,6 +201,19 @@ def _check_allowed_targets(config: DictConfig, said: Mapping[str, Any]) -> None:
     )
 
 
+def _check_overrides(parts: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse overrides of jobs that a file adds to those of the command line, if they are of more than the training."""
+    for kind in ("hydra", "task"):
+        if odd := [one for one in parts["overrides"][kind] if one not in overrides]:
+            raise ConfigError(f"hydra.overrides.{kind} must be what the command line says, but a file adds {odd[0]!r}")
+    for name in ("params", "conditions"):
+        for key in parts["sweeper"].get(name) or ():
+            if re.match(r"[+~]*(hydra|allowed_targets)\b", str(key)):
+                raise ConfigError(
+                    f"hydra.sweeper.{name} must be settings of a training, but got {key!r}: give it itself"
+                )
+
+
 def _said(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of all that a command line says, a mapping leaf by leaf; what is swept is left out."""
     parser = OverridesParser.create()
@@ -165,20 +221,20 @@ def _said(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
         one = parser.parse_override(override)
         if one.is_sweep_override() or one.is_delete() or "/" in one.key_or_group:
             continue
-        value = one.value()
-        yield from _leaves(one.key_or_group, value, lists=False)
+        for key, _, value in _leaves(one.key_or_group, one.value(), lists=False):
+            yield key, value
 
 
-def _leaves(key: str, value: Any, lists: bool = True) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything below; the items of a list as key[0] and so on."""
+def _leaves(key: str, value: Any, last: str = "", lists: bool = True) -> Iterator[tuple[str, str, Any]]:
+    """(dotted key, its last part, value) of everything below; the items of a list as key[0] and so on."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _leaves(f"{key}.{name}", inner, lists)
+            yield from _leaves(f"{key}.{name}", inner, str(name), lists)
     elif isinstance(value, list) and lists:
         for position, inner in enumerate(value):
             yield from _leaves(f"{key}[{position}]", inner)
     else:
-        yield key, value
+        yield key, last, value
 
 
 def _file_with(config: DictConfig, key: str) -> str | None:
