@@ -49,6 +49,13 @@ def in_grammar(value: Any) -> str:
     return repr(value)
 
 
+def as_text(value: str) -> str | None:
+    """Return the text that is given after `key=`, with Hydra's quotes or without; None for null."""
+    if _is_quoted(value):
+        return str(parse(f"k={value}").value())
+    return None if value == "null" else value
+
+
 def _key_in_grammar(key: Any) -> str:
     """A mapping's key: in Hydra's grammar it cannot be quoted, but a backslash can stand before a character."""
     return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key) if isinstance(key, str) else in_grammar(key)

@@ -49,8 +49,9 @@ def show(result: Result, config: DictConfig) -> None:
 def where_flags(config: DictConfig) -> str:
     """What a command needs to find the runs of a configuration, a space before it; nothing if they are in mlruns."""
     directory, uri = str(config.tracking.dir), config.tracking.uri
-    where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
-    return where + (f" tracking.uri={shlex.quote(without_password(str(uri)))}" if uri else "")
+    words = [] if directory == "mlruns" else [f"tracking.dir={in_grammar(directory)}"]
+    words += [f"tracking.uri={in_grammar(without_password(str(uri)))}"] if uri else []
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def permit_of(config: DictConfig) -> list[str]:
