@@ -101,6 +101,10 @@ class CheckedFiles(FileConfigSource):
         return ConfigResult(provider=self.provider, path=f"file://{self.path}", config=config, header=header)
 
 
+# By this name Hydra takes it for its own where it registers that one again, in the processes of a launcher.
+CheckedFiles.__name__ = FileConfigSource.__name__
+
+
 def use_checked_files() -> None:
     """Let Hydra read files by `CheckedFiles`, in this process only: other programs of the environment keep theirs."""
     Plugins.instance()  # registers Hydra's own sources
