@@ -204,11 +204,10 @@ def test_hydras_flags_stand_before_or_after_the_settings(in_process):
 def test_other_hydra_programs_of_the_environment_keep_their_sources():
     """The checked files are this program's own, and no plugin."""
     program = (
-        "from hydra import compose, initialize_config_dir\n"
         "from hydra._internal.sources_registry import SourcesRegistry\n"
         "from hydra.core.plugins import Plugins\n"
         "Plugins.instance()\n"
-        "print(SourcesRegistry.instance().types['file'].__name__)\n"
+        "print(SourcesRegistry.instance().types['file'].__module__)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "FileConfigSource\n"
+    assert done.stdout == "hydra._internal.core_plugins.file_config_source\n"
