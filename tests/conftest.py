@@ -25,13 +25,16 @@ def pytest_configure():
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    """Of one test for the next: a user's `my_layers` of its own folder, and what a command run here tells Hydra."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    """Of one test for the next: a user's `my_layers` of its own folder, and what a command or MLflow has set."""
+    names = ("HYDRA_FULL_ERROR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    for name in names[1:]:
+        os.environ.pop(name, None)
     yield
     sys.modules.pop("my_layers", None)
-    os.environ.pop("HYDRA_FULL_ERROR", None)
-    if before is not None:
-        os.environ["HYDRA_FULL_ERROR"] = before
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,9 @@ def test_a_module_of_ones_own_is_trained_resumed_evaluated_and_loaded(store, mon
     (part,) = store.glob("hydra/*/*")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "my_layers", raising=False)
-    longer = train([f"resume={part}", "trainer.epochs=2", f"tracking.dir={store}"])
+    with pytest.raises(ConfigError, match=r"model\.modules\.conv1\._target_ must begin with one of scratch_dl\."):
+        train([f"resume={part}", "trainer.epochs=2", f"tracking.dir={store}"])
+    longer = train([f"resume={part}", "trainer.epochs=2", f"tracking.dir={store}", "allowed_targets=[my_layers.]"])
     whole = train([*MINE, f"tracking.dir={store}", f"hydra.run.dir={store}/hydra/a/whole"])
     assert digests(longer) == digests(whole)
     first, last = (checkpoint.load(part / "checkpoints" / name) for name in (checkpoint.PREVIOUS, checkpoint.LAST))
@@ -353,6 +356,15 @@ def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
     assert max(map(len, lines)) <= 80
 
 
+def test_the_end_panel_permits_in_its_command_to_resume_what_the_run_needed(template, capsys):
+    from scratch_dl.frontdoor import compose_config
+    from scratch_dl.summary import show
+
+    show(replace(template[1], overrides=[]), compose_config("train", ["allowed_targets=[my.]"]))
+    words = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())
+    assert f"train resume={template[1].run_id} 'allowed_targets=[my.]'" in words
+
+
 def test_the_same_run_cannot_be_worked_on_twice_at_once(template):
     folder = Path(template[1].folder)
     with (
@@ -535,7 +547,8 @@ def test_with_a_warning_a_broken_module_is_trained_all_the_same(store, monkeypat
     assert "train/loss" in before.metrics
     # A failing report is kept at any detail of tracking.
     assert client.list_artifacts(first.run_id, "verification")
-    second = train([f"resume={first.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
+    permit = "allowed_targets=[my_layers.]"
+    second = train([f"resume={first.folder}", "trainer.epochs=2", f"tracking.dir={store}", permit])
     assert second.run_id == first.run_id
     assert client.get_run(first.run_id).data.tags["verification"] == "failed"
     for key in before.metrics:

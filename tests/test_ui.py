@@ -1,6 +1,7 @@
 """The pages: on 127.0.0.1 only, on the right store, ended with all their processes."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from scratch_dl import ui
+from scratch_dl.arguments import in_grammar
 from scratch_dl.tracking import Run, open_store
 
 SOURCE = str(Path(ui.__file__).parents[1])
@@ -25,9 +27,9 @@ SOURCE = str(Path(ui.__file__).parents[1])
         pytest.param(["zzz"], "the keys are tracking.dir, tracking.uri, port", id="nothing-near"),
         pytest.param(["port"], "port needs a value", id="no-value"),
         pytest.param(["port=abc"], "whole number from 1 to 65535, but got 'abc'", id="word"),
-        pytest.param(["port=70000"], "but got 70000", id="too-large"),
-        pytest.param(["port=2.5"], "but got 2.5", id="fraction"),
-        pytest.param(["port=true"], "but got True", id="bool"),
+        pytest.param(["port=70000"], "but got '70000'", id="too-large"),
+        pytest.param(["port=2.5"], "but got '2.5'", id="fraction"),
+        pytest.param(["port=true"], "but got 'true'", id="bool"),
         pytest.param(["tracking.dir=${x"], "cannot be read", id="broken-value"),
     ],
 )
@@ -37,6 +39,17 @@ def test_a_wrong_command_is_one_line_and_status_2(arguments, match, capsys):
     assert match in said.err
     assert said.err.count("\n") == 1
     assert not said.out
+
+
+@pytest.mark.parametrize("folder", ["a#b", "my runs", "it's", "a\\'b\\", "é,(b)", "null", "5", "~/x"])
+def test_a_folder_is_read_as_the_end_of_a_run_prints_it(folder):
+    """Quoted for Hydra and for a shell."""
+    from scratch_dl.composing import compose_config
+    from scratch_dl.summary import where_flags
+
+    words = shlex.split(where_flags(compose_config("train", [f"tracking.dir={in_grammar(folder)}"])))
+    assert compose_config("train", words).tracking.dir == folder
+    assert ui.parse(words)["tracking.dir"] == folder
 
 
 def test_help_names_every_key(capsys):

@@ -4,33 +4,21 @@ Own modules and networks and PyTorch's, in turn in one process; prints tables, r
 where a goal is not reached: to measure is not to pass.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer, text
-from scratch_dl.config import CONF, plain, tracking_of
+from scratch_dl.config import plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, naming
+from scratch_dl.yaml_files import CONF
 
 KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
 PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")
-
-
-class FrontDoor(Callback):
-    """Refuses a configuration before its folder is made."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the settings; exits on an error."""
-        try:
-            _settings(config)
-        except Exception as error:
-            frontdoor.exit_with(error, "bench")
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="bench")
@@ -39,7 +27,7 @@ def command(config: DictConfig) -> None:
     try:
         _bench(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error, "bench")
+        frontdoor.exit_with(error)
 
 
 def _bench(config: DictConfig, folder: Path) -> None:
@@ -99,10 +87,7 @@ def _listed(name: str, value: Any, example: tuple[str, ...]) -> list[Any]:
 
 def main() -> None:
     """Entry point of the command."""
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        frontdoor.exit_with(ConfigError("bench takes one configuration at a time, but got -m"), "bench")
-    sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
-    frontdoor.run_command(command, "bench")
+    frontdoor.run_command(command, "bench", _settings, several=False)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ checks them. A group without one (trainer, tracking) and the top level are the d
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from scratch_dl.addresses import check_directory, check_uri
 from scratch_dl.checks import boolean, choice, integer, real, text
 from scratch_dl.passwords import hidden, without_password
 from scratch_dl.targets import ConfigError, check_keys, check_targets, make, naming
+from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from scratch_dl.optim import Optimizer
     from scratch_dl.schedule import Schedule
 
-CONF = str(Path(__file__).parent / "conf")
 T = TypeVar("T")
 GROUPS = ("model", "optimizer", "schedule", "data", "noise")
 KEYS = (*GROUPS, "trainer", "verification", "diagnosis", "tracking", "resume", "seed", "device", "dtype", "backend",
@@ -75,13 +76,14 @@ class Tracking:
     def __post_init__(self) -> None:
         if "://" in text("dir", self.dir):
             raise ValueError(f"dir must be a folder (uri takes an address), but got {self.dir!r}")
+        check_directory("dir", self.dir, holds_database=self.uri is None)
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
-        if self.uri is not None and "://" not in str(self.uri):
-            raise ValueError(f"uri must be like http://127.0.0.1:5000 or sqlite:////a/path.db, but got {self.uri!r}")
         for name in ("uri", "run_name", "run_id"):
             if getattr(self, name) is not None:
                 text(name, getattr(self, name))
+        if self.uri is not None:
+            check_uri("uri", self.uri)
         if not isinstance(self.tags, Mapping):
             raise TypeError(f"tags must be a mapping of names and texts, but got {self.tags!r}")
 
@@ -163,7 +165,10 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         missing = sorted(map(str, OmegaConf.missing_keys(config)))
         if missing:
             raise ConfigError(f"{missing[0]} must be given, for example {missing[0]}=..., but it is missing")
-        config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        try:
+            config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        except RecursionError:
+            raise ConfigError("a ${...} refers to itself, perhaps by way of others") from None
     return {str(key): value for key, value in config.items()}
 
 
@@ -266,11 +271,11 @@ def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
     given = config.get(group)
     if not isinstance(given, Mapping):
         raise ConfigError(f"{group} must be one of the group's choices, but got {given!r}")
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    check_keys(group, given, names)
-    for name in names:
-        if name not in given:
-            raise ConfigError(f"{group}.{name} must be given, but it is missing")
+    items = fields(kind)  # type: ignore[arg-type]
+    check_keys(group, given, [item.name for item in items])
+    for item in items:
+        if item.name not in given and item.default is MISSING:
+            raise ConfigError(f"{group}.{item.name} must be given, but it is missing")
     with naming(group, given):
         return kind(**given)
 

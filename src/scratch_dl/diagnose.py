@@ -4,18 +4,17 @@ Explains a run that has finished, failed, was killed or still goes on, from what
 """
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.config import CONF, plain, tracking_of
+from scratch_dl.config import plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys
+from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
@@ -25,28 +24,13 @@ SHOWN = 5  # of what else was seen
 SCORES = {"noisy": "baseline/noisy_psnr_db", "blur": "baseline/blur_psnr_db", "network": "val/psnr_db"}
 
 
-class FrontDoor(Callback):
-    """Refuses a configuration before anything is read."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the settings; exits on an error."""
-        try:
-            settings = plain(config)
-            check_keys("", settings, ["run", "output", "tracking"])
-            tracking_of(settings)
-            if settings["output"] is not None and not isinstance(settings["output"], str):
-                raise ConfigError(f"output must be a folder or null, but got {settings['output']!r}")
-        except Exception as error:
-            frontdoor.exit_with(error, "diagnose")
-
-
 @hydra.main(version_base="1.3", config_path=CONF, config_name="diagnose")
 def command(config: DictConfig) -> None:
     """Print the verdict on a run; leave with status 1 if it is not healthy."""
     try:
         healthy = _diagnose(plain(config))
     except Exception as error:
-        frontdoor.exit_with(error, "diagnose")
+        frontdoor.exit_with(error)
     if not healthy:
         raise SystemExit(frontdoor.FAILURE)
 
@@ -100,25 +84,17 @@ def _rows(
         yield "", f"and {more} more"
 
 
-def expand(arguments: Sequence[str]) -> list[str]:
-    """`run=X` and `output=X` with X quoted for Hydra, as a folder's name may need."""
-
-    def quoted(word: str) -> str:
-        key, _, value = word.partition("=")
-        if key not in ("run", "output") or value[:1] in ("", "'", '"') or value == "null":
-            return word
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-
-    return [quoted(word) for word in arguments]
+def _check(config: DictConfig) -> None:
+    settings = plain(config)
+    check_keys("", settings, ["run", "output", "tracking"])
+    tracking_of(settings)
+    if settings["output"] is not None and not (isinstance(settings["output"], str) and settings["output"]):
+        raise ConfigError(f"output must be a folder or null, but got {settings['output']!r}")
 
 
 def main() -> None:
     """Entry point of the command."""
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        frontdoor.exit_with(ConfigError("diagnose takes one run at a time, but got -m"), "diagnose")
-    sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
-    frontdoor.run_command(command, "diagnose")
+    frontdoor.run_command(command, "diagnose", _check, several=False)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,19 @@
 The scores stand beside the baselines on the same pixels, and become an MLflow run tagged with the run they evaluate.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import choice, integer
 from scratch_dl.computing import restored
-from scratch_dl.config import CONF, plain, tracking_of
+from scratch_dl.config import plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, make, naming
+from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
@@ -26,24 +25,13 @@ if TYPE_CHECKING:
 KEYS = ("run", "checkpoint", "splits", "noise", "tracking", "backend", "threads", "allowed_targets")
 
 
-class FrontDoor(Callback):
-    """Refuses a configuration before its folder is made."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Find the run, and build what is to be evaluated once; exits on an error."""
-        try:
-            _prepare(config)
-        except Exception as error:
-            frontdoor.exit_with(error, "evaluate")
-
-
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
 def command(config: DictConfig) -> None:
     """Evaluate one run, print a table, and record it."""
     try:
         _evaluate(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error, "evaluate")
+        frontdoor.exit_with(error)
 
 
 class _Prepared(NamedTuple):
@@ -133,10 +121,7 @@ def _prepare(config: DictConfig) -> _Prepared:
 
 def main() -> None:
     """Entry point of the command."""
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        frontdoor.exit_with(ConfigError("evaluate takes one run at a time, but got -m"), "evaluate")
-    sys.argv[1:] = frontdoor.flags_first(sys.argv[1:])
-    frontdoor.run_command(command, "evaluate")
+    frontdoor.run_command(command, "evaluate", _prepare, several=False)
 
 
 if __name__ == "__main__":

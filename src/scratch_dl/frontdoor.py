@@ -1,7 +1,6 @@
 """What every command shares: its configuration, refused before anything is written if bad, and one-line errors."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,41 +8,101 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra._internal.utils import get_args_parser
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl import __version__, provenance
-from scratch_dl.checks import nearest
-from scratch_dl.config import CONF, build, flat, plain
+from scratch_dl.arguments import expand
+from scratch_dl.composing import Composer, command_composer, compose_config, overrides_of
+from scratch_dl.config import flat, plain
+from scratch_dl.environment import from_environment
+from scratch_dl.explaining import with_cause
 from scratch_dl.passwords import hide
+from scratch_dl.system.files import in_words
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
 
+__all__ = ["TRACEBACK", "compose_config", "exit_with", "in_one_line", "is_usage", "recording", "run_command"]
 USAGE, FAILURE, UNTRACKED = 2, 1, 3
-_NO_GROUP = "Config group override must be"  # Hydra says this with a plain ValueError
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # what the user wants, before `run_command` sets it for Hydra
+_LOOKING = ("help", "hydra_help", "shell_completion", "info")  # flags by which nothing is run
+
+Check = Callable[[DictConfig], Any]
 
 
-def register_resolvers() -> None:
-    """Make `${process_id:}` known: two runs that start in one second still get a folder each."""
-    OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
+def run_command(
+    command: Callable[[], Any],
+    name: str,
+    check: Check,
+    prepare: Callable[[Sequence[str]], list[str]] = expand,
+    several: bool = True,
+) -> None:
+    """Run a Hydra command; an error is one line on stderr and an exit status of 2 (usage) or 1.
 
+    Its configuration, or that of each point of a grid, is composed and checked before Hydra's own command begins, which
+    makes folders, callbacks and logging before it calls ours. HYDRA_FULL_ERROR=1 in the environment shows the traceback
+    instead of the line.
 
-def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration `name` of conf/ with `overrides`, Hydra's own part included, for use outside a command."""
-    register_resolvers()
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
+    Args:
+        command: decorated by `hydra.main`.
+        name: of the command and its primary configuration.
+        check: refuses a configuration by an exception; it writes nothing.
+        prepare: what the user typed -> overrides.
+        several: whether the command takes grids.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
     try:
-        with initialize_config_dir(config_dir=CONF, version_base="1.3"):
-            return compose(name, overrides=list(overrides), return_hydra_config=True)
-    finally:
-        GlobalHydra.instance().hydra = before
+        sys.argv[1:] = _checked(command, name, check, prepare, several)
+        command()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        exit_with(error)
+    except BaseException as stop:  # training.Interrupted, outside of what a run can record
+        if (status := getattr(stop, "exit_status", None)) is None:
+            raise
+        raise SystemExit(status) from None
+
+
+def check_given(check: Check, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Check a configuration; what is said of a setting, is said with where it comes from.
+
+    Raises:
+        ConfigError: if it is refused.
+    """
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(with_cause(str(error), config, overrides)) from error
+
+
+def exit_with(error: BaseException) -> NoReturn:
+    """Print the error in one line and leave with its status; raise it as it is if a traceback is wanted."""
+    if TRACEBACK:
+        raise error
+    print(f"error: {in_one_line(error)}", file=sys.stderr)
+    raise SystemExit(USAGE if is_usage(error) else FAILURE) from None
+
+
+def is_usage(error: BaseException) -> bool:
+    """Return whether an error is one of the command line or the configuration."""
+    return isinstance(error, ConfigError | OmegaConfBaseException) or type(error).__module__.startswith("hydra.")
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error in the user's words, without a password of theirs; `Composer` has put Hydra's into such words."""
+    if isinstance(error, OSError):
+        return hide(in_words(error))
+    first = " ".join(str(error).splitlines()[:1]) or type(error).__name__
+    if is_usage(error):
+        of_hydra = type(error).__module__.startswith("hydra.")
+        return hide(f"{first} (in the command line or conf/)" if of_hydra else first)
+    known = type(error).__module__.startswith("scratch_dl.")
+    return hide(first if known else f"{type(error).__name__}: {first} (HYDRA_FULL_ERROR=1 shows where)")
 
 
 class Untracked(SystemExit):
@@ -90,122 +149,51 @@ def recording(
         raise Untracked(UNTRACKED)
 
 
-def flags_first(arguments: Sequence[str]) -> list[str]:
-    """Put Hydra's flags before the overrides: it takes them in this order only."""
-    return sorted(arguments, key=lambda word: word[:1] != "-" and ("=" in word or word[:1] == "~"))
-
-
-def help_on_faults(arguments: Sequence[str]) -> None:
-    """Print the catalogue of faults and leave, if the command line asks for it by `fault=help`."""
-    if "fault=help" in arguments:
+def _checked(
+    command: Callable[[], Any],
+    name: str,
+    check: Check,
+    prepare: Callable[[Sequence[str]], list[str]],
+    several: bool,
+) -> list[str]:
+    """The arguments for Hydra, once the configuration that they make has been checked."""
+    arguments = sys.argv[1:]
+    if "fault=help" in arguments and name in ("train", "verify"):
         from scratch_dl import faults
 
         print(faults.help_text())
         raise SystemExit(0)
+    options = get_args_parser().parse_intermixed_args(arguments)
+    flags = [word for word in arguments if word not in options.overrides]  # first: Hydra takes them in this order only
+    if options.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun is not taken, as a pickle runs what it says; give the settings")
+    modes = [word for word in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, word)]
+    if len(modes) > 1:
+        raise ConfigError(f"only one of -m and the like is taken, but got {', '.join(f'--{word}' for word in modes)}")
+    if options.multirun and not several:
+        raise ConfigError(f"{name} takes one configuration at a time, but got -m")
+    overrides = prepare(options.overrides)
+    if any(getattr(options, one) for one in _LOOKING):
+        return [*flags, *overrides]
+    composer = command_composer(command, name, options)
+    if options.cfg:
+        composer.compose(overrides)
+        return [*flags, *overrides]
+    mode = composer.mode(overrides, options.multirun)
+    overrides += from_environment(overrides, name, several=mode == RunMode.MULTIRUN)
+    _check(composer, name, check, overrides, mode)
+    return [*flags, *overrides]
 
 
-class FrontDoor(Callback):
-    """Refuses a configuration before its folder is made; grids and searches check every point themselves."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Build everything once, and throw it away; Hydra only warns of an exception here, so this exits."""
-        if config.get("resume") is None or config.resume.run is None:  # a resumed run's settings are the recorded ones
-            _exit_on_error(lambda: build(config))
-
-
-def run_command(command: Callable[[], Any], name: str = "train") -> None:
-    """Run a Hydra command; an error is one line on stderr and an exit status of 2 (usage) or 1.
-
-    HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
-    """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
-    register_resolvers()
-    try:
-        command()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        exit_with(error, name)
-    except BaseException as stop:  # training.Interrupted, outside of what a run can record
-        if (status := getattr(stop, "exit_status", None)) is None:
-            raise
-        raise SystemExit(status) from None
-
-
-def exit_with(error: BaseException, name: str = "train") -> NoReturn:
-    """Print the error in one line and leave with its status; raise it as it is if a traceback is wanted."""
-    if TRACEBACK:
-        raise error
-    print(f"error: {in_one_line(error, name)}", file=sys.stderr)
-    raise SystemExit(USAGE if is_usage(error) else FAILURE) from None
-
-
-def is_usage(error: BaseException) -> bool:
-    """Whether an error is one of the command line or the configuration."""
-    return (
-        isinstance(error, ConfigError | OmegaConfBaseException)
-        or type(error).__module__.startswith("hydra.")
-        or str(error).startswith(_NO_GROUP)
-    )
-
-
-def in_one_line(error: BaseException, name: str = "train") -> str:
-    """An error in the user's words, without a password of theirs; Hydra's own are rephrased."""
-    return hide(_in_one_line(error, name))
-
-
-def _in_one_line(error: BaseException, name: str) -> str:
-    words = str(error)
-    if words.startswith(_NO_GROUP):
-        return f"a group takes one of its choices: {words.splitlines()[0]}"
-    if match := re.search(r"Could not (?:override|delete from config|append to config)\S* '?([^\s']+)'?", words):
-        key = match[1].removesuffix(".")
-        searching = key.startswith("hydra.sweeper.")
-        keys = _sweeper_keys() if searching else _known_keys(name)
-        where = "; conf/hydra/sweeper/scratch_dl.yaml lists them" if searching else "; --help lists them"
-        return f"{key} is not a setting{nearest(key, keys) or where}"
-    if match := re.search(r"Could not find '([^']+)'.*?Available options in '[^']+':\n(.*?)\n(?:Config search|\s*$)",
-                          words, re.DOTALL):  # fmt: skip
-        group, _, chosen = match[1].rpartition("/")
-        options = match[2].split()
-        return f"{group} must be one of {', '.join(options)}, but got {chosen!r}{nearest(chosen, options)}"
-    if match := re.match(r"Sweep parameters '(.+)' requires --multirun", words):
-        return f"{match[1]} is several values: add search=custom to search them, or -m for a grid of a,b,c"
-    if match := re.match(r"LexerNoViableAltException: (.*)", words):
-        return f"an argument cannot be read at {match[1]!r}; quote it as one word, like 'input=[4, 3, 16, 16]'"
-    first = " ".join(words.splitlines()[:1]) or type(error).__name__
-    if is_usage(error):
-        return f"{first} (in the command line or conf/)" if type(error).__module__.startswith("hydra.") else first
-    known = type(error).__module__.startswith("scratch_dl.") or isinstance(error, OSError)
-    return first if known else f"{type(error).__name__}: {first} (HYDRA_FULL_ERROR=1 shows where)"
-
-
-def _exit_on_error(check: Callable[[], Any]) -> None:
-    try:
-        check()
-    except Exception as error:
-        exit_with(error)
-
-
-def _sweeper_keys() -> list[str]:
-    """The settings of a search."""
-    return [f"hydra.sweeper.{key!s}" for key in OmegaConf.load(Path(CONF) / "hydra" / "sweeper" / "scratch_dl.yaml")]
-
-
-def _known_keys(name: str) -> list[str]:
-    """Every key of the default configuration, dotted."""
-    keys: list[str] = []
-
-    def visit(prefix: str, node: Any) -> None:
-        for key in node:
-            dotted = f"{prefix}{key}"
-            keys.append(dotted)
-            value = node._get_node(key)
-            if isinstance(value, DictConfig) and not value._is_missing() and not value._is_none():
-                visit(f"{dotted}.", value)
-
-    config = compose_config(name, [])
-    with open_dict(config):
-        config.pop("hydra", None)
-    visit("", config)
-    return keys
+def _check(composer: Composer, name: str, check: Check, overrides: Sequence[str], mode: RunMode) -> None:
+    config = composer.compose(overrides, mode)
+    if name != "train" and config.tracking.run_id is not None:
+        raise ConfigError(f"tracking.run_id is for a training, so leave it out, but got {config.tracking.run_id!r}")
+    if mode == RunMode.RUN:
+        check_given(check, config, overrides)
+        return
+    for point in composer.points(config):
+        given = [*overrides_of(point.hydra, "hydra"), *overrides_of(point.hydra)]
+        if point.get("tracking", {}).get("run_id") is not None:
+            raise ConfigError("tracking.run_id must be null in a grid, whose runs are several, but got an id")
+        check_given(check, point, given)

@@ -1,11 +1,10 @@
-"""A grid of runs: every point is checked, then trained; its end has a line a run, and the mean and spread of scores."""
+"""A grid of runs: each point is trained in a folder of its own; then a line for each, and mean and spread of scores."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
@@ -13,28 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scratch_dl.config import build
 from scratch_dl.frontdoor import FAILURE, UNTRACKED
 from scratch_dl.passwords import hide
 from scratch_dl.targets import ConfigError
 
 COLUMNS = {"best val": "val/best_psnr_db", "val whole": "val_whole/psnr_db", "test": "test/psnr_db"}
-
-
-def points(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
-    """The overrides of every point, in the order of the jobs; a key that is given twice has its last values.
-
-    Raises:
-        ConfigError: if a value is one that only a search can draw.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    given = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
-    for override in given:
-        if override.is_interval_sweep() or override.is_range_sweep():
-            raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
-    return BasicSweeper.split_arguments(given, None)[0]
 
 
 def run(
@@ -56,7 +38,7 @@ def run(
     Raises:
         ConfigError: if a point cannot be used; nothing has been written then.
     """
-    _check(points, compose)
+    _check_folders(points, compose)
     jobs: list[JobReturn] = []
     starter = launcher()
     for start in range(0, len(points), at_once or len(points)):
@@ -71,8 +53,8 @@ def run(
         raise SystemExit(UNTRACKED)
 
 
-def _check(points: Sequence[list[str]], compose: Callable[[list[str]], DictConfig]) -> None:
-    """Build every point once, and see that each has a folder of its own.
+def _check_folders(points: Sequence[list[str]], compose: Callable[[list[str]], DictConfig]) -> None:
+    """See that each point has a folder of its own.
 
     Raises:
         ConfigError: if one cannot be used.
@@ -80,7 +62,6 @@ def _check(points: Sequence[list[str]], compose: Callable[[list[str]], DictConfi
     folders: dict[str, int] = {}
     for number, point in enumerate(points):
         one = compose(point)
-        build(one)
         with open_dict(one):
             one.hydra.job.num = one.hydra.job.id = number
         subdir = str(one.hydra.sweep.subdir)

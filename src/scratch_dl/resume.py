@@ -9,18 +9,22 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import checkpoint, kernels, tracking
-from scratch_dl.config import build, plain
+from scratch_dl.config import build, flat, plain
 from scratch_dl.passwords import hidden
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.targets import ConfigError
 from scratch_dl.training import Progress
+from scratch_dl.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
 
 # What may differ without a word: where and how long the run goes on, not what it computes.
 IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")  # no reason to go on with a finished run
-FREE = ("resume", "verification", "diagnosis", "tracking.uri", "tracking.dir", "trainer.max_minutes", "trainer.test")
+FREE = ("resume", "verification", "diagnosis", "tracking.uri", "tracking.dir", "tracking.run_id", "trainer.max_minutes",
+        "trainer.test")  # fmt: skip
+_OF_COMMAND = ("resume", "hydra.", "hydra/", "allowed_targets")  # said of this command, not of the run
+_LENGTH = "trainer.epochs"
 
 
 def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
@@ -41,12 +45,16 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
         "backend": "reference",
         "fault": "none",
         **recorded_config(folder),
+        "allowed_targets": command["allowed_targets"],
     }
-    given = [override for override in overrides if not override.startswith(("resume", "hydra."))]
+    given = [override for override in overrides if not override.lstrip("+~").startswith(_OF_COMMAND)]
+    allowed = _allowed(command["resume"]["allow"])
     changes = _changes(recorded, command, given)
+    _check_changes({key: change for key, change in changes.items() if key != _LENGTH}, allowed, folder)
     merged = _merged(recorded, changes)
     merged["tracking"] = {**merged["tracking"], **_store(folder, command, given)}
     setup = build(merged)
+    _check_changes(changes, allowed, folder, setup.schedule.depends_on_length)
     content = checkpoint.load_last(folder / "checkpoints")
     total = setup.data.steps_per_epoch(setup.trainer.batch_size) * setup.trainer.epochs
     summary = _summary(folder)
@@ -60,19 +68,13 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
         scores, before = summary["scores"], summary["overrides"]
         return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before,
                       summary.get("verification", "off"), _verdict(summary))  # fmt: skip
-    allowed = command["resume"]["allow"]
-    for key, (old, new) in changes.items():
-        if not _free(key, allowed, setup.schedule.depends_on_length):
-            why = " (the schedule depends on the length)" if key == "trainer.epochs" else ""
-            raise ConfigError(
-                f"{key} of the run in {folder} is {old!r} and cannot become {new!r}{why}; leave it out, "
-                f"or permit it by resume.allow=[{key}]"
-            )
     if setup.threads is None and content["threads"] != torch.get_num_threads():
         torch.set_num_threads(content["threads"])  # bits depend on it
     before = content.get("kernels", "reference")
     if setup.backend == "auto" or (setup.backend == "native" and before.startswith("native")):
         setup.backend = _same_kernels(before)
+    if _target(content["config"]["optimizer"]) != _target(setup.config["optimizer"]):
+        content["optimizer"] = setup.optimizer.state_dict()  # another optimizer begins afresh
     print(f"going on with the run in {folder}")
     if any(key.startswith("trainer.") for key in changes):
         content["progress"]["stopped"] = ""  # the reason to stop early may be gone
@@ -142,37 +144,82 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:
-    """The configuration that a run recorded.
+    """The configuration that a run recorded; without its `allowed_targets`, which a command line alone can give.
 
     Raises:
-        ConfigError: if it cannot be read.
+        ConfigError: if it cannot be read, or is no record: in one, every value is written out.
     """
-    try:
-        return plain(OmegaConf.create((folder / CONFIG).read_text()))  # type: ignore[arg-type]
-    except Exception as error:
-        raise ConfigError(f"{folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
+    content = read_yaml(folder / CONFIG)
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{folder / CONFIG} must have a run's settings, but got {str(content)[:40]!r}")
+    if key := next((key for key, value in flat(content).items() if "${" in str(value)), None):
+        raise ConfigError(f"{folder / CONFIG} must have every value written out, but {key} has a ${{...}}")
+    content.pop("allowed_targets", None)
+    return content
 
 
 def _changes(
     recorded: Mapping[str, Any], command: Mapping[str, Any], given: Sequence[str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Key -> (recorded value, new value) of what the command line says otherwise, group choices leaf by leaf."""
+    """Key -> (recorded value, new value) of what the command line says otherwise.
+
+    A group is compared leaf by leaf, unless it is to make something else: then it is one change.
+    """
     changes: dict[str, tuple[Any, Any]] = {}
+    before, now = OmegaConf.create(dict(recorded)), OmegaConf.create(dict(command))
     for override in given:
         key = override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
         if key in ("experiment", "debug"):
             raise ConfigError(
                 f"{key} cannot be chosen on resume, when the recorded settings hold; give single settings"
             )
-        old, new = OmegaConf.select(OmegaConf.create(dict(recorded)), key), OmegaConf.select(
-            OmegaConf.create(dict(command)), key
-        )  # fmt: skip
-        leaves = sorted({*_leaves(key, old), *_leaves(key, new)})
-        for leaf in leaves:
-            before, after = _leaves(key, old).get(leaf), _leaves(key, new).get(leaf)
-            if before != hidden(after):  # what is recorded has no passwords
-                changes[leaf] = (before, after)
+        old, new = OmegaConf.select(before, key), OmegaConf.select(now, key)
+        if "." not in key and _target(old) != _target(new):
+            changes[key] = (OmegaConf.to_container(old), OmegaConf.to_container(new))
+            continue
+        if _target(before.get(top := key.partition(".")[0])) != _target(now.get(top)) and top in changes:
+            continue  # a setting of a group that is replaced
+        for leaf in sorted({*_leaves(key, old), *_leaves(key, new)}):
+            one, other = _leaves(key, old).get(leaf), _leaves(key, new).get(leaf)
+            if one != hidden(other):  # what is recorded has no passwords
+                changes[leaf] = (one, other)
     return changes
+
+
+def _target(node: Any) -> str | None:
+    """The `_target_` of a group; None of anything else."""
+    mapping = isinstance(node, Mapping) or OmegaConf.is_dict(node)
+    return str(node["_target_"]) if mapping and "_target_" in node else None
+
+
+def _check_changes(
+    changes: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], folder: Path, depends_on_length: bool = True
+) -> None:
+    """Refuse what may not differ and is not permitted.
+
+    Raises:
+        ConfigError: naming the setting, its old and its new value.
+    """
+    for key, (old, new) in changes.items():
+        if _free(key, allowed, depends_on_length):
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and "_target_" in old:
+            permit = "" if key == "model" else f", or permit it by 'resume.allow=[{key}]'"
+            raise ConfigError(
+                f"a resumed run keeps its {key}: {old['_target_']} cannot become {new['_target_']}; leave out {key}=..."
+                f"{permit}"
+            )
+        why = " (the schedule depends on the length)" if key == _LENGTH else ""
+        raise ConfigError(
+            f"{key} of the run in {folder} is {old!r} and cannot become {new!r}{why}; leave it out, "
+            f"or permit it by 'resume.allow=[{key}]'"
+        )
+
+
+def _allowed(given: Any) -> list[str]:
+    if not isinstance(given, list) or not all(isinstance(key, str) for key in given):
+        raise ConfigError(f"resume.allow must be a list of keys such as [optimizer.lr], but got {given!r}")
+    return given
 
 
 def _leaves(key: str, node: Any) -> dict[str, Any]:
@@ -187,7 +234,7 @@ def _leaves(key: str, node: Any) -> dict[str, Any]:
 def _merged(recorded: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
     merged = OmegaConf.create(dict(recorded))
     for key, (_, new) in changes.items():
-        OmegaConf.update(merged, key, new, force_add=True)
+        OmegaConf.update(merged, key, new, merge=False, force_add=True)
     return plain(merged)
 
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from scratch_dl import console
+from scratch_dl.arguments import in_grammar
+from scratch_dl.environment import is_of_environment
 from scratch_dl.evaluation import PREFIXES
 from scratch_dl.passwords import hide, without_password
 from scratch_dl.session import Result
@@ -23,16 +25,16 @@ def show(result: Result, config: DictConfig) -> None:
     folder = _short(result.folder)
     progress = result.progress
     where = where_flags(config)
-    allowed = ",".join(config.allowed_targets)
-    permit = f" {shlex.quote(f'allowed_targets=[{allowed}]')}" if allowed else ""
+    permit = "".join(f" {shlex.quote(word)}" for word in permit_of(config))
     lines = [f"verified  {result.verification}"]
     if result.diagnosis is not None:
         lines.append(f"diagnosis {result.diagnosis.line}; output {result.diagnosis.output_class}")
     lines += [f"run       {result.run_id}", f"folder    {folder}"]
     lines.append(f"look      python -m scratch_dl.ui{where}")
-    lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}")
+    lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}{permit}")
     if result.status == "FINISHED":
-        again = " ".join(shlex.quote(hide(word)) for word in [*config_dir(), *result.overrides])
+        own = [word for word in result.overrides if not is_of_environment(word)]
+        again = " ".join(shlex.quote(hide(word)) for word in [*config_dir(), *own])
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
     rows = _rows(result)
@@ -47,8 +49,15 @@ def show(result: Result, config: DictConfig) -> None:
 def where_flags(config: DictConfig) -> str:
     """What a command needs to find the runs of a configuration, a space before it; nothing if they are in mlruns."""
     directory, uri = str(config.tracking.dir), config.tracking.uri
-    where = "" if directory == "mlruns" else f" tracking.dir={shlex.quote(directory)}"
-    return where + (f" tracking.uri={shlex.quote(without_password(str(uri)))}" if uri else "")
+    words = [] if directory == "mlruns" else [f"tracking.dir={in_grammar(directory)}"]
+    words += [f"tracking.uri={in_grammar(without_password(str(uri)))}"] if uri else []
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def permit_of(config: DictConfig) -> list[str]:
+    """The override by which a command permits what a configuration names; none if it needs no permission."""
+    allowed = list(config.allowed_targets)
+    return [f"allowed_targets={in_grammar(allowed)}"] if allowed else []
 
 
 def config_dir() -> list[str]:

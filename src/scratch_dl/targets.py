@@ -111,6 +111,8 @@ def check_targets(config: Mapping[str, Any]) -> None:
         elif isinstance(value, list):
             for position, inner in enumerate(value):
                 visit(f"{key}[{position}]", inner)
+        elif key.rpartition(".")[2] == "_target_" and not prefixes:
+            raise ConfigError(f"{key} must not be given, as nothing is made of it, but got {value!r}; leave it out")
         elif key.rpartition(".")[2] == "_target_" and not str(value).startswith(prefixes):
             raise ConfigError(
                 f"{key} must begin with one of {', '.join(prefixes)}, but got {value!r}; "
@@ -180,6 +182,8 @@ def find_target(key: str, target: str) -> Any:
             where = getattr(owner, "__name__", path)
             raise ConfigError(f"{key} must name a callable, but {where} has no {part!r}{nearest(part, dir(owner))}")
         owner = getattr(owner, part)
+        if inspect.ismodule(owner):
+            break  # what another module imports is not this module's own
     # Functions written in C may not say where they are from.
     if not callable(owner) or (getattr(owner, "__module__", None) or top).partition(".")[0] != top:
         raise ConfigError(f"{key} must name a callable of the package {top}, but got {target!r}")

@@ -3,6 +3,7 @@
 Compose the configuration, build everything from it, train, and say what came of it.
 """
 
+import shlex
 import sys
 import types
 from collections.abc import Sequence
@@ -15,9 +16,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
+from scratch_dl.arguments import expand
+from scratch_dl.composing import overrides_of
 from scratch_dl.computing import restored
-from scratch_dl.config import CONF, build
+from scratch_dl.config import build
+from scratch_dl.environment import from_environment
 from scratch_dl.targets import ConfigError
+from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.session import Result
@@ -34,14 +39,27 @@ def train(overrides: Sequence[str] = ()) -> "Result":
     """
     if isinstance(overrides, str):
         raise TypeError(f"overrides must be a list of texts, but got {overrides!r}")
-    given = list(overrides)
-    try:
-        config = frontdoor.compose_config("train", expand(given))
-    except Exception as error:
-        if frontdoor.is_usage(error):
-            raise ConfigError(frontdoor.in_one_line(error)) from error
-        raise
+    given = expand(overrides)
+    config = frontdoor.compose_config("train", [*given, *from_environment(given)])
+    if config.hydra.mode == RunMode.MULTIRUN:
+        words = shlex.join(overrides)
+        raise ConfigError(f"a grid or a search is for the command line: python -m scratch_dl.train -m {words}")
+    frontdoor.check_given(check, config, given)
     return _train(config, Path(config.hydra.run.dir).absolute(), given)
+
+
+def check(config: DictConfig) -> None:
+    """Build everything once, and throw it away; a resumed run's settings are the recorded ones.
+
+    Raises:
+        ConfigError: if a setting cannot be used.
+        TrackingError: if the store cannot be used.
+    """
+    if config.resume.run is None:
+        where = build(config).tracking
+        from scratch_dl.tracking import check_store
+
+        check_store(where.dir, where.uri, where.experiment)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
@@ -53,7 +71,7 @@ def command(config: DictConfig) -> dict[str, Any] | None:
 
         return run_trial(config, Path(job.runtime.output_dir), number)
     try:
-        result = _train(config, Path(job.runtime.output_dir), list(job.overrides.task))
+        result = _train(config, Path(job.runtime.output_dir), overrides_of(job))
     except Exception as error:
         if job.mode == RunMode.MULTIRUN and not frontdoor.TRACEBACK:
             print(f"error: {frontdoor.in_one_line(error)}", file=sys.stderr)
@@ -86,24 +104,9 @@ def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":
     return result
 
 
-def expand(arguments: Sequence[str]) -> list[str]:
-    """`resume=X` -> the overrides by which Hydra makes no new folder and writes nothing of its own."""
-    expanded: list[str] = []
-    for argument in arguments:
-        key, _, where = argument.partition("=")
-        if key in ("resume", "resume.run") and where not in ("", "null"):
-            quoted = where if where[:1] in "'\"" else f"'{where}'"
-            expanded += [f"resume.run={quoted}", "hydra.run.dir=."]
-        else:
-            expanded.append(argument)
-    return expanded
-
-
 def main() -> None:
     """Entry point of the command."""
-    frontdoor.help_on_faults(sys.argv[1:])
-    sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
-    frontdoor.run_command(command)
+    frontdoor.run_command(command, "train", check)
 
 
 class _Callable(types.ModuleType):

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from scratch_dl.addresses import check_uri
+from scratch_dl.arguments import as_text
 from scratch_dl.checks import nearest
+from scratch_dl.environment import URI, check_variable, say_used
 from scratch_dl.passwords import hide
 from scratch_dl.tracking import Store, TrackingError, open_store
 from scratch_dl.tracking.store import make_ready, unavailable_reason
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0
     try:
-        options = parse(given)
+        options = with_environment(parse(given), given)
         return show(store_of(options), options["port"])
     except UsageError as error:
         print(f"scratch_dl.ui: {hide(str(error))}", file=sys.stderr)
@@ -66,21 +67,37 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """
     options: dict[str, Any] = dict(DEFAULTS)
     for argument in arguments:
-        key, equals, _ = argument.partition("=")
+        key, equals, value = argument.partition("=")
         if key not in DEFAULTS:
             hint = nearest(key, DEFAULTS) or f"; the keys are {', '.join(DEFAULTS)}"
             raise UsageError(f"unknown key {key!r}{hint}")
         if not equals:
             raise UsageError(f"{key} needs a value: {key}=...")
-        try:
-            options[key] = OmegaConf.select(OmegaConf.from_dotlist([argument]), key)
-        except (OmegaConfBaseException, ValueError) as error:
-            raise UsageError(f"{argument} cannot be read: {str(error).splitlines()[0]}") from None
-    port = options["port"]
-    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise UsageError(f"port must be a whole number from 1 to 65535, but got {port!r}")
-    for key in ("tracking.dir", "tracking.uri"):
-        options[key] = None if options[key] is None else str(options[key])
+        if "${" in value:
+            raise UsageError(f"{argument} cannot be read: ${{...}} has no meaning here")
+        options[key] = as_text(value)
+    port = str(options["port"])
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise UsageError(f"port must be a whole number from 1 to 65535, but got {options['port']!r}")
+    return {**options, "port": int(port)}
+
+
+def with_environment(options: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options, with the address of MLFLOW_TRACKING_URI if the arguments name no place.
+
+    Raises:
+        UsageError: if an address cannot be used.
+    """
+    uri = os.environ.get(URI, "")
+    try:
+        if options["tracking.uri"] is not None:
+            check_uri("tracking.uri", options["tracking.uri"])
+        elif uri.strip() and not any(one.startswith("tracking.uri=") for one in arguments):
+            check_variable(uri)
+            say_used(URI, uri, "tracking.uri")
+            return {**options, "tracking.uri": uri}
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return options
 
 

@@ -5,7 +5,6 @@ the paper's tables (`suite=tables`). Exit status 1 if anything fails.
 """
 
 import inspect
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import frontdoor
+from scratch_dl.arguments import expand as arguments_for_hydra
 from scratch_dl.checks import boolean, choice, integer
 from scratch_dl.computing import restored
-from scratch_dl.config import CONF, KEYS, Setup, build, plain, tracking_of
+from scratch_dl.config import KEYS, Setup, build, plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, find_target, naming
+from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
@@ -30,28 +30,13 @@ OWN = ("suite", "module", "args", "input", "reference", "draws", "runs", "rounds
 SUITES = ("network", "module", "tables")
 
 
-class FrontDoor(Callback):
-    """Refuses a configuration before its folder is made."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the settings, and build what is to be verified once; exits on an error."""
-        try:
-            settings = _settings(config)
-            if settings["suite"] == "network":
-                _setup(config)
-            elif settings["suite"] == "module":
-                _module(settings)
-        except Exception as error:
-            frontdoor.exit_with(error, "verify")
-
-
 @hydra.main(version_base="1.3", config_path=CONF, config_name="verify")
 def command(config: DictConfig) -> None:
     """Verify, print, record; leave with status 1 if anything failed."""
     try:
         passed = _verify(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error, "verify")
+        frontdoor.exit_with(error)
     if not passed:
         raise SystemExit(frontdoor.FAILURE)
 
@@ -228,17 +213,22 @@ def expand(arguments: Sequence[str]) -> list[str]:
     given = {key: value for key, _, value in (word.partition("=") for word in arguments)}
     record = given.get("record", "null").lower()
     if record == "false" or (record == "null" and given.get("module", "null") != "null"):
-        return [*arguments, "hydra.run.dir=.", "hydra.output_subdir=null"]
-    return list(arguments)
+        return [*arguments_for_hydra(arguments), "hydra.run.dir=.", "hydra.output_subdir=null"]
+    return arguments_for_hydra(arguments)
+
+
+def _check(config: DictConfig) -> None:
+    """Check the settings, and build what is to be verified once."""
+    settings = _settings(config)
+    if settings["suite"] == "network":
+        _setup(config)
+    elif settings["suite"] == "module":
+        _module(settings)
 
 
 def main() -> None:
     """Entry point of the command."""
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        frontdoor.exit_with(ConfigError("verify takes one configuration at a time, but got -m"), "verify")
-    frontdoor.help_on_faults(sys.argv[1:])
-    sys.argv[1:] = frontdoor.flags_first(expand(sys.argv[1:]))
-    frontdoor.run_command(command, "verify")
+    frontdoor.run_command(command, "verify", _check, expand, several=False)
 
 
 if __name__ == "__main__":

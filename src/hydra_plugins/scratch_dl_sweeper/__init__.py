@@ -1,9 +1,8 @@
 """Hydra's way to scratch_dl. Hydra imports this at every start: what is heavy is imported when a sweep begins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
@@ -20,9 +19,12 @@ class _Prepared(HydraSweeper):
         """What Hydra calls before `sweep`."""
         self.context, self.task_function, self.whole = hydra_context, task_function, config
 
-    def compose(self, overrides: list[str]) -> DictConfig:
-        """The configuration of a job."""
-        return self.context.config_loader.load_sweep_config(self.whole, overrides)
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of a job, which may have nothing run that the command line does not permit."""
+        from scratch_dl.composing import Composer
+
+        loader: Any = self.context.config_loader
+        return Composer(self.whole.hydra.job.config_name, loader).job(self.whole, overrides)
 
     def make_launcher(self) -> Launcher:
         """The one that starts the jobs."""
@@ -45,17 +47,11 @@ class Grid(_Prepared):
     def sweep(self, arguments: list[str]) -> None:
         """Train each point and print their table; `arguments` are the command line's overrides, Hydra's left out."""
         from scratch_dl import grid
+        from scratch_dl.composing import points_of
 
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        points = grid.points(words, self.context.config_loader)
+        points = points_of(words, self.context.config_loader)
         grid.run(self.whole, points, self.compose, self.make_launcher, self.max_batch_size)
-
-
-# In the place of Hydra's own, so that whoever names no sweeper gets it.
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="basic", provider="scratch_dl",
-    node={"_target_": f"{__name__}.Grid", "max_batch_size": None, "params": None},
-)  # fmt: skip
 
 
 class Sweeper(_Prepared):
@@ -68,4 +64,4 @@ class Sweeper(_Prepared):
         """Run the study to its end; `arguments` are the command line's overrides, Hydra's own left out."""
         from scratch_dl.sweep import run
 
-        run(self.whole, arguments, lambda given: self.compose(list(given)), self.make_launcher)
+        run(self.whole, arguments, self.compose, self.make_launcher)

@@ -8,8 +8,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
+from scratch_dl.arguments import in_grammar
 from scratch_dl.config import build
-from scratch_dl.sweep.grammar import in_grammar
 from scratch_dl.sweep.parameter import Parameter, Value
 from scratch_dl.sweep.space import Space
 from scratch_dl.targets import ConfigError, UnknownKeyError

@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from scratch_dl.arguments import in_grammar
 from scratch_dl.config import flat
-from scratch_dl.sweep.grammar import in_grammar
 from scratch_dl.sweep.identity import BESIDE
 
 FULL, SAME = "at full length", "at the trial's length, which gives its value bit for bit"

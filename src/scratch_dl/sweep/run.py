@@ -8,7 +8,7 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from scratch_dl import kernels
+from scratch_dl import frontdoor, kernels, tracking
 from scratch_dl.computing import restored
 from scratch_dl.config import build
 from scratch_dl.passwords import without_password
@@ -107,7 +107,10 @@ def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> Stu
         raise ConfigError("resume.run must be null in a search, which goes on by its own command")
     if base.trainer.test:
         raise ConfigError("trainer.test must be false in a search: its trials may not see the test photographs")
-    kernels.use(build(base).backend)
+    if base.tracking.run_id is not None:
+        raise ConfigError("tracking.run_id must be null in a search, whose runs are several, but got an id")
+    frontdoor.check_given(lambda config: kernels.use(build(config).backend), base, space.fixed)
+    tracking.check_store(base.tracking.dir, base.tracking.uri, base.tracking.experiment)
     check_keys(space, base)
     study = Study(settings, space, Path(str(base.tracking.dir)).expanduser().absolute(), base, compose)
     check_fit(space, compose, study.setting)

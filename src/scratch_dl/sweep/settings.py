@@ -26,6 +26,7 @@ SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampl
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
 DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
+LONGEST_NAME = 200  # it names folders and files, with something added
 OF_EPOCHS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
 OF_RUNS = (
     "val/best_psnr_db",
@@ -122,6 +123,10 @@ def read_settings(hydra: Any, directory: str) -> Settings:
         n_trials = given["n_trials"]
         if not re.fullmatch(r"[\w.\- ]*\w[\w.\- ]*", text("study_name", name)):  # it names a folder
             raise ValueError(f"study_name must be letters, digits, '_', '-', '.' and spaces, but got {name!r}")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"study_name must have at most {LONGEST_NAME} characters, but got {len(name)}: {name[:40]}..."
+            )
         settings = Settings(
             name,
             _storage(given["storage"], Path(directory).expanduser().absolute()),

@@ -7,6 +7,7 @@ trial that is trained again has another number, so later draws differ from those
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -168,10 +169,21 @@ class Study(StoredStudy):
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
     def configuration(self, number: int) -> DictConfig:
-        """The composed configuration of a trial, as it was trained."""
+        """The composed configuration of a trial, as it was trained.
+
+        Raises:
+            ConfigError: if the storage, which others may write to, has overrides that only a command line may have.
+        """
         with quiet():
             trial = self.optuna.get_trials(deepcopy=False)[number]
-        return self.compose(trial.user_attrs["overrides"])
+        overrides = [str(override) for override in trial.user_attrs["overrides"]]
+        for override in overrides:
+            if override not in self.space.fixed and re.match(r"[+~]*(hydra\b|allowed_targets\b)", override):
+                raise ConfigError(
+                    f"{override} of trial {number} in {without_password(self.settings.storage)} must be given on the "
+                    "command line, but the storage says it"
+                )
+        return self.compose(overrides)
 
     def _definition(self) -> dict[str, Any]:
         """What may not change: a study's trials are compared with one another."""

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor, tracking
 from scratch_dl.checks import nearest
+from scratch_dl.composing import overrides_of
 from scratch_dl.computing import restored
 from scratch_dl.config import build
 from scratch_dl.models import count_parameters
@@ -112,7 +113,7 @@ def _attempt(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
     try:
         setup = build(config)
         known["parameters"] = count_parameters(setup.network)
-        result = train_run(setup, folder, list(HydraConfig.get().overrides.task), part=trial)
+        result = train_run(setup, folder, overrides_of(HydraConfig.get()), part=trial)
     except Exception as error:
         if is_of_surroundings(error):
             raise

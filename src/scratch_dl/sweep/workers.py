@@ -8,9 +8,9 @@ import threading
 import time
 
 from scratch_dl import frontdoor
+from scratch_dl.environment import WORKER
 from scratch_dl.sweep.study import Study
 
-_VARIABLE = "SCRATCH_DL_SWEEP_WORKER"
 _LOOK_EVERY_S = 0.2
 _PATIENCE_S = 60.0
 _REPLACEMENTS = 3  # for each worker
@@ -18,7 +18,7 @@ _REPLACEMENTS = 3  # for each worker
 
 def is_worker() -> bool:
     """Whether this process is one of several that another one looks after."""
-    return _VARIABLE in os.environ
+    return WORKER in os.environ
 
 
 def supervise(study: Study, number: int) -> None:
@@ -42,7 +42,7 @@ def supervise(study: Study, number: int) -> None:
 
 def leave_with_parent() -> None:
     """A parent that is killed cannot end its workers; this makes them leave by themselves."""
-    parent = int(os.environ[_VARIABLE])
+    parent = int(os.environ[WORKER])
 
     def look() -> None:
         while os.getppid() == parent:
@@ -56,7 +56,7 @@ def _start(parent: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "scratch_dl.train", *sys.argv[1:]]
     # Set by this program for Hydra, it would make the worker print tracebacks.
     settings = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR" or frontdoor.TRACEBACK}
-    return subprocess.Popen(command, env={**settings, _VARIABLE: str(parent)})
+    return subprocess.Popen(command, env={**settings, WORKER: str(parent)})
 
 
 def _end(workers: "list[subprocess.Popen[bytes]]") -> None:

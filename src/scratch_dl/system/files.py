@@ -24,6 +24,14 @@ def cure(error: BaseException | None) -> str | None:
     return None
 
 
+def in_words(error: OSError) -> str:
+    """An error of a file in one line: the path, what is wrong, and what to do about it where that is known."""
+    said = error.strerror or " ".join(str(error).split())
+    if (remedy := cure(error)) and remedy not in said:
+        said += f"; {remedy}, then run the same command again"
+    return f"{Path(os.fsdecode(error.filename)).absolute()}: {said}" if error.filename else said
+
+
 @contextlib.contextmanager
 def file_errors(path: Path) -> Iterator[None]:
     """Put the path into an OSError that lacks it, as the error of a full disk does."""

@@ -1,11 +1,13 @@
 """What can go wrong with a store, each told in one line."""
 
+from scratch_dl.targets import ConfigError
+
 
 class TrackingError(RuntimeError):
     """The store cannot be used as asked; the message is one line and says what to change."""
 
 
-class SettingError(TrackingError):
+class SettingError(TrackingError, ConfigError):
     """A setting of `tracking` cannot be used: nothing was written, and the command is to be given otherwise."""
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import SettingError, TrackingError
 from scratch_dl.tracking.locks import is_claimed
 from scratch_dl.tracking.moved import local_path
 from scratch_dl.tracking.process import is_alive, workers
 from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.record import Record
-from scratch_dl.tracking.store import Store, client
+from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
 
 _PAGE = 1000
 FOLDER_TAG = "scratch_dl.folder"
@@ -41,6 +42,24 @@ def experiment_id(store: Store, name: str) -> str:
                     raise
     check_experiment(store, found)
     return str(found.experiment_id)
+
+
+def check_store(directory: Path | str, uri: str | None, experiment: str) -> None:
+    """Refuse a store or an experiment that a run could not be begun in, where that is known; nothing is made.
+
+    Raises:
+        TrackingError: with what is wrong; a SettingError if it is the experiment.
+    """
+    folder = Path(directory).expanduser().absolute()
+    store = Store(folder, full_uri(folder, uri))
+    file = sqlite_file(store.uri)
+    if store.is_server:
+        probe(store)
+    elif folder.is_dir() and (file is None or file.exists()):
+        open_store(folder, uri)
+    else:
+        return
+    find_experiment(store, experiment)
 
 
 def find_experiment(store: Store, name: str) -> None:

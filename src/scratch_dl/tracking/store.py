@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from scratch_dl.addresses import check_directory, check_uri
 from scratch_dl.passwords import hide, without_password
 from scratch_dl.system.files import cure
 from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepare, sqlite_file
@@ -24,7 +25,7 @@ from scratch_dl.tracking.quiet import conversation, prepare_mlflow
 
 PROBE_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 120.0
-_DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,7 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
     """
     folder = Path(directory).expanduser().absolute()
     store = Store(folder, full_uri(folder, uri))
-    if reason := unavailable_reason(store, PROBE_TIMEOUT_S):
-        raise TrackingError(
-            f"tracking.uri={store.shown} does not answer ({reason}); start the server or leave tracking.uri out"
-        )
+    probe(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not store.is_server:
@@ -97,6 +95,18 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
     except TrackingError as error:
         raise TrackingError(explain(store.shown, error)) from None
     return store
+
+
+def probe(store: Store) -> None:
+    """See whether a server answers.
+
+    Raises:
+        TrackingError: if it does not.
+    """
+    if reason := unavailable_reason(store, PROBE_TIMEOUT_S):
+        raise TrackingError(
+            f"tracking.uri={store.shown} does not answer ({reason}); start the server or leave tracking.uri out"
+        )
 
 
 def make_ready(store: Store) -> None:
@@ -157,7 +167,7 @@ def unavailable_reason(store: Store, timeout_s: float) -> str | None:
         if store.is_server:
             place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
             urllib.request.urlopen(place.rstrip("/") + "/health", timeout=timeout_s).close()
-        elif parts.hostname and (port := parts.port or _DATABASES.get(parts.scheme.partition("+")[0])):
+        elif parts.hostname and (port := parts.port or _PORTS.get(parts.scheme.partition("+")[0])):
             socket.create_connection((parts.hostname, port), timeout=timeout_s).close()
     except urllib.error.HTTPError as error:
         # Something behind a proxy may know no /health; a gateway's 5xx says that nobody is behind it.
@@ -176,17 +186,11 @@ def full_uri(folder: Path, uri: str | None) -> str:
     Raises:
         SettingError: if it is none that can be used.
     """
-    if uri is None:
-        if odd := set(str(folder)) & set("?%"):
-            raise SettingError(
-                f"tracking.dir={folder} must not contain {odd.pop()!r}, which has a meaning in an address"
-            )
-        return f"sqlite:///{folder / 'mlflow.db'}"
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme not in {"http", "https", *_DATABASES}:
-        raise SettingError(
-            f"tracking.uri={hide(uri)} must begin with http://, https://, sqlite:/// or another database's name"
-        )
-    if scheme == "sqlite" and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+    try:
+        check_directory("tracking.dir", str(folder), holds_database=uri is None)
+        uri = f"sqlite:///{folder / 'mlflow.db'}" if uri is None else check_uri("tracking.uri", uri)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     return uri

@@ -1,0 +1,51 @@
+"""Addresses of MLflow stores: which can be used at all, and which folders can hold one."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scratch_dl.passwords import hide
+
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+_LONGEST_BYTES = 3500  # of a folder's path; runs add to it
+_LONGEST_NAME_BYTES = 255
+
+
+def check_uri(name: str, uri: str) -> str:
+    """Return `uri` if an MLflow store may have this address.
+
+    Raises:
+        ValueError: naming what the address is the value of; a password in it is hidden.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if not mark or scheme.partition("+")[0].lower() not in SCHEMES or not rest:
+        kind = urlsplit(uri).scheme if ":" in uri else ""
+        why = ", as MLflow has given up its file store" if kind == "file" or not kind else ""
+        raise ValueError(
+            f"{name} must be like http://127.0.0.1:5000 or sqlite:////a/path.db{why}, but got {hide(uri)!r}"
+        )
+    return uri
+
+
+def check_directory(name: str, folder: str, holds_database: bool) -> None:
+    """Refuse a folder that can never hold runs.
+
+    Args:
+        name: of the setting.
+        folder: its value.
+        holds_database: whether the database of the runs lies there too, whose address some characters would break.
+
+    Raises:
+        ValueError: naming the setting, the folder and the rule.
+    """
+    path = Path(folder).expanduser().absolute()
+    if holds_database and (odd := sorted(set(str(path)) & set("?%"))):
+        raise ValueError(
+            f"{name} must be a folder without {odd[0]!r} in its whole path, as that means something in an address, "
+            f"but got {str(path)!r}; choose another folder, or give tracking.uri"
+        )
+    longest = max((len(part.encode(errors="surrogateescape")) for part in path.parts), default=0)
+    if longest > _LONGEST_NAME_BYTES or len(str(path).encode(errors="surrogateescape")) > _LONGEST_BYTES:
+        raise ValueError(
+            f"{name} must be a folder whose name has at most {_LONGEST_NAME_BYTES} bytes, its path {_LONGEST_BYTES}, "
+            f"but got {str(path)[:60]!r}... of {len(str(path))} characters"
+        )
