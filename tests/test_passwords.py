@@ -59,7 +59,7 @@ def found(folder):
             ("-m", "search=custom", *SMALL, "seed=choice(1,2)", "hydra.sweeper.n_trials=2", "trainer.test=false"),
             id="search",
         ),
-        pytest.param(evaluate, ("run=mlruns/one", SMALL[-1]), id="evaluation"),
+        pytest.param(evaluate, ("run=mlruns/one", SMALL[-1], "hydra.run.dir=mlruns/two"), id="evaluation"),
         pytest.param(diagnose, ("run=mlruns/one", SMALL[-1]), id="diagnosis"),
         pytest.param(
             verify,

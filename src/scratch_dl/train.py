@@ -90,16 +90,16 @@ def command(config: DictConfig) -> dict[str, Any] | None:
     return None
 
 
-@restored()
 def _train(config: DictConfig, folder: Path, overrides: list[str]) -> "Result":
     from scratch_dl.resume import resume_run
     from scratch_dl.session import train_run
     from scratch_dl.summary import show
 
-    if config.resume.run is not None:
-        result = resume_run(config, overrides)
-    else:
-        result = train_run(build(config), folder, overrides)
+    with restored():  # no decorator: a launcher pickles this module's functions
+        if config.resume.run is not None:
+            result = resume_run(config, overrides)
+        else:
+            result = train_run(build(config), folder, overrides)
     show(result, config)
     return result
 
