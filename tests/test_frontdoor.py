@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from scratch_dl import diagnose, evaluate, train
-from scratch_dl.arguments import check_readable
+from scratch_dl.cli.arguments import check_readable
 from scratch_dl.targets import ConfigError
 
 FOLDER = "must be a run's folder (with a config.yaml) or id"
@@ -43,7 +43,7 @@ REFUSED = [
         ["-m", "search=custom", "hydra.sweeper.n_jobs=2", "seed=choice(1,2)"],
         "hydra.sweeper.n_jobs is not a setting; it is called hydra.sweeper.workers here", id="n_jobs"),
     pytest.param(
-        ["hydra.sweeper.n_trials=2"], "hydra.sweeper.n_trials is a setting of searches, and this",
+        ["hydra.sweeper.n_trials=2"], "hydra.sweeper.n_trials is a setting of a search: add search=custom",
         id="no-search"),
     pytest.param(
         ["-m", "search=geometry", "model=unet"],

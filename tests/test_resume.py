@@ -3,7 +3,7 @@
 import pytest
 
 from scratch_dl import resume, train
-from scratch_dl.arguments import expand
+from scratch_dl.cli.arguments import expand
 
 
 def test_resume_makes_hydra_write_nothing_of_its_own():

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import boolean, choice, integer, text
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.config import plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, naming
-from scratch_dl.yaml_files import CONF
 
 KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
 PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")

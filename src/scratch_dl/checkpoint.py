@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scratch_dl import unpickling
+from scratch_dl.system import unpickling
 from scratch_dl.system.files import keep_as, write_atomically
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl.addresses import check_directory, check_uri
 from scratch_dl.checks import boolean, choice, integer, real, text
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.passwords import hidden, without_password
+from scratch_dl.system.addresses import check_directory, check_uri
 from scratch_dl.targets import ConfigError, check_keys, check_targets, make, naming
-from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet

@@ -12,9 +12,9 @@ import hydra
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.config import plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys
-from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict

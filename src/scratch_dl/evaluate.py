@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
 from scratch_dl.checks import choice, integer
-from scratch_dl.computing import restored
+from scratch_dl.cli.computing import restored
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.config import plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, make, naming
-from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl import tracking

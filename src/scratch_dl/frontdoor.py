@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl import __version__, provenance
-from scratch_dl.arguments import expand
-from scratch_dl.composing import Composer, command_composer, compose_config, overrides_of
+from scratch_dl.cli.arguments import expand
+from scratch_dl.cli.composing import Composer, command_composer, compose_config, overrides_of
+from scratch_dl.cli.environment import from_environment
+from scratch_dl.cli.explaining import with_cause
 from scratch_dl.config import flat, plain
-from scratch_dl.environment import from_environment
-from scratch_dl.explaining import with_cause
 from scratch_dl.passwords import hide
 from scratch_dl.system.files import in_words
 from scratch_dl.targets import ConfigError

@@ -9,12 +9,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import checkpoint, kernels, tracking
+from scratch_dl.cli.yaml_files import read_yaml
 from scratch_dl.config import build, flat, plain
 from scratch_dl.passwords import hidden
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
-from scratch_dl.targets import ConfigError
+from scratch_dl.targets import ConfigError, check_targets
 from scratch_dl.training import Progress
-from scratch_dl.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
@@ -52,6 +52,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     changes = _changes(recorded, command, given)
     _check_changes({key: change for key, change in changes.items() if key != _LENGTH}, allowed, folder)
     merged = _merged(recorded, changes)
+    check_targets(merged)
     merged["tracking"] = {**merged["tracking"], **_store(folder, command, given)}
     setup = build(merged)
     _check_changes(changes, allowed, folder, setup.schedule.depends_on_length)

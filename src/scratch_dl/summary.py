@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from scratch_dl import console
-from scratch_dl.arguments import in_grammar
-from scratch_dl.environment import is_of_environment
+from scratch_dl.cli.arguments import in_grammar
+from scratch_dl.cli.environment import is_of_environment
 from scratch_dl.evaluation import PREFIXES
 from scratch_dl.passwords import hide, without_password
 from scratch_dl.session import Result

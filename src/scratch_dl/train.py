@@ -16,13 +16,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.arguments import expand
-from scratch_dl.composing import overrides_of
-from scratch_dl.computing import restored
+from scratch_dl.cli.arguments import expand
+from scratch_dl.cli.composing import overrides_of
+from scratch_dl.cli.computing import restored
+from scratch_dl.cli.environment import from_environment
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.config import build
-from scratch_dl.environment import from_environment
 from scratch_dl.targets import ConfigError
-from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl.session import Result

@@ -15,12 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import frontdoor
-from scratch_dl.arguments import expand as arguments_for_hydra
 from scratch_dl.checks import boolean, choice, integer
-from scratch_dl.computing import restored
+from scratch_dl.cli.arguments import expand as arguments_for_hydra
+from scratch_dl.cli.computing import restored
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.config import KEYS, Setup, build, plain, tracking_of
 from scratch_dl.targets import ConfigError, check_keys, find_target, naming
-from scratch_dl.yaml_files import CONF
 
 if TYPE_CHECKING:
     from scratch_dl import tracking

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from scratch_dl.arguments import in_grammar
+from scratch_dl.cli.arguments import in_grammar
 from scratch_dl.config import flat, plain
 from scratch_dl.frontdoor import compose_config
 from scratch_dl.sweep.retrain import FULL, SAME, commands

@@ -16,7 +16,7 @@ from scratch_dl.benchmarks import figure, flops, loop, memory, modules, predicti
 from scratch_dl.benchmarks.goals import GOALS, goal_of
 from scratch_dl.benchmarks.outcome import Outcome, number
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.computing import restored
+from scratch_dl.cli.computing import restored
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.text_table import TextTable
 

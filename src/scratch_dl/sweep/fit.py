@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor
-from scratch_dl.arguments import in_grammar
+from scratch_dl.cli.arguments import in_grammar
 from scratch_dl.config import build
 from scratch_dl.sweep.parameter import Parameter, Value
 from scratch_dl.sweep.space import Space
@@ -37,7 +36,7 @@ def check_fit(space: Space, compose: Callable[[Sequence[str]], DictConfig], sett
         overrides = [*space.fixed, *(parameter.override(value) for parameter, value in drawn.items())]
         try:
             build(compose(overrides))
-        except (HydraException, UnknownKeyError) as error:
+        except UnknownKeyError as error:
             said = frontdoor.in_one_line(error)
             if group is None:
                 raise ConfigError(said) from None

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 
-from scratch_dl.arguments import choices_of, in_grammar, parse
+from scratch_dl.cli.arguments import choices_of, in_grammar, parse
 from scratch_dl.targets import ConfigError
 
 Value = bool | int | float | str | None

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl.arguments import in_grammar
+from scratch_dl.cli.arguments import in_grammar
 from scratch_dl.config import flat
 from scratch_dl.sweep.identity import BESIDE
 

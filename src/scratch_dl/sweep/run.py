@@ -9,7 +9,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from scratch_dl import frontdoor, kernels, tracking
-from scratch_dl.computing import restored
+from scratch_dl.cli.computing import restored
 from scratch_dl.config import build
 from scratch_dl.passwords import without_password
 from scratch_dl.provenance import usable_cores

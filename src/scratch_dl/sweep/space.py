@@ -9,8 +9,8 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl.arguments import in_grammar, parse
 from scratch_dl.checks import nearest
+from scratch_dl.cli.arguments import in_grammar, parse
 from scratch_dl.config import flat, plain
 from scratch_dl.passwords import hide
 from scratch_dl.sweep.parameter import (

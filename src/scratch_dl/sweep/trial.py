@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 
 from scratch_dl import frontdoor, tracking
 from scratch_dl.checks import nearest
-from scratch_dl.composing import overrides_of
-from scratch_dl.computing import restored
+from scratch_dl.cli.composing import overrides_of
+from scratch_dl.cli.computing import restored
 from scratch_dl.config import build
 from scratch_dl.models import count_parameters
 from scratch_dl.session import SUMMARY, Result, train_run

@@ -8,7 +8,7 @@ import threading
 import time
 
 from scratch_dl import frontdoor
-from scratch_dl.environment import WORKER
+from scratch_dl.cli.environment import WORKER
 from scratch_dl.sweep.study import Study
 
 _LOOK_EVERY_S = 0.2

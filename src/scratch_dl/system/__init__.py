@@ -1,1 +1,6 @@
-"""What has to do with the operating system alone: files that are whole or not there."""
+"""What has to do with the operating system and with formats alone.
+
+files.py       files that are whole or not there, and errors that name the path
+addresses.py   which addresses and folders an MLflow store may have
+unpickling.py  files of torch.save, read without running code
+"""

@@ -3,8 +3,8 @@
 import pytest
 
 from scratch_dl import bench, diagnose, evaluate, train, ui, verify
-from scratch_dl.composing import compose_config
-from scratch_dl.environment import EXPERIMENT, RUN_ID, URI, from_environment
+from scratch_dl.cli.composing import compose_config
+from scratch_dl.cli.environment import EXPERIMENT, RUN_ID, URI, from_environment
 from scratch_dl.targets import ConfigError
 
 SECRET = "postgresql://bob:SE'C,R(E)T@127.0.0.1:1/db"

@@ -23,11 +23,11 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl.arguments import check_readable
-from scratch_dl.explaining import Explainer
-from scratch_dl.permission import check_permission
-from scratch_dl.targets import ConfigError
-from scratch_dl.yaml_files import CONF, use_checked_files
+from scratch_dl.cli.arguments import check_readable
+from scratch_dl.cli.explaining import Explainer
+from scratch_dl.cli.permission import check_permission
+from scratch_dl.cli.yaml_files import CONF, use_checked_files
+from scratch_dl.targets import ConfigError, UnknownKeyError
 
 GRID = "hydra_plugins.scratch_dl_sweeper.Grid"
 
@@ -103,7 +103,9 @@ class Composer:
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(Explainer(self.load, overrides, self.in_program).explain(error)) from error
+            said = Explainer(self.load, overrides, self.in_program).explain(error)
+            kind = UnknownKeyError if " is not a setting" in said else ConfigError
+            raise kind(said) from error
         check_permission(config, overrides)
         return config
 

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from scratch_dl.cli.yaml_files import parse_yaml
 from scratch_dl.targets import ConfigError
-from scratch_dl.yaml_files import parse_yaml
 
 PATHS = ("resume", "resume.run", "run", "output")  # whatever they contain, it is a path or an id
 # Mappings that are empty by default: to Hydra, a key in them is none that could be overridden.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scratch_dl import kernels, train
-from scratch_dl.computing import restored
+from scratch_dl.cli.computing import restored
 from scratch_dl.targets import ConfigError
 
 

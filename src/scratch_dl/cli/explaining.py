@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.checks import nearest
-from scratch_dl.yaml_files import CONF, PRESETS, read_yaml
+from scratch_dl.cli.yaml_files import CONF, PRESETS, read_yaml
 
 _SEARCH = "hydra.sweeper"
 _ELSEWHERE = {"n_jobs": "workers", "search_space": "params"}  # what other plugins call a search's settings
@@ -83,8 +83,8 @@ class Explainer:
         known = [f"{_SEARCH}.{name}" for name in read_yaml(Path(CONF, "hydra", "sweeper", "scratch_dl.yaml"))]
         if (here := _ELSEWHERE.get(key.rpartition(".")[2])) is not None:
             return f"{key} is not a setting; it is called {_SEARCH}.{here} here"
-        if key in known and "scratch_dl" not in str(config.hydra.sweeper.get("_target_")):
-            return f"{key} is a setting of searches, and this is none: add search=custom, or another search"
+        if key in known and not str(config.hydra.sweeper.get("_target_")).endswith("scratch_dl_sweeper.Sweeper"):
+            return f"{key} is a setting of a search: add search=custom, or another search"
         return f"{key} is not a setting{nearest(key, known) or '; conf/hydra/sweeper/scratch_dl.yaml lists them'}"
 
     def _of_resumed(self, key: str) -> str:

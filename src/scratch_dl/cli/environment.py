@@ -3,8 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from scratch_dl.addresses import check_uri
 from scratch_dl.passwords import hide
+from scratch_dl.system.addresses import check_uri
 from scratch_dl.targets import ConfigError
 
 URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"

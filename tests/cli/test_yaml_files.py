@@ -3,8 +3,8 @@
 import pytest
 
 from scratch_dl import train
+from scratch_dl.cli.yaml_files import parse_yaml, read_yaml
 from scratch_dl.targets import ConfigError
-from scratch_dl.yaml_files import parse_yaml, read_yaml
 
 HEAD = "# @package _global_\n"
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(

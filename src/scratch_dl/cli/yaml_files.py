@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl.targets import ConfigError
 
-CONF = str(Path(__file__).parent / "conf")
+CONF = str(Path(__file__).parents[1] / "conf")
 PRESETS = ("experiment", "debug", "search")
 LARGEST_BYTES = 1_000_000
 MOST_NODES = 20_000  # of a file whose aliases are written out; those of conf/ have fewer than 50

@@ -13,8 +13,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from scratch_dl.cli.yaml_files import CONF
 from scratch_dl.targets import ConfigError
-from scratch_dl.yaml_files import CONF
 
 _TARGETS = {
     "callbacks": (),
@@ -101,7 +101,9 @@ class _Checks:
         """A leaf of a launcher, a sweeper or a callback, which Hydra instantiates, whatever is nested in them too."""
         if last == "_target_":
             if value not in _TARGETS[name] and not (self.allowed and str(value).startswith(self.allowed)):
-                raise ConfigError(self._refusal(key, value, f"be one of {', '.join(_TARGETS[name])}"))
+                known = _TARGETS[name]
+                rule = f"be one of {', '.join(known)}" if known else "be left out: a file may name no callback"
+                raise ConfigError(self._refusal(key, value, rule))
         elif isinstance(value, str) and value.startswith("${") and value.endswith("}") and value != _JOB_NAME:
             self.from_command_line(key, value, "an interpolation")  # of a mapping, perhaps, with a _target_ of its own
         elif name == "launcher" and set(re.split(r"[.\[]", key)) & set(_COMMANDS):
