@@ -110,3 +110,14 @@ def test_a_closed_terminal_leaves_a_checkpoint_and_a_killed_run(tmp_path):
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     assert '"status": "KILLED"' in (home / "summary.json").read_text()
     assert checkpoint.load_last(home / "checkpoints")["progress"]["step"] > 0
+
+
+def test_a_pipe_whose_reader_has_ended_stops_no_training(tmp_path):
+    """As of `python -m scratch_dl.train | head -1`."""
+    with begin(tmp_path, "trainer.epochs=3", "hydra.run.dir=mlruns/hydra/one") as process:
+        assert process.stdout.readline().startswith("kernels: ")
+        process.stdout.close()
+        process.stdout = None
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "")
+    assert '"status": "FINISHED"' in (tmp_path / "mlruns" / "hydra" / "one" / "summary.json").read_text()

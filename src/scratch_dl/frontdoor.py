@@ -21,6 +21,7 @@ from scratch_dl.cli.explaining import with_cause
 from scratch_dl.config import flat, plain
 from scratch_dl.passwords import hide
 from scratch_dl.system.files import in_words
+from scratch_dl.system.output import outlive_readers
 from scratch_dl.targets import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run_command(
         several: whether the command takes grids.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
+    outlive_readers()
     try:
         sys.argv[1:] = _checked(command, name, check, prepare, several)
         command()

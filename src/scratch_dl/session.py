@@ -2,7 +2,7 @@
 
 import json
 import logging
-import math
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,12 @@ from scratch_dl import (
     provenance,
     tracking,
 )
+from scratch_dl.cli.environment import RUN_ID
 from scratch_dl.config import Setup, flat
 from scratch_dl.freed_memory import keep_freed_memory
 from scratch_dl.models import Denoiser, count_parameters
 from scratch_dl.passwords import hidden
-from scratch_dl.system.files import cure, write_atomically
+from scratch_dl.system.files import as_json, cure, write_atomically
 from scratch_dl.training import Diverged, Interrupted, Progress, Training, handling, interrupt
 
 if TYPE_CHECKING:
@@ -134,11 +135,14 @@ def _close_orphans(store: tracking.Store) -> None:
 
 
 def _begin(setup: Setup, store: tracking.Store, folder: Path, part: Part | None) -> tracking.Run:
-    settings = setup.tracking
+    settings, run_id = setup.tracking, setup.tracking.run_id
+    if run_id is not None and run_id == os.environ.get(RUN_ID) and (taken := tracking.is_taken(store, run_id)):
+        print(f"{RUN_ID}={run_id} is ignored, as it is the run of {taken} already: this training gets a new one")
+        run_id = None
     usual = part.name if part else f"{_short(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
-    name = settings.run_name or (None if settings.run_id else usual)
+    name = settings.run_name or (None if run_id else usual)
     tags = {**settings.tags, **(part.tags if part else {})}
-    return tracking.Run.create(store, folder, settings.experiment, name, tags, settings.run_id)
+    return tracking.Run.create(store, folder, settings.experiment, name, tags, run_id)
 
 
 class _Session:
@@ -404,17 +408,7 @@ class _Session:
             "progress": asdict(progress),
             "elapsed_s": round(time.monotonic() - self.started, 1),
         }
-        content = json.dumps(_finite(hidden(summary)), indent=2, allow_nan=False)
-        write_atomically(self.folder / SUMMARY, content.encode())
-
-
-def _finite(value: Any) -> Any:
-    """Plain values as JSON has them: None for a number that is NaN or infinite."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        write_atomically(self.folder / SUMMARY, as_json(hidden(summary)))
 
 
 def _short(setup: Setup, group: str) -> str:

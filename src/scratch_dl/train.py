@@ -59,7 +59,7 @@ def check(config: DictConfig) -> None:
         where = build(config).tracking
         from scratch_dl.tracking import check_store
 
-        check_store(where.dir, where.uri, where.experiment)
+        check_store(where.dir, where.uri, where.experiment, where.run_id)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")

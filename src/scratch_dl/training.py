@@ -4,11 +4,8 @@ Every batch is a function of the seed and the step alone, and so is the learning
 the network, the optimizer and the step, and a run that goes on from it repeats the undisturbed one bit for bit.
 """
 
-import contextlib
 import math
-import os
 import signal
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -323,13 +320,8 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
     """
     before: dict[int, Any] = {}
 
-    def handle(number: int, frame: Any) -> None:
-        if number == _HANGUP:
-            _leave_terminal()
-        handler(number, frame)
-
     if threading.current_thread() is threading.main_thread():
-        before = {int(number): signal.signal(number, handle) for number in _stopping_signals()}
+        before = {int(number): signal.signal(number, handler) for number in _stopping_signals()}
     try:
         yield before
     finally:
@@ -340,16 +332,6 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
 def _stopping_signals() -> tuple[signal.Signals, ...]:
     closed = () if _HANGUP is None or signal.getsignal(_HANGUP) == signal.SIG_IGN else (_HANGUP,)
     return (signal.SIGINT, signal.SIGTERM, *closed)
-
-
-def _leave_terminal() -> None:
-    """Send what is still to be printed nowhere, if the terminal has gone: writing to it would be an error."""
-    for descriptor in (1, 2):
-        with contextlib.suppress(OSError):
-            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)
 
 
 def interrupt(number: int, _: Any) -> None:

@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 _CURES = {
     errno.ENOSPC: "free some space",
@@ -64,6 +67,19 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def as_json(value: Any) -> bytes:
+    """Plain values as JSON, with null for a number that is NaN or infinite, which JSON does not have."""
+
+    def finite(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {key: finite(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [finite(inner) for inner in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    return json.dumps(finite(value), indent=2, allow_nan=False).encode()
 
 
 def keep_as(path: Path, name: Path) -> None:

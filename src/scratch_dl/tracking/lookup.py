@@ -44,11 +44,11 @@ def experiment_id(store: Store, name: str) -> str:
     return str(found.experiment_id)
 
 
-def check_store(directory: Path | str, uri: str | None, experiment: str) -> None:
-    """Refuse a store or an experiment that a run could not be begun in, where that is known; nothing is made.
+def check_store(directory: Path | str, uri: str | None, experiment: str, run_id: str | None = None) -> None:
+    """Refuse a store, an experiment or a run in which a training could not begin, where that is known; nothing is made.
 
     Raises:
-        TrackingError: with what is wrong; a SettingError if it is the experiment.
+        TrackingError: with what is wrong; a SettingError if it is the experiment or the run.
     """
     folder = Path(directory).expanduser().absolute()
     store = Store(folder, full_uri(folder, uri))
@@ -60,6 +60,14 @@ def check_store(directory: Path | str, uri: str | None, experiment: str) -> None
     else:
         return
     find_experiment(store, experiment)
+    if run_id is not None:
+        check_active(store, get_run(store, run_id, "tracking.run_id"))
+
+
+def is_taken(store: Store, run_id: str) -> str | None:
+    """Return the folder of the training that a run has already; None if it has none."""
+    folder = get_run(store, run_id, "tracking.run_id").data.tags.get(FOLDER_TAG)
+    return None if folder is None else str(folder)
 
 
 def find_experiment(store: Store, name: str) -> None:
@@ -91,10 +99,10 @@ def check_active(store: Store, run: Any) -> None:
     """Refuse a run that was deleted.
 
     Raises:
-        UnavailableError: with the command that restores it.
+        SettingError: with the command that restores it.
     """
     if run.info.lifecycle_stage != "active":
-        raise TrackingError(
+        raise SettingError(
             f"the run {run.info.run_id} is {run.info.lifecycle_stage}; restore it: "
             f"{store.environment} mlflow runs restore --run-id {run.info.run_id}"
         )
@@ -203,11 +211,11 @@ def _recorded_id(folder: Path) -> str | None:
         return None
 
 
-def get_run(store: Store, run_id: str) -> Any:
+def get_run(store: Store, run_id: str, key: str = "run") -> Any:
     """Return a run of the store.
 
     Raises:
-        TrackingError: if there is none of this id; the message names the nearest ones.
+        SettingError: if there is none of this id; the message begins with `key` and names the nearest ones.
     """
     try:
         with conversation():
@@ -222,4 +230,4 @@ def get_run(store: Store, run_id: str) -> Any:
         near = [each for each in known if run_id and each.startswith(run_id)][:3]
         near = near or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or known[:3]
         hint = f"the nearest are {', '.join(near)}" if near else "it has no runs: train first"
-        raise TrackingError(f"run={run_id} is not in tracking.uri={store.shown}; {hint}") from error
+        raise SettingError(f"{key}={run_id} is not in tracking.uri={store.shown}; {hint}") from error

@@ -21,7 +21,7 @@ from scratch_dl.passwords import hide
 from scratch_dl.system.files import file_errors
 from scratch_dl.tracking.background import Background
 from scratch_dl.tracking.database import patiently
-from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
+from scratch_dl.tracking.errors import SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run
 from scratch_dl.tracking.names import check_artifact_path, check_name
 from scratch_dl.tracking.process import process_tags, this_process
@@ -363,9 +363,9 @@ def _begun(store: Store, experiment: str, name: str | None, tags: Mapping[str, s
 
 def _adopted(store: Store, run_id: str, name: str | None, tags: Mapping[str, str]) -> Any:
     """Use a run that another program has made, as a launcher that sets MLFLOW_RUN_ID."""
-    run = get_run(store, run_id)
+    run = get_run(store, run_id, "tracking.run_id")
     if FOLDER_TAG in run.data.tags:
-        raise RefusedError(
+        raise SettingError(
             f"run {run_id} was trained in {run.data.tags[FOLDER_TAG]}; tracking.run_id is for a run that is new"
         )
     check_artifacts(store, run.info.artifact_uri, f"run {run_id}")

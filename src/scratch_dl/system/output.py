@@ -1,0 +1,43 @@
+"""Output whose reader may go away: a closed terminal or an ended pipe stops no training."""
+
+import errno
+import os
+import sys
+from typing import Any, TextIO
+
+_GONE = (errno.EPIPE, errno.EIO)
+
+
+def outlive_readers() -> None:
+    """Let this process go on when nobody reads what it prints any more; what it prints then is lost."""
+    sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr)
+
+
+class _Lasting:
+    """A text stream that writes nowhere from its first error of a reader that has gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._leave(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._leave(error)
+
+    def _leave(self, error: OSError) -> None:
+        if error.errno not in _GONE:
+            raise error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
