@@ -41,7 +41,7 @@ def digest(home):
 
 def test_a_full_disk_names_the_path_and_the_command_that_goes_on_to_the_same_bits(mounted, tmp_path):
     folder, home = mounted("tmpfs", "12m"), "mlruns/hydra/one"
-    with begin(folder, "trainer.epochs=400", f"hydra.run.dir={home}") as process:
+    with begin(folder, "trainer.epochs=100", f"hydra.run.dir={home}") as process:
         wait_for(folder / home / "checkpoints" / "previous.pt", process)
         with (folder / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
             while process.poll() is None:
@@ -57,7 +57,7 @@ def test_a_full_disk_names_the_path_and_the_command_that_goes_on_to_the_same_bit
     assert command[:3] == ["python", "-m", "scratch_dl.train"]
     done = train(folder, *command[3:])
     assert done.returncode == 0, done.stderr
-    undisturbed = train(tmp_path, *TINY, "trainer.epochs=400", f"hydra.run.dir={home}")
+    undisturbed = train(tmp_path, *TINY, "trainer.epochs=100", f"hydra.run.dir={home}")
     assert undisturbed.returncode == 0
     assert digest(folder / home) == digest(tmp_path / home)
 
@@ -95,7 +95,7 @@ def test_a_closed_terminal_leaves_a_checkpoint_and_a_killed_run(tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
-        words = [sys.executable, "-m", "scratch_dl.train", *TINY, "trainer.epochs=4000", f"hydra.run.dir={home}"]
+        words = [sys.executable, "-m", "scratch_dl.train", *TINY, "trainer.epochs=1000", f"hydra.run.dir={home}"]
         os.execv(sys.executable, words)
     end = time.monotonic() + 60
     os.set_blocking(terminal, False)

@@ -27,11 +27,17 @@ def cure(error: BaseException | None) -> str | None:
     return None
 
 
+def remedy(error: BaseException) -> str:
+    """What to add to a message about an error of the disk; nothing for any other."""
+    what = cure(error)
+    return f"; {what}, then run the same command again" if what else ""
+
+
 def in_words(error: OSError) -> str:
     """An error of a file in one line: the path, what is wrong, and what to do about it where that is known."""
     said = error.strerror or " ".join(str(error).split())
-    if (remedy := cure(error)) and remedy not in said:
-        said += f"; {remedy}, then run the same command again"
+    if str(cure(error)) not in said:
+        said += remedy(error)
     return f"{Path(os.fsdecode(error.filename)).absolute()}: {said}" if error.filename else said
 
 

@@ -1,6 +1,7 @@
 """A database made ready for MLflow: its tables whole or not there, waited for while it is locked."""
 
 import contextlib
+import errno
 import importlib
 import secrets
 import sqlite3
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from scratch_dl.passwords import hide
-from scratch_dl.system.files import cure, sync_folder
+from scratch_dl.system.files import remedy, sync_folder
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.locks import NOTICE_AFTER_S, connected, waiting_for
 from scratch_dl.tracking.quiet import conversation
@@ -83,12 +84,12 @@ def explain(shown: str, error: TrackingError) -> str:
             f"tracking.uri={shown} was written by another version of MLflow than this one, {mlflow.__version__}: "
             "use that version, or choose another tracking.dir"
         )
-    remedy = f"; {cure(error)}, then run the same command again" if cure(error) else ""
+    advice = remedy(error)
     if "database or disk is full" in text:
-        remedy = "; free some space, then run the same command again"
+        advice = remedy(OSError(errno.ENOSPC, text))
     elif "already exists" in text or "duplicate column" in text or "no such table" in text:
-        remedy = "; if it was never finished and holds no runs, delete it"
-    return f"tracking.uri={shown} cannot be used: {hide(text)}{remedy}"
+        advice = "; if it was never finished and holds no runs, delete it"
+    return f"tracking.uri={shown} cannot be used: {hide(text)}{advice}"
 
 
 def _is_new_file(file: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from scratch_dl.passwords import hide
-from scratch_dl.system.files import file_errors, write_atomically
+from scratch_dl.system.files import file_errors, remedy, write_atomically
 from scratch_dl.tracking.errors import TrackingError, one_line
 from scratch_dl.tracking.process import is_locked, this_process
 
@@ -109,7 +109,7 @@ def _of_file(url: str, name: str, timeout_s: float) -> Iterator[None]:
     except Timeout:
         raise TrackingError(f"{url} is locked by another process for over {timeout_s:g} s") from None
     except OSError as error:
-        raise TrackingError(f"{url} cannot be written: {error.strerror}") from None
+        raise TrackingError(f"{url} cannot be written: {error.strerror}{remedy(error)}") from None
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from scratch_dl.passwords import hide, without_password
 from scratch_dl.system.addresses import check_directory, check_uri
-from scratch_dl.system.files import cure
+from scratch_dl.system.files import remedy
 from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepare, sqlite_file
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
 from scratch_dl.tracking.locks import exclusive
@@ -128,9 +128,8 @@ def make_ready(store: Store) -> None:
         raise TrackingError(f"tracking.uri={store.shown} is not a database that can be used: {error}") from None
     except OSError as error:
         where = error.filename or (sqlite_file(store.uri) or store.directory)
-        remedy = f"; {cure(error)}, then run the same command again" if cure(error) else ""
         raise TrackingError(
-            f"tracking.dir={store.directory}: {where} cannot be written: {error.strerror}{remedy}"
+            f"tracking.dir={store.directory}: {where} cannot be written: {error.strerror}{remedy(error)}"
         ) from None
     except (UnavailableError, RefusedError) as error:
         raise TrackingError(explain(store.shown, error)) from None
