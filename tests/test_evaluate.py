@@ -62,7 +62,7 @@ def run_of(folder):
         (("run=mlruns/one", "noise=gaussian", "noise.std=-1"), "noise.std must be a finite number > 0, but got -1"),
         (("run=mlruns/one", "+foo=1"), "foo is not a setting; there are: run, checkpoint, splits, "),
         (("run=mlruns/one", "+tracking.foo=1"), "tracking.foo is not a setting; there are: dir, uri, "),
-        (("-m", "run=mlruns/one", "checkpoint=best,last"), "evaluate takes one run at a time, but got -m"),
+        (("-m", "run=mlruns/one", "checkpoint=best,last"), "evaluate takes one configuration at a time, but got -m"),
         ((), "run must be given, for example run=..., but it is missing"),
     ],
 )

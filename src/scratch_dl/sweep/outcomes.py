@@ -28,7 +28,7 @@ class Outcome:
         verification: "passed", "off", or "FAILED" with the first module.
         run_id: in MLflow; "" without a run.
         experiment_id: MLflow's, of that run.
-        folder: of the run's local files, in `tracking.dir` unless it is absolute.
+        folder: of the run's local files, where it was then.
         seconds: that the trial took.
         epochs: that were trained.
         parameters: how many numbers the network learns; 0 if not known.

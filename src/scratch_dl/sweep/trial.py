@@ -97,10 +97,7 @@ def run_trial(config: DictConfig, folder: Path, number: int) -> dict[str, Any]:
     with (folder / OUTPUT).open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
         trial = Trial(settings, number, config.trainer.epochs)
         outcome = _attempt(config, folder, trial)
-    directory = Path(str(config.tracking.dir)).expanduser().absolute()
-    # Relative, so that it is found after the folder of runs was moved.
-    where = folder.relative_to(directory) if folder.is_relative_to(directory) else folder
-    return {**outcome, "folder": str(where), "epochs": trial.epochs, "seconds": round(time.monotonic() - started, 2)}
+    return {**outcome, "folder": str(folder), "epochs": trial.epochs, "seconds": round(time.monotonic() - started, 2)}
 
 
 def is_of_surroundings(error: Exception) -> bool:

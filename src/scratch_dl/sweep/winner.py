@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from scratch_dl import checkpoint, evaluation
+from scratch_dl import checkpoint, evaluation, tracking
 from scratch_dl.config import build
 from scratch_dl.sweep.outcomes import Outcome
 
@@ -16,9 +16,10 @@ def test_scores(config: Any, outcome: Outcome, directory: Path) -> dict[str, flo
         outcome: of the winner.
         directory: `tracking.dir`, absolute; the baselines' scores are kept there.
     """
-    weights = directory / outcome.folder / "checkpoints" / checkpoint.BEST
-    if not weights.is_file():
+    folder = tracking.folder_of(outcome.run_id, Path(outcome.folder), directory)
+    if folder is None:
         return {}
+    weights = folder / "checkpoints" / checkpoint.BEST
     setup = build(config)
     setup.network.load_state_dict(checkpoint.load(weights)["network"])
     scores, _ = evaluation.evaluate_photographs(setup.data, setup.network, "test", directory / "cache")

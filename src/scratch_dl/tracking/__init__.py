@@ -16,7 +16,7 @@ lookup.py      runs left over, experiments and folders of runs already there
 
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.locks import BusyError, claimed, exclusive
-from scratch_dl.tracking.lookup import check_store, close_orphans, find_experiment, find_folder, is_taken
+from scratch_dl.tracking.lookup import check_store, close_orphans, find_experiment, find_folder, folder_of, is_taken
 from scratch_dl.tracking.names import image_key
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
 from scratch_dl.tracking.record import Record
@@ -42,6 +42,7 @@ __all__ = [
     "exclusive",
     "find_experiment",
     "find_folder",
+    "folder_of",
     "image_key",
     "is_taken",
     "open_store",

@@ -13,7 +13,7 @@ from scratch_dl.tracking.locks import is_claimed
 from scratch_dl.tracking.moved import local_path
 from scratch_dl.tracking.process import is_alive, workers
 from scratch_dl.tracking.quiet import conversation
-from scratch_dl.tracking.record import Record
+from scratch_dl.tracking.record import RECORD, Record
 from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
 
 _PAGE = 1000
@@ -190,18 +190,23 @@ def find_folder(store: Store, run_id: str) -> Path:
     folder = get_run(store, run_id).data.tags.get(FOLDER_TAG)
     if folder is None:
         raise TrackingError(f"run={run_id} was not made by scratch_dl: it has no tag {FOLDER_TAG}")
-    # The tag may be of before a move, or somebody else's: only the record itself says whose folder it is.
-    for candidate in (Path(folder), *_run_folders(store.directory)):
-        if _recorded_id(candidate) == run_id:
-            return candidate.absolute()
+    if (found := folder_of(run_id, Path(folder), store.directory)) is not None:
+        return found
     raise TrackingError(
         f"run={run_id} was made in {folder}, and neither that folder nor one in tracking.dir={store.directory} has its "
         "record; give the folder itself, or the tracking.dir that it lies in"
     )
 
 
-def _run_folders(directory: Path) -> Iterator[Path]:
-    return (path.parent for path in directory.glob("hydra/**/record.jsonl"))
+def folder_of(run_id: str, known: Path, directory: Path) -> Path | None:
+    """Return the folder of a run: the one that it is known by, or else the one below `directory` with its record.
+
+    The known one may be of before a move, or what somebody else has written: only the record says whose folder it is.
+    """
+    for folder in (known, *(path.parent for path in directory.glob(f"hydra/**/{RECORD}"))):
+        if _recorded_id(folder) == run_id:
+            return folder.absolute()
+    return None
 
 
 def _recorded_id(folder: Path) -> str | None:
