@@ -409,6 +409,18 @@ def test_only_runs_whose_folder_nobody_works_in_are_closed(store, run, folder):
     assert [stored(store, one).info.status for one in (run.run_id, elsewhere.run_id, foreign)] == ["RUNNING"] * 3
 
 
+def test_a_run_of_another_user_is_left_alone(store, run, folder, monkeypatch):
+    """Whoever may not open its lock cannot tell whether it lives."""
+    (folder / "lock").touch()
+
+    def refused(*_args, **_options):
+        raise PermissionError(13, "Permission denied", str(folder / "lock"))
+
+    monkeypatch.setattr("scratch_dl.tracking.process.FileLock.acquire", refused)
+    assert tracking.close_orphans(store) == ([], [run.run_id])
+    assert stored(store, run.run_id).info.status == "RUNNING"
+
+
 def test_neither_clock_nor_host_name_makes_a_living_run_dead(store, run, folder, monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "another-container")
     monkeypatch.setattr(time, "time", lambda: 4e9)

@@ -8,7 +8,7 @@ process.py     which processes work on something, and whether they live
 errors.py      what can go wrong, in one line
 record.py      the append-only file of a run, and how much of it was sent
 send.py        from the file to MLflow: each (metric, step) exactly once;  background.py  in a thread of its own
-run.py         what a training calls
+begin.py       how a run begins;  run.py  what a training calls
 parent.py      the run of a study, which several processes share
 replay.py      sends later what could not be sent
 lookup.py      runs left over, experiments and folders of runs already there

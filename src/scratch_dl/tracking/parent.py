@@ -11,12 +11,13 @@ from pathlib import Path
 
 from scratch_dl import checks
 from scratch_dl.passwords import hide
+from scratch_dl.tracking.begin import origin
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import check_active, experiment_id
 from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, check_name, clip
 from scratch_dl.tracking.process import process_tags, worker_tag
 from scratch_dl.tracking.quiet import conversation
-from scratch_dl.tracking.run import STATUSES, chunks, now_ms, origin
+from scratch_dl.tracking.run import STATUSES, chunks, now_ms
 from scratch_dl.tracking.store import Store, client, unavailable_reason
 
 DESCRIPTION = "mlflow.note.content"

@@ -66,16 +66,16 @@ def others(directory: Path) -> list[str]:
     for file in sorted(folder.glob("*.lock")):
         if file.name in own:
             continue
-        if is_locked(file):
+        if is_locked(file) is False:
+            file.unlink(missing_ok=True)
+        else:
             host, pid, *_ = file.name.rsplit(".", 3)
             found.append(f"process {pid} on {host}")
-        else:
-            file.unlink(missing_ok=True)
     return found
 
 
-def is_locked(file: Path) -> bool:
-    """Whether a process holds the lock of a file; not if there is no such file."""
+def is_locked(file: Path) -> bool | None:
+    """Whether a process holds the lock of a file: not if there is no such file; None if the file cannot be opened."""
     if not file.is_file():
         return False
     lock = FileLock(file)
@@ -83,6 +83,8 @@ def is_locked(file: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except OSError:  # another user's, or on a file system that is read-only
+        return None
     lock.release()
     return False
 

@@ -1,12 +1,10 @@
 """What a training calls: everything is written to the run's record first, and sent to MLflow after `sync`."""
 
-import getpass
 import logging
 import math
 import operator
 import re
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +18,9 @@ from scratch_dl import checks
 from scratch_dl.passwords import hide
 from scratch_dl.system.files import file_errors
 from scratch_dl.tracking.background import Background
+from scratch_dl.tracking.begin import adopted, begun, origin, taken_up
 from scratch_dl.tracking.database import patiently
-from scratch_dl.tracking.errors import SettingError, TrackingError, UnavailableError
-from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run
+from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.names import check_artifact_path, check_name
 from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.quiet import conversation
@@ -88,7 +86,7 @@ class Run:
         for key in every_tag:
             check_name("tag", key)
         try:
-            begin = _adopted if run_id else _begun
+            begin = adopted if run_id else begun
             info = patiently(lambda: begin(store, run_id or experiment, name, every_tag), store.shown)
         except UnavailableError as error:
             raise TrackingError(f"tracking.uri={store.shown} began no run: {error}") from None
@@ -113,7 +111,7 @@ class Run:
         record = Record(folder)
         run_id = record.header["run_id"]
         try:
-            patiently(lambda: _taken_up(store, run_id, process_tags(folder)), store.shown)
+            patiently(lambda: taken_up(store, run_id, process_tags(folder)), store.shown)
         except UnavailableError as error:
             raise TrackingError(f"tracking.uri={store.shown} cannot go on with the run of {folder}: {error}") from None
         later = record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step)
@@ -347,51 +345,6 @@ class Run:
 
     def _relative(self, file: Path) -> str:
         return str(file.relative_to(self.folder)) if file.is_relative_to(self.folder) else str(file)
-
-
-def _begun(store: Store, experiment: str, name: str | None, tags: Mapping[str, str]) -> Any:
-    with conversation():
-        info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=dict(tags)).info
-    try:
-        check_artifacts(store, info.artifact_uri, f"tracking.experiment={experiment}")
-    except TrackingError:
-        with conversation():
-            client(store).delete_run(info.run_id)
-        raise
-    return info
-
-
-def _adopted(store: Store, run_id: str, name: str | None, tags: Mapping[str, str]) -> Any:
-    """Use a run that another program has made, as a launcher that sets MLFLOW_RUN_ID."""
-    run = get_run(store, run_id, "tracking.run_id")
-    if FOLDER_TAG in run.data.tags:
-        raise SettingError(
-            f"run {run_id} was trained in {run.data.tags[FOLDER_TAG]}; tracking.run_id is for a run that is new"
-        )
-    check_artifacts(store, run.info.artifact_uri, f"run {run_id}")
-    _taken_up(store, run_id, {key: value for key, value in tags.items() if key not in run.data.tags})
-    if name is not None:
-        with conversation():
-            client(store).update_run(run_id, name=name)
-    return run.info
-
-
-def _taken_up(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Set a run RUNNING, with the tags of the process that works on it now."""
-    check_active(store, get_run(store, run_id))
-    with conversation():
-        client(store).update_run(run_id, status="RUNNING")
-        for key, value in tags.items():
-            client(store).set_tag(run_id, key, value)
-
-
-def origin() -> dict[str, str]:
-    """Return the tags that fill the columns User and Source of MLflow's table."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = "unknown"
-    return {"mlflow.user": user, "mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
 
 
 def chunks(values: Mapping[str, str], size: int = 100) -> Iterator[dict[str, str]]:

@@ -1,0 +1,70 @@
+"""How a run begins, or goes on, in MLflow."""
+
+import getpass
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scratch_dl.tracking.errors import SettingError, TrackingError
+from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run
+from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.store import Store, client
+
+
+def begun(store: Store, experiment: str, name: str | None, tags: Mapping[str, str]) -> Any:
+    """Begin a run in an experiment, which is made if it is missing, and return what MLflow says of it.
+
+    Raises:
+        TrackingError: if the experiment was deleted, or its artifacts cannot be written here.
+    """
+    with conversation():
+        info = client(store).create_run(experiment_id(store, experiment), run_name=name, tags=dict(tags)).info
+    try:
+        check_artifacts(store, info.artifact_uri, f"tracking.experiment={experiment}")
+    except TrackingError:
+        with conversation():
+            client(store).delete_run(info.run_id)
+        raise
+    return info
+
+
+def adopted(store: Store, run_id: str, name: str | None, tags: Mapping[str, str]) -> Any:
+    """Use a run that another program has made, as a launcher that sets MLFLOW_RUN_ID; return what MLflow says of it.
+
+    Raises:
+        TrackingError: if there is no such run, it was deleted or trained already, or its artifacts cannot be written.
+    """
+    run = get_run(store, run_id, "tracking.run_id")
+    if FOLDER_TAG in run.data.tags:
+        raise SettingError(
+            f"run {run_id} was trained in {run.data.tags[FOLDER_TAG]}; tracking.run_id is for a run that is new"
+        )
+    check_artifacts(store, run.info.artifact_uri, f"run {run_id}")
+    taken_up(store, run_id, {key: value for key, value in tags.items() if key not in run.data.tags})
+    if name is not None:
+        with conversation():
+            client(store).update_run(run_id, name=name)
+    return run.info
+
+
+def taken_up(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set a run RUNNING, with the tags of the process that works on it now.
+
+    Raises:
+        TrackingError: if there is no such run, or it was deleted.
+    """
+    check_active(store, get_run(store, run_id))
+    with conversation():
+        client(store).update_run(run_id, status="RUNNING")
+        for key, value in tags.items():
+            client(store).set_tag(run_id, key, value)
+
+
+def origin() -> dict[str, str]:
+    """Return the tags that fill the columns User and Source of MLflow's table."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
