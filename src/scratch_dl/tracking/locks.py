@@ -55,7 +55,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def is_claimed(folder: Path) -> bool | None:
-    """Whether a process works in a run's folder; None if the folder cannot be seen, or its lock not opened, from here."""
+    """Whether a process works in a run's folder; None if folder or lock cannot be opened from here."""
     return is_locked(folder / RUN_LOCK) if folder.is_dir() else None
 
 
