@@ -121,3 +121,11 @@ def test_a_pipe_whose_reader_has_ended_stops_no_training(tmp_path):
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (0, "")
     assert '"status": "FINISHED"' in (tmp_path / "mlruns" / "hydra" / "one" / "summary.json").read_text()
+
+
+def test_a_command_whose_output_was_closed_before_its_start_goes_on(tmp_path):
+    words = shlex.join([sys.executable, "-m", "scratch_dl.train", *TINY, "trainer.epochs=1"])
+    done = subprocess.run(
+        ["bash", "-c", f"exec {words} >&-"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

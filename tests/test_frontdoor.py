@@ -211,3 +211,13 @@ def test_other_hydra_programs_of_the_environment_keep_their_sources():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "hydra._internal.core_plugins.file_config_source\n"
+
+
+def test_a_recorded_command_is_seen_to_live(tmp_path):
+    """A training that starts beside an evaluation must not close its run."""
+    from scratch_dl import tracking
+    from scratch_dl.frontdoor import recording
+
+    settings = {"tracking": {"dir": str(tmp_path), "uri": None, "experiment": "x", "run_name": None, "tags": {}}}
+    with recording(settings, tmp_path / "one", "evaluation"):
+        assert tracking.close_orphans(tracking.open_store(tmp_path)) == ([], [])

@@ -116,3 +116,9 @@ def test_runs_may_be_launched_a_few_at_once(grid):
     status, lines, err = grid("seed=1,2,3", "hydra.sweep.dir=mlruns/few", "hydra.sweeper.max_batch_size=2")
     assert (status, err) == (0, "")
     assert [line[0] for line in lines[:3]] == ["0", "1", "2"]
+
+
+def test_a_glob_that_fits_nothing_is_one_line_with_the_choices(grid):
+    status, _, err = grid("model=glob(zzz*)")
+    assert status == 2
+    assert err == "error: model=glob(zzz*) fits no choice of model; there are: paper, sequential, unet\n"

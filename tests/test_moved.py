@@ -180,3 +180,17 @@ def test_an_experiment_whose_folder_is_not_here_is_refused_before_anything_runs(
     with pytest.raises(TrackingError, match=r"tracking\.experiment=theirs keeps its artifacts in /nowhere/here/mlruns"):
         Run.create(store, old / "mlruns" / "hydra" / "new", "theirs")
     assert not (old / "mlruns" / "hydra" / "new").exists()
+
+
+def test_a_database_apart_from_its_runs_is_not_rewritten_for_another_folder(old, tmp_path):
+    """Several folders of runs in one database: when the disk of one is away, the others are not in its place."""
+    shutil.move(old / "mlruns" / "mlflow.db", tmp_path / "shared.db")
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    open_store(old / "mlruns", shared)
+    old.rename(tmp_path / "unmounted")
+    open_store(tmp_path / "second" / "mlruns", shared)
+    (tmp_path / "unmounted").rename(old)
+    with conversation():
+        api = client(open_store(old / "mlruns", shared))
+        (run,) = api.search_runs([api.get_experiment_by_name("demo").experiment_id])
+        assert [file.path for file in api.list_artifacts(run.info.run_id)] == ["note.txt"]

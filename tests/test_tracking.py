@@ -18,6 +18,7 @@ import pytest
 
 from scratch_dl import tracking
 from scratch_dl.tracking import Run, TrackingError, open_store
+from scratch_dl.tracking.errors import one_line
 from scratch_dl.tracking.send import Sender
 from scratch_dl.tracking.store import client, conversation
 
@@ -213,12 +214,13 @@ def test_data_sets_are_inputs_once(store, run, folder):
     assert json.loads(inputs[0].dataset.profile)["licence"] == "CC0"
 
 
-def test_a_model_stands_once_and_loads_in_a_fresh_process(store, run, folder, tmp_path):
+def test_a_model_stands_once_and_loads_in_a_fresh_process(store, run, folder, tmp_path, monkeypatch):
     code = tmp_path / "doubler.py"
     code.write_text(MODEL_CODE)
+    monkeypatch.setattr("scratch_dl.tracking.send.MODEL_CODE", code)
     weights = folder / "weights.txt"
     weights.write_text("2.0")
-    run.model(weights, code, ["numpy"], step=7)
+    run.model(weights, step=7)
     assert run.flush()
     (folder / "sent.json").unlink()
     assert Run.reopen(store, folder, 7).finish("FINISHED")
@@ -321,6 +323,48 @@ def test_a_deleted_run_keeps_its_record(store, run, folder):
         client(store).restore_run(run.run_id)
     assert run.finish("FINISHED")
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
+
+
+def test_a_foreign_record_chooses_no_code_and_no_file_outside_of_its_folder(store, run, folder, tmp_path, caplog):
+    """A run's folder may come from somebody else, and going on with it sends what it has not sent."""
+    precious, evil = tmp_path / "precious.txt", tmp_path / "evil.py"
+    precious.write_text("secret")
+    evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    record = run._record
+    record.append({"kind": "artifact", "file": str(precious), "into": ""})
+    record.append({"kind": "image", "key": "x", "step": 9, "files": [str(precious)]})
+    with pytest.raises(TrackingError, match="outside of the run's folder"):
+        Run.reopen(store, folder, 5)
+    assert precious.exists()
+    assert not run.flush()
+    assert "outside of the run's folder" in caplog.text
+    assert artifacts(store, run.run_id) == []
+    (folder / "weights.txt").write_text("2.0")
+    other = tracking.Record.create(tmp_path / "foreign", {**record.header})
+    (tmp_path / "foreign" / "weights.txt").write_text("2.0")
+    other.append({"kind": "model", "weights": "weights.txt", "code": str(evil), "code_paths": [str(tmp_path)],
+                  "requirements": [], "shape": [-1, 3, -1, -1], "step": 1})  # fmt: skip
+    Sender(store, other, certain=False).send()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_password_is_in_no_name_and_in_no_warning(store, folder, monkeypatch, caplog):
+    address = "http://bob:SECRET@127.0.0.1:9/x"
+    run = Run.create(store, folder, f"e {address}", f"r {address}")
+    assert "SECRET" not in stored(store, run.run_id).info.run_name
+    monkeypatch.setattr(
+        Sender, "send", lambda *_args: (_ for _ in ()).throw(tracking.UnavailableError(one_line(OSError(address))))
+    )
+    assert not run.flush()
+    assert "bob:***@" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_a_living_run_is_not_judged_by_another_run_at_the_same_path(store, run, folder):
+    """Containers that share a server may all have their run in /out/run."""
+    record = folder / "record.jsonl"
+    record.write_text(record.read_text().replace(run.run_id, "0" * 32))
+    assert tracking.close_orphans(store) == ([], [run.run_id])
 
 
 def test_half_a_line_left_by_a_kill_is_dropped(store, run, folder):

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl import __version__, provenance
 from scratch_dl.cli.arguments import expand
-from scratch_dl.cli.composing import Composer, command_composer, compose_config, overrides_of
+from scratch_dl.cli.composing import Composer, command_composer, compose_config, overrides_of, prepare_hydra
 from scratch_dl.cli.environment import from_environment
 from scratch_dl.cli.explaining import with_cause
 from scratch_dl.config import flat, plain
@@ -134,16 +134,17 @@ def recording(
     git = provenance.git_state(Path(__file__).parent)
     if git is not None:
         own |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
-    run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
-    status = "FAILED"
-    try:
-        run.params(flat(plain(config)))
-        if git is not None and git.dirty:
-            run.text(git.diff, "git.diff")
-        yield run
-        status = "FINISHED"
-    finally:
-        sent = run.finish(status)
+    with tracking.claimed(folder):  # by which others see that it lives
+        run = tracking.Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
+        status = "FAILED"
+        try:
+            run.params(flat(plain(config)))
+            if git is not None and git.dirty:
+                run.text(git.diff, "git.diff")
+            yield run
+            status = "FINISHED"
+        finally:
+            sent = run.finish(status)
     print(f"recorded  {run.run_id} (experiment {where['experiment']})")
     if not sent:
         send = f"from scratch_dl.tracking import replay; replay({str(folder)!r})"
@@ -165,6 +166,7 @@ def _checked(
 
         print(faults.help_text())
         raise SystemExit(0)
+    prepare_hydra()
     options = get_args_parser().parse_intermixed_args(arguments)
     flags = [word for word in arguments if word not in options.overrides]  # first: Hydra takes them in this order only
     if options.experimental_rerun is not None:

@@ -380,8 +380,7 @@ class _Session:
         self._figures()
         for name in (checkpoint.BEST, checkpoint.LAST):
             run.file(best.with_name(name), "checkpoints")
-        requirements = [f"scratch_dl=={__version__}", f"torch=={torch.__version__.partition('+')[0]}"]
-        run.model(best, Path(__file__).with_name("pyfunc_model.py"), requirements, step=progress.best_step)
+        run.model(best, progress.best_step)
         return network
 
     def _figures(self) -> None:

@@ -40,7 +40,8 @@ def train(overrides: Sequence[str] = ()) -> "Result":
     if isinstance(overrides, str):
         raise TypeError(f"overrides must be a list of texts, but got {overrides!r}")
     given = expand(overrides)
-    config = frontdoor.compose_config("train", [*given, *from_environment(given)])
+    given += from_environment(given)
+    config = frontdoor.compose_config("train", given)
     if config.hydra.mode == RunMode.MULTIRUN:
         words = shlex.join(overrides)
         raise ConfigError(f"a grid or a search is for the command line: python -m scratch_dl.train -m {words}")

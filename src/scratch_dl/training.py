@@ -135,14 +135,17 @@ class Training:
         """
         progress = self.progress
         caught: list[int] = []
+        before: dict[int, Any] = {}
         self._clock = time.monotonic()
 
         def catch(number: int, _: Any) -> None:
             # A second one of a kind does not wait for the batch.
             caught.append(number)
-            signal.signal(number, before[number])
+            if number in before:
+                signal.signal(number, before[number])
 
-        with torch.no_grad(), handling(catch) as before, ThreadPoolExecutor(max_workers=1) as drawing:
+        with torch.no_grad(), handling(catch) as handlers, ThreadPoolExecutor(max_workers=1) as drawing:
+            before.update(handlers)
             if progress.step == 0 and progress.first_psnr_db == -math.inf:
                 self._validate()
             while progress.step < self.total_steps and not progress.stopped and not caught:
@@ -320,9 +323,11 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
     """
     before: dict[int, Any] = {}
 
-    if threading.current_thread() is threading.main_thread():
-        before = {int(number): signal.signal(number, handler) for number in _stopping_signals()}
     try:
+        if threading.current_thread() is threading.main_thread():
+            for stop in _stopping_signals():
+                before[int(stop)] = signal.getsignal(stop)
+                signal.signal(stop, handler)
         yield before
     finally:
         for number, old in before.items():

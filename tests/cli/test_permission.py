@@ -33,6 +33,10 @@ SLOTS = [
     pytest.param(
         "a: evil.build\nhydra: {callbacks: {x: {_target_: '${a}'}}}", "hydra.callbacks.x._target_",
         id="target-by-name"),
+    pytest.param(
+        "hydra: {job_logging: {version: 1, handlers: {h: {class: logging.FileHandler, delay: true, filename: "
+        "'${hydra.runtime.output_dir}/${hydra.job.name}.log', '.': {baseFilename: precious.txt}}}, "
+        "root: {handlers: [h]}}}", "hydra.job_logging.handlers.h...baseFilename", id="attribute-of-a-handler"),
     pytest.param("hydra: {launcher: {_target_: evil.build}}", "hydra.launcher._target_", id="launcher"),
     pytest.param(
         "hydra: {launcher: {_target_: hydra_plugins.evil.Launcher}}", "hydra.launcher._target_", id="plugin"),
@@ -282,6 +286,9 @@ def test_a_file_gives_a_launcher_no_command():
     with pytest.raises(ConfigError, match=r"^hydra\.launcher\.setup\[0\] must be given on the command line"):
         check_permission(config, [])
     check_permission(config, ["hydra.launcher.setup=[touch PWN]"])
+    config.hydra.launcher = OmegaConf.create({"_target_": SLURM, "partition": "main\ntouch PWN"})
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\.partition must be given on the command line"):
+        check_permission(config, [])
 
 
 PERMITTED = [

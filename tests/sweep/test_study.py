@@ -2,6 +2,8 @@
 
 import copy
 import math
+import os
+import pickle
 import socket
 import threading
 
@@ -186,6 +188,25 @@ def test_the_same_seed_draws_the_same_however_often_it_is_interrupted(make, tmp_
     other = points(settle(study("other", seed=1), 3))
     assert other[0] == whole[0]
     assert all(one != same for one, same in zip(other[1:], whole[1:], strict=False))
+
+
+def test_a_storage_cannot_have_the_sampler_run_anything(make, tmp_path):
+    """CMA-ES keeps its state as a pickle in the study, which others may write to."""
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    study = make(NUMBERS, sampler=Choice("cmaes", {"n_startup_trials": 1}))
+    for _ in range(3):
+        draw = study.ask()
+        with storage.quiet():
+            trial = study.optuna.trials[draw.number]
+            study.optuna._storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", pickle.dumps(Evil()).hex())
+        complete(study, draw)
+    with pytest.raises(ConfigError, match=r"asks for posix\.mkdir"):
+        study.ask()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_tpe_and_cmaes_learn_from_what_was_told(make, tmp_path):

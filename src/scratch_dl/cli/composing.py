@@ -18,6 +18,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
@@ -116,7 +117,6 @@ def command_composer(command: Callable[[], Any], name: str, arguments: Any) -> C
     Raises:
         ConfigError: if the folder of `--config-dir` is not there.
     """
-    _prepare()
     path = compute_search_path_dir(
         *detect_calling_file_or_module_from_task_function(command), arguments.config_path or CONF
     )
@@ -135,7 +135,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: in one line, if it cannot be composed.
     """
-    _prepare()
+    prepare_hydra()
     return Composer(name, ConfigLoaderImpl(create_config_search_path(CONF)), in_program=True).compose(overrides)
 
 
@@ -149,6 +149,11 @@ def points_of(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
     for override in given:
         if override.is_interval_sweep() or override.is_range_sweep():
             raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
+        value: Any = override.value()  # the type that Hydra declares for it leaves a Glob out
+        options = loader.get_group_options(override.key_or_group) if isinstance(value, Glob) else []
+        if isinstance(value, Glob) and not value.filter(options):
+            there = ", ".join(options) or "none"
+            raise ConfigError(f"{override.input_line} fits no choice of {override.key_or_group}; there are: {there}")
     return BasicSweeper.split_arguments(given, None)[0]
 
 
@@ -168,7 +173,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
 
 
-def _prepare() -> None:
+def prepare_hydra() -> None:
+    """Have Hydra read files by our reader and run grids by our sweeper; before anything else of Hydra's is used."""
     Plugins.instance()  # registers Hydra's own sweeper of grids; ours takes its place, in this process alone
     node = {"_target_": GRID, "max_batch_size": None, "params": None}
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=node, provider="scratch_dl")

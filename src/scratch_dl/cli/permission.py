@@ -82,13 +82,10 @@ def check_permission(config: DictConfig, overrides: Sequence[str]) -> None:
     for key in _NAMES:
         if key in config:
             checks.from_command_line(key, content[key], "a name that is imported")
+    if not str(parts["job"].get("name")).isprintable():
+        checks.from_command_line("hydra.job.name", parts["job"]["name"], "a text with control characters")
     for key, _, value in _leaves("hydra.searchpath", parts.get("searchpath")):
         checks.from_command_line(key, value, "a place to search for configurations")
-
-
-def permitted_targets(overrides: Sequence[str]) -> list[str]:
-    """Return the `allowed_targets` of a command line."""
-    return list(dict(_said(overrides)).get("allowed_targets") or ())
 
 
 class _Checks:
@@ -106,11 +103,15 @@ class _Checks:
                 raise ConfigError(self._refusal(key, value, rule))
         elif isinstance(value, str) and value.startswith("${") and value.endswith("}") and value != _JOB_NAME:
             self.from_command_line(key, value, "an interpolation")  # of a mapping, perhaps, with a _target_ of its own
+        elif isinstance(value, str) and not value.isprintable():
+            self.from_command_line(key, value, "a text with control characters")  # a cluster's script would have it
         elif name == "launcher" and set(re.split(r"[.\[]", key)) & set(_COMMANDS):
             self.from_command_line(key, value, "a command")
 
     def of_logging(self, key: str, last: str, value: Any) -> None:
         """A leaf of a logging configuration."""
+        if ".." in key:  # the key "." has dictConfig set attributes of a handler, its file's name among them
+            raise ConfigError(self._refusal(key, value, "not set an attribute of a handler"))
         if last in ("class", "()"):
             if value not in _CLASSES and not (self.allowed and str(value).startswith(self.allowed)):
                 raise ConfigError(self._refusal(key, value, f"be one of {', '.join(_CLASSES)}"))

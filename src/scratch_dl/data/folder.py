@@ -11,6 +11,8 @@ from scratch_dl.data.files import SUFFIXES, read_all, shown
 from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
 
+_OF_RUNS = ("processes", "id")  # in every folder of runs, whose own pictures would be others at each start
+
 
 class Folder(Pictures):
     """The images in a folder and below it; which split a file falls in depends on the files' names alone.
@@ -109,8 +111,7 @@ def _images(folder: Path) -> Iterator[str]:
         raise DataError(f"path must be a folder that can be read, but {shown(error.filename)!r}: {error.strerror}")
 
     for place, below, files in os.walk(folder, onerror=refuse):
-        # The runs' own pictures would be others at each start.
-        below[:] = sorted(name for name in below if not Path(place, name, "mlflow.db").exists())
+        below[:] = sorted(name for name in below if not Path(place, name, *_OF_RUNS).exists())
         for file in sorted(files):
             if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
                 yield str(Path(place, file).relative_to(folder))

@@ -92,6 +92,10 @@ class Settings:
         own |= self.sampler.arguments
         if self.sampler.name == "tpe" and untrained:
             own["n_startup_trials"] += untrained
+        if self.sampler.name == "cmaes":
+            from scratch_dl.sweep.cma_es import SafeCmaEs
+
+            return SafeCmaEs(**own)
         return getattr(samplers, SAMPLERS[self.sampler.name])(**own)  # type: ignore[no-any-return]
 
     def make_pruner(self, epochs: int, copies: int = 0) -> "BasePruner":

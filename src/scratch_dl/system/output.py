@@ -10,7 +10,11 @@ _GONE = (errno.EPIPE, errno.EIO)
 
 def outlive_readers() -> None:
     """Let this process go on when nobody reads what it prints any more; what it prints then is lost."""
-    sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before the start
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (for the process's life)
+        setattr(sys, name, _Lasting(stream))
 
 
 class _Lasting:

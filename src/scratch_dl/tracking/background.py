@@ -1,6 +1,7 @@
 """Sends a run's record in a thread of its own, which the training never waits for."""
 
 import logging
+import math
 import threading
 import time
 
@@ -18,7 +19,7 @@ class Background:
     """Sends what is asked for, in order; where the store does not answer, what is left is tried at the next request.
 
     Attributes:
-        patience_s: how long `wait` waits while nothing more arrives; may be made smaller meanwhile.
+        limit_s: how long `wait` waits at most while nothing more arrives; may be made smaller while it waits.
     """
 
     def __init__(self, store: Store, record: Record, sender: Sender) -> None:
@@ -32,7 +33,7 @@ class Background:
         self._end = 0
         self._warned = False
         self._closed = False
-        self.patience_s = 0.0
+        self.limit_s = math.inf
 
     def request(self) -> None:
         """Ask for everything said so far to be sent, and return at once."""
@@ -50,15 +51,15 @@ class Background:
         Returns:
             Whether all that was asked for is sent.
         """
-        self.patience_s = patience_s
         moved, sent = time.monotonic(), self._record.sent_bytes
         with self._condition:
             while self._tried < self._asked:
                 self._condition.wait(_LOOK_EVERY_S)
                 if self._record.sent_bytes != sent:
                     moved, sent = time.monotonic(), self._record.sent_bytes
-                if time.monotonic() - moved > self.patience_s:
-                    self._warn(f"nothing was taken for {self.patience_s:g} s")
+                patience_s = min(patience_s, self.limit_s)
+                if time.monotonic() - moved > patience_s:
+                    self._warn(f"nothing was taken for {patience_s:g} s")
                     return False
         return self._record.sent_bytes >= self._end
 

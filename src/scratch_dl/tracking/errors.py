@@ -1,5 +1,6 @@
 """What can go wrong with a store, each told in one line."""
 
+from scratch_dl.passwords import hide
 from scratch_dl.targets import ConfigError
 
 
@@ -20,6 +21,6 @@ class RefusedError(TrackingError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says as one line of at most 300 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Return what an error says as one line of at most 300 characters, addresses in it without their passwords."""
+    text = hide(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."

@@ -56,7 +56,10 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def is_claimed(folder: Path) -> bool | None:
     """Whether a process works in a run's folder; None if folder or lock cannot be opened from here."""
-    return is_locked(folder / RUN_LOCK) if folder.is_dir() else None
+    try:
+        return is_locked(folder / RUN_LOCK) if folder.is_dir() else None
+    except OSError:  # in a folder of another user, perhaps
+        return None
 
 
 def _owner(file: Path) -> str:

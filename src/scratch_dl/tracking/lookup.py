@@ -1,6 +1,7 @@
 """Experiments, runs left over, and the folders and files of runs already in a store."""
 
 import difflib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from scratch_dl.tracking.locks import is_claimed
 from scratch_dl.tracking.moved import local_path
 from scratch_dl.tracking.process import is_alive, workers
 from scratch_dl.tracking.quiet import conversation
-from scratch_dl.tracking.record import RECORD, Record
+from scratch_dl.tracking.record import RECORD
 from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
 
 _PAGE = 1000
@@ -45,7 +46,7 @@ def experiment_id(store: Store, name: str) -> str:
 
 
 def check_store(directory: Path | str, uri: str | None, experiment: str, run_id: str | None = None) -> None:
-    """Refuse a store, an experiment or a run in which a training could not begin, where that is known; nothing is made.
+    """Refuse a store, an experiment or a run in which a training could not begin, where that is known; no run is made.
 
     Raises:
         TrackingError: with what is wrong; a SettingError if it is the experiment or the run.
@@ -170,7 +171,9 @@ def _running(store: Store) -> Iterator[Any]:
 
 def _is_alive(store: Store, run: Any) -> bool | None:
     if (folder := run.data.tags.get(FOLDER_TAG)) is not None:
-        return is_claimed(Path(folder))
+        # The same path may be another machine's, or a container's, with a run of its own.
+        ours = _recorded_id(Path(folder)) in (run.info.run_id, None)
+        return is_claimed(Path(folder)) if ours else None
     known = {key: is_alive(process, store.directory) for key, process in workers(run.data.tags)}
     dead = [key for key, alive in known.items() if alive is False]
     if len(dead) == len(known):
@@ -203,7 +206,7 @@ def folder_of(run_id: str, known: Path, directory: Path) -> Path | None:
 
     The known one may be of before a move, or what somebody else has written: only the record says whose folder it is.
     """
-    for folder in (known, *(path.parent for path in directory.glob(f"hydra/**/{RECORD}"))):
+    for folder in (known, *(path.parent for path in directory.rglob(RECORD))):
         if _recorded_id(folder) == run_id:
             return folder.absolute()
     return None
@@ -211,8 +214,9 @@ def folder_of(run_id: str, known: Path, directory: Path) -> Path | None:
 
 def _recorded_id(folder: Path) -> str | None:
     try:
-        return str(Record(folder, mend=False).header["run_id"])
-    except (TrackingError, OSError, KeyError):
+        with (folder / RECORD).open("rb") as file:
+            return str(json.loads(file.readline())["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -77,12 +77,21 @@ def local_path(address: str) -> Path | None:
 
 
 def _has_moved(database: sqlite3.Connection, before: Path, directory: Path, file: Path) -> bool:
-    if before == directory or (before.exists() and directory.exists() and before.samefile(directory)):
+    there = _is_there(before)
+    if before == directory or (there and _is_there(directory) and before.samefile(directory)):
         return False
-    if file.parent != directory:  # it lies apart from the artifacts, and says nothing about where they are
-        return not before.exists()
+    if file.parent != directory:  # it lies apart from the artifacts, and does not say whether they were moved
+        return not there and _holds_artifacts(database, directory)
     # A copy leaves the original, database included; else some run's artifacts came along.
-    return not before.exists() or (before / file.name).exists() or _holds_artifacts(database, directory)
+    return not there or (before / file.name).exists() or _holds_artifacts(database, directory)
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder can be seen from here: one of another user's may be hidden."""
+    try:
+        return folder.exists()
+    except OSError:
+        return False
 
 
 def _holds_artifacts(database: sqlite3.Connection, directory: Path) -> bool:

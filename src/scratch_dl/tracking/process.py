@@ -5,6 +5,7 @@ releases it when the process ends, however it ends; neither a stepped clock nor 
 """
 
 import atexit
+import contextlib
 import os
 import secrets
 import socket
@@ -67,7 +68,8 @@ def others(directory: Path) -> list[str]:
         if file.name in own:
             continue
         if is_locked(file) is False:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
         else:
             host, pid, *_ = file.name.rsplit(".", 3)
             found.append(f"process {pid} on {host}")
@@ -76,10 +78,10 @@ def others(directory: Path) -> list[str]:
 
 def is_locked(file: Path) -> bool | None:
     """Whether a process holds the lock of a file: not if there is no such file; None if the file cannot be opened."""
-    if not file.is_file():
-        return False
     lock = FileLock(file)
     try:
+        if not file.is_file():
+            return False
         lock.acquire(timeout=0)
     except Timeout:
         return True
@@ -119,5 +121,6 @@ def _place(folder: Path) -> str:
 def _leave(folder: Path) -> None:
     pid, name, lock = _held.get(folder, (0, "", None))
     if pid == os.getpid() and lock is not None:
-        (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
         lock.release()

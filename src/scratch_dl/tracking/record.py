@@ -104,6 +104,17 @@ class Record:
                 status = str(entry["status"])
         return status, reason
 
+    def inside(self, file: str) -> Path:
+        """Return the path of a file that an entry names; a record may come from somebody else.
+
+        Raises:
+            TrackingError: if it lies outside of the run's folder.
+        """
+        path = (self.folder / file).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise TrackingError(f"{self.path} names {file!r}, which lies outside of the run's folder")
+        return path
+
     @property
     def size(self) -> int:
         """The length in bytes of what was said so far."""

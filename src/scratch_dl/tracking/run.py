@@ -81,6 +81,7 @@ class Run:
             TrackingError: if the experiment is deleted or has no name, the folder holds a run, or the store fails.
         """
         folder = Path(folder).absolute()
+        experiment, name = hide(experiment), None if name is None else hide(name)
         given = {key: hide(str(value)) for key, value in (tags or {}).items()}
         every_tag = {**origin(), **given, **process_tags(folder)}
         for key in every_tag:
@@ -117,7 +118,7 @@ class Run:
         later = record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step)
         for entry in later:
             for file in entry.get("files", ()):
-                (folder / file).unlink(missing_ok=True)
+                record.inside(file).unlink(missing_ok=True)
         record.append({"kind": "process", "reopened_at": step, **this_process()})
         return cls(store, record, certain=False)
 
@@ -243,27 +244,18 @@ class Run:
             checks.text(f"description[{key!r}]", description.get(key))
         self._say({"kind": "dataset", "description": dict(description), "context": context})
 
-    def model(self, weights_path: Path | str, code_path: Path | str, requirements: Iterable[str],
-              shape: tuple[int, ...] = (-1, 3, -1, -1), step: int = 0,
-              code_paths: Iterable[Path | str] = ()) -> None:  # fmt: skip
+    def model(self, weights_path: Path | str, step: int = 0, shape: tuple[int, ...] = (-1, 3, -1, -1)) -> None:
         """Keep the trained network as the pyfunc model `runs:/<run_id>/model`.
 
         Args:
-            weights_path: becomes the model's artifact "weights".
-            code_path: a file that calls `mlflow.models.set_model`.
-            requirements: pip requirements, taken as they are.
-            shape: of the float32 array that it takes and returns; -1 is any size.
+            weights_path: a checkpoint in the run's folder.
             step: the optimizer's step of the weights.
-            code_paths: files and folders to travel with the model, importable when it is loaded.
+            shape: of the float32 array that it takes and returns; -1 is any size.
         """
-        for path in (weights_path, code_path, *code_paths):
-            if not Path(path).exists():
-                raise FileNotFoundError(f"{path} does not exist, so the model cannot be kept")
-        self._say({
-            "kind": "model", "weights": self._relative(Path(weights_path).absolute()),
-            "code": str(Path(code_path).absolute()), "requirements": list(requirements), "shape": list(shape),
-            "step": step, "code_paths": [str(Path(path).absolute()) for path in code_paths],
-        })  # fmt: skip
+        weights = Path(weights_path).absolute()
+        if not weights.exists():
+            raise FileNotFoundError(f"{weights} does not exist, so the model cannot be kept")
+        self._say({"kind": "model", "weights": self._relative(weights), "shape": list(shape), "step": step})
 
     def history(self, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
         """Return (step, value) of each metric, in the order of their steps; values that are not finite are left out."""
@@ -292,7 +284,7 @@ class Run:
 
     def hurry(self) -> None:
         """Let a `flush` or `finish` that is waiting give up soon: somebody wants the process to end."""
-        self._background.patience_s = min(self._background.patience_s, HURRY_S)
+        self._background.limit_s = HURRY_S
 
     def finish(self, status: str, reason: str | None = None) -> bool:
         """End the run, send the rest, and say whether all of it was sent (if not, `replay` does it later).

@@ -4,6 +4,7 @@ Every kind of entry can be sent twice without harm: files overwrite, tags and pa
 keep twice (metrics, models) is looked up first, whenever it is uncertain what arrived.
 """
 
+import importlib.metadata
 import json
 import logging
 import math
@@ -12,14 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scratch_dl import __version__
 from scratch_dl.tracking.errors import RefusedError, UnavailableError
-from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, clip
+from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, check_artifact_path, clip
 from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.record import Entry, Record
 from scratch_dl.tracking.store import Store, client
 
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
+MODEL_CODE = Path(__file__).parents[1] / "pyfunc_model.py"
 # MLflow's limits: entries of a kind in one batch, and characters of a digest.
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 _BATCH_TOTAL = 1000
@@ -124,11 +127,12 @@ class Sender:
         return step in self._there[key]
 
     def _send_artifact(self, entry: Entry) -> None:
-        file = self._record.folder / entry["file"]
+        file = self._record.inside(entry["file"])
         if not file.is_file():
             LOG.warning("%s has gone before it was sent to MLflow; it is left out", file)
             return
-        client(self._store).log_artifact(self._run_id, str(file), entry["into"] or None)
+        into = entry["into"] and str(check_artifact_path(entry["into"]))
+        client(self._store).log_artifact(self._run_id, str(file), into or None)
 
     def _send_image(self, entry: Entry) -> None:
         if not self._certain:
@@ -173,10 +177,9 @@ class Sender:
             path = str(Path(folder) / MODEL_NAME)
             pyfunc.save_model(
                 path,
-                python_model=entry["code"],
-                artifacts={"weights": str(self._record.folder / entry["weights"])},
-                code_paths=entry["code_paths"] or None,
-                pip_requirements=entry["requirements"],
+                python_model=str(MODEL_CODE),  # MLflow runs it, so no record may choose it
+                artifacts={"weights": str(self._record.inside(entry["weights"]))},
+                pip_requirements=_requirements(),
                 signature=_signature(entry["shape"]),
                 mlflow_model=Model(
                     artifact_path=model.artifact_location,
@@ -196,6 +199,11 @@ class Sender:
         """Who writes the record is nothing to send."""
 
     _send_run = _send_process
+
+
+def _requirements() -> list[str]:
+    torch = importlib.metadata.version("torch").partition("+")[0]
+    return [f"scratch_dl=={__version__}", f"torch=={torch}"]
 
 
 def _signature(shape: Iterable[int]) -> Any:

@@ -20,11 +20,11 @@ from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepar
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
 from scratch_dl.tracking.locks import exclusive
 from scratch_dl.tracking.moved import follow
-from scratch_dl.tracking.process import hold
+from scratch_dl.tracking.process import hold, others
 from scratch_dl.tracking.quiet import conversation, prepare_mlflow
 
 PROBE_TIMEOUT_S = 5.0
-_LOCK_TIMEOUT_S = 120.0
+_LOCK_TIMEOUT_S = 60.0
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -123,6 +123,7 @@ def make_ready(store: Store) -> None:
         with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
             prepare(store.uri, store.artifact_location)
             follow(store.directory, store.uri)
+            others(store.directory)  # removes what killed processes have left
             hold(store.directory)
     except sqlite3.Error as error:
         raise TrackingError(f"tracking.uri={store.shown} is not a database that can be used: {error}") from None
