@@ -198,14 +198,17 @@ def test_a_storage_cannot_have_the_sampler_run_anything(make, tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     study = make(NUMBERS, sampler=Choice("cmaes", {"n_startup_trials": 1}))
-    for _ in range(3):
-        draw = study.ask()
-        with storage.quiet():
-            trial = study.optuna.trials[draw.number]
-            study.optuna._storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", pickle.dumps(Evil()).hex())
-        complete(study, draw)
+
+    def search():
+        for _ in range(4):
+            draw = study.ask()
+            with storage.quiet():
+                trial = study.optuna.trials[draw.number]._trial_id
+                study.optuna._storage.set_trial_system_attr(trial, "cma:optimizer:0", pickle.dumps(Evil()).hex())
+            complete(study, draw)
+
     with pytest.raises(ConfigError, match=r"asks for posix\.mkdir"):
-        study.ask()
+        search()
     assert not (tmp_path / "ran").exists()
 
 
