@@ -1,6 +1,7 @@
 """Real file systems: one that fills up in mid-run, one without hard links, one that is read-only; a closed terminal."""
 
 import contextlib
+import json
 import os
 import pty
 import shlex
@@ -76,10 +77,14 @@ def test_a_file_system_without_hard_links_keeps_two_checkpoints(mounted):
     assert not list((folder / home).rglob("*.tmp"))
 
 
-def test_a_read_only_folder_is_one_line(mounted):
+def test_a_read_only_folder_can_be_looked_at_and_a_training_in_it_is_one_line(mounted):
     folder = mounted("tmpfs", "60m")
     assert train(folder, *TINY, "trainer.epochs=1", "hydra.run.dir=mlruns/hydra/one").returncode == 0
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    run_id = json.loads((folder / "mlruns" / "hydra" / "one" / "summary.json").read_text())["run_id"]
+    words = [sys.executable, "-m", "scratch_dl.diagnose", f"run={run_id}"]
+    looked_at = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert (looked_at.stderr, "diagnosis" in looked_at.stdout) == ("", True)
     for arguments in (TINY, ("resume=mlruns/hydra/one", "trainer.epochs=2", "resume.allow=[trainer.epochs]")):
         done = train(folder, *arguments)
         assert done.returncode != 0

@@ -194,3 +194,11 @@ def test_a_database_apart_from_its_runs_is_not_rewritten_for_another_folder(old,
         api = client(open_store(old / "mlruns", shared))
         (run,) = api.search_runs([api.get_experiment_by_name("demo").experiment_id])
         assert [file.path for file in api.list_artifacts(run.info.run_id)] == ["note.txt"]
+
+
+def test_a_copy_of_one_runs_folder_does_not_take_the_run_over(old, tmp_path):
+    store, folder = open_store(old / "mlruns"), old / "mlruns" / "hydra" / "today" / "first"
+    shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(TrackingError, match=rf"is a copy of the run in {folder}, by which .* go on there: resume="):
+        Run.reopen(store, tmp_path / "copy", 1)
+    assert tracking.find_folder(store, the_run(old)) == folder

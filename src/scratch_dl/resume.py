@@ -14,6 +14,7 @@ from scratch_dl.config import build, flat, plain
 from scratch_dl.passwords import hidden
 from scratch_dl.session import CONFIG, SUMMARY, Result, train_run
 from scratch_dl.targets import ConfigError, check_targets
+from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.training import Progress
 
 if TYPE_CHECKING:
@@ -135,11 +136,13 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
         return path.absolute()
     if path.exists() or "/" in run:
         raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
-    if settings["uri"] is None and not (Path(settings["dir"]) / "mlflow.db").exists():
-        raise ConfigError(f"tracking.dir={settings['dir']} holds no runs, so there is no run {run!r}")
+    file = sqlite_file(settings["uri"] or f"sqlite:///{Path(settings['dir'], 'mlflow.db')}")
+    if file is not None and not file.exists():
+        where = f"tracking.dir={settings['dir']}" if settings["uri"] is None else f"tracking.uri={settings['uri']}"
+        raise ConfigError(f"{where} holds no runs, so there is no run {run!r}")
     store = tracking.open_store(settings["dir"], settings["uri"])
     try:
-        return tracking.find_folder(store, run)
+        return tracking.find_folder(store, run, key)
     except tracking.TrackingError as error:
         raise ConfigError(str(error)) from error
 

@@ -92,7 +92,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
             expanded.append(_opened(argument) if _OPEN.match(argument) else argument)
             continue
         name = key.removesuffix(".run")
-        if value in ("", "''", '""'):
+        if not value.strip("'\" "):
             raise ConfigError(f"{name} must be a run's folder or id, but got ''")
         quoted = value if _is_quoted(value) or "${" in value else QuotedString(value, Quote.single).with_quotes()
         if name == "resume":

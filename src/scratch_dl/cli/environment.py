@@ -8,6 +8,7 @@ from scratch_dl.system.addresses import check_uri
 from scratch_dl.targets import ConfigError
 
 URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"
+_EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
 WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set for a process of a search that another one looks after
 _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
 _NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment", "diagnose": "it records nothing"}
@@ -39,6 +40,8 @@ def from_environment(overrides: Sequence[str], name: str = "train", several: boo
             found.append(_override(variable))
         if WORKER not in os.environ:  # the process that looks after it has said so
             _say(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
+    if os.environ.get(_EXPERIMENT_ID, "").strip() and WORKER not in os.environ:
+        _say(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], "ignored: tracking.experiment chooses one by its name")
     return found
 
 

@@ -45,7 +45,8 @@ def quiet() -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         words = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
-        raise StorageError(f"hydra.sweeper.storage cannot be used: {words[:300]}") from error
+        full = "; free some space, then run the same command again" if "disk is full" in words else ""
+        raise StorageError(f"hydra.sweeper.storage cannot be used: {words[:300]}{full}") from error
     finally:
         optuna.logging.set_verbosity(level)
 

@@ -23,6 +23,8 @@ def check_uri(name: str, uri: str) -> str:
         raise ValueError(
             f"{name} must be like http://127.0.0.1:5000 or sqlite:////a/path.db{why}, but got {hide(uri)!r}"
         )
+    if scheme.partition("+")[0].lower() == "sqlite" and not rest.partition("?")[0].strip("/"):
+        raise ValueError(f"{name} must name a file, like sqlite:////a/path.db, but got {uri!r}")
     return uri
 
 

@@ -104,6 +104,11 @@ def keep_as(path: Path, name: Path) -> None:
     temporary.replace(name)
 
 
+def is_read_only(folder: Path) -> bool:
+    """Whether a folder that is there lies on a file system that is mounted read-only."""
+    return folder.is_dir() and hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in the folder outlive a loss of power; a file system that cannot do it is left alone."""
     descriptor = os.open(folder, os.O_RDONLY)

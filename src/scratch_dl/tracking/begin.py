@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scratch_dl.tracking.errors import SettingError, TrackingError
-from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run
+from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, folder_of, get_run
 from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.store import Store, client
 
@@ -46,6 +46,21 @@ def adopted(store: Store, run_id: str, name: str | None, tags: Mapping[str, str]
         with conversation():
             client(store).update_run(run_id, name=name)
     return run.info
+
+
+def check_not_a_copy(store: Store, run_id: str, folder: Path) -> None:
+    """Refuse to go on in a copy of a run's folder while the store knows the run by the original.
+
+    Raises:
+        SettingError: naming both folders.
+    """
+    known = get_run(store, run_id).data.tags.get(FOLDER_TAG)
+    original = folder_of(run_id, Path(known), None) if known else None
+    if original is not None and original.resolve() != folder.resolve():
+        raise SettingError(
+            f"{folder} is a copy of the run in {original}, by which tracking.uri={store.shown} knows it; go on there: "
+            f"resume={original}, or copy the whole tracking.dir"
+        )
 
 
 def taken_up(store: Store, run_id: str, tags: Mapping[str, str]) -> None:

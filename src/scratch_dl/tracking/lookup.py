@@ -1,13 +1,15 @@
 """Experiments, runs left over, and the folders and files of runs already in a store."""
 
 import difflib
+import errno
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scratch_dl.system.files import is_read_only
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import SettingError, TrackingError
 from scratch_dl.tracking.locks import is_claimed
@@ -49,15 +51,23 @@ def check_store(directory: Path | str, uri: str | None, experiment: str, run_id:
     """Refuse a store, an experiment or a run in which a training could not begin, where that is known; no run is made.
 
     Raises:
-        TrackingError: with what is wrong; a SettingError if it is the experiment or the run.
+        TrackingError: with what is wrong; a SettingError if it is a setting.
+        OSError: if the folder lies on a read-only file system.
     """
     folder = Path(directory).expanduser().absolute()
     store = Store(folder, full_uri(folder, uri))
     file = sqlite_file(store.uri)
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if is_read_only(nearest):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(nearest))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise SettingError(f"tracking.dir must be a folder that can be written, but {nearest} cannot; choose another")
     if store.is_server:
         probe(store)
     elif folder.is_dir() and (file is None or file.exists()):
         open_store(folder, uri)
+    elif run_id is not None and file is not None:
+        raise SettingError(f"tracking.run_id={run_id} is not in tracking.uri={store.shown}, which is not there yet")
     else:
         return
     find_experiment(store, experiment)
@@ -184,29 +194,30 @@ def _is_alive(store: Store, run: Any) -> bool | None:
     return True if True in known.values() else None
 
 
-def find_folder(store: Store, run_id: str) -> Path:
+def find_folder(store: Store, run_id: str, key: str = "run") -> Path:
     """Return the local folder of a run: where its tag says, or else wherever below `tracking.dir` its record lies.
 
     Raises:
         TrackingError: if the store has no such run (the message names the nearest ones), or the run has no folder here.
     """
-    folder = get_run(store, run_id).data.tags.get(FOLDER_TAG)
+    folder = get_run(store, run_id, key).data.tags.get(FOLDER_TAG)
     if folder is None:
-        raise TrackingError(f"run={run_id} was not made by scratch_dl: it has no tag {FOLDER_TAG}")
+        raise TrackingError(f"{key}={run_id} was not made by scratch_dl: it has no tag {FOLDER_TAG}")
     if (found := folder_of(run_id, Path(folder), store.directory)) is not None:
         return found
     raise TrackingError(
-        f"run={run_id} was made in {folder}, and neither that folder nor one in tracking.dir={store.directory} has its "
-        "record; give the folder itself, or the tracking.dir that it lies in"
+        f"{key}={run_id} was made in {folder}; neither that folder nor one in tracking.dir={store.directory} has its "
+        "record: give the folder itself, or the tracking.dir that it lies in"
     )
 
 
-def folder_of(run_id: str, known: Path, directory: Path) -> Path | None:
+def folder_of(run_id: str, known: Path, directory: Path | None) -> Path | None:
     """Return the folder of a run: the one that it is known by, or else the one below `directory` with its record.
 
     The known one may be of before a move, or what somebody else has written: only the record says whose folder it is.
     """
-    for folder in (known, *(path.parent for path in directory.rglob(RECORD))):
+    below: Iterable[Path] = () if directory is None else (path.parent for path in directory.rglob(RECORD))
+    for folder in (known, *below):
         if _recorded_id(folder) == run_id:
             return folder.absolute()
     return None
@@ -238,5 +249,5 @@ def get_run(store: Store, run_id: str, key: str = "run") -> Any:
             raise
         near = [each for each in known if run_id and each.startswith(run_id)][:3]
         near = near or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or known[:3]
-        hint = f"the nearest are {', '.join(near)}" if near else "it has no runs: train first"
+        hint = f"the nearest are {', '.join(near)}" if near else "it has no runs"
         raise SettingError(f"{key}={run_id} is not in tracking.uri={store.shown}; {hint}") from error

@@ -18,7 +18,7 @@ from scratch_dl import checks
 from scratch_dl.passwords import hide
 from scratch_dl.system.files import file_errors
 from scratch_dl.tracking.background import Background
-from scratch_dl.tracking.begin import adopted, begun, origin, taken_up
+from scratch_dl.tracking.begin import adopted, begun, check_not_a_copy, origin, taken_up
 from scratch_dl.tracking.database import patiently
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.names import check_artifact_path, check_name
@@ -112,6 +112,7 @@ class Run:
         record = Record(folder)
         run_id = record.header["run_id"]
         try:
+            patiently(lambda: check_not_a_copy(store, run_id, folder), store.shown)
             patiently(lambda: taken_up(store, run_id, process_tags(folder)), store.shown)
         except UnavailableError as error:
             raise TrackingError(f"tracking.uri={store.shown} cannot go on with the run of {folder}: {error}") from None

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from scratch_dl.passwords import hide, without_password
 from scratch_dl.system.addresses import check_directory, check_uri
-from scratch_dl.system.files import remedy
+from scratch_dl.system.files import is_read_only, remedy
 from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepare, sqlite_file
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
 from scratch_dl.tracking.locks import exclusive
@@ -119,6 +119,8 @@ def make_ready(store: Store) -> None:
         if not store.uri.startswith(("sqlite:", "postgresql")):
             hold(store.directory)
             return
+        if is_read_only(store.directory):
+            return  # nothing can be written, so that nobody needs to be kept out; what is there can be looked at
         load_mlflow(store.uri)
         with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
             prepare(store.uri, store.artifact_location)
