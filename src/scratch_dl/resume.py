@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 # What may differ without a word: where and how long the run goes on, not what it computes.
 IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")  # no reason to go on with a finished run
-FREE = ("resume", "verification", "diagnosis", "tracking.uri", "tracking.dir", "tracking.run_id", "trainer.max_minutes",
-        "trainer.test")  # fmt: skip
+FREE = (
+    "resume",
+    "verification",
+    "diagnosis",
+    "tracking.uri",
+    "tracking.dir",
+    "tracking.run_id",
+    "trainer.max_minutes",
+    "trainer.checkpoint_every_steps",
+    "trainer.test",
+)
 _OF_COMMAND = ("resume", "hydra.", "hydra/", "allowed_targets")  # said of this command, not of the run
 _LENGTH = "trainer.epochs"
 

@@ -247,7 +247,7 @@ class _Session:
         known = error if isinstance(error, OSError) else error.__cause__
         assert isinstance(known, OSError)
         again = (
-            f"python -m scratch_dl.train resume={shlex.quote(str(self.folder))}"
+            f"python -m scratch_dl.train {shlex.quote(f'resume={self.folder}')}"
             if (self.folder / "checkpoints" / checkpoint.LAST).exists()
             else "run the same command again"
         )

@@ -80,8 +80,8 @@ def command(config: DictConfig) -> dict[str, Any] | None:
         # Hydra would print two lines of its own before ours; this goes past it.
         frontdoor.exit_with(error)
     if not result.tracked:
-        print(f"error: MLflow has not got everything; later: python -m scratch_dl.train resume={result.folder}",
-              file=sys.stderr)  # fmt: skip
+        again = f"python -m scratch_dl.train {shlex.quote(f'resume={result.folder}')}"
+        print(f"error: MLflow has not got everything; later: {again}", file=sys.stderr)
     if result.exit_status:
         raise SystemExit(result.exit_status)
     if job.mode == RunMode.MULTIRUN:

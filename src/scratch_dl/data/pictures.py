@@ -103,7 +103,7 @@ class Pictures(ABC):
     def digest(self) -> str:
         """16 hexadecimal digits over the training's and validation's pixels, the test's names, and the settings.
 
-        The test pictures themselves are read by the final evaluation alone.
+        The pixels of the test pictures are not in it; only the final evaluation scores them.
         """
         sha = hashlib.sha256()
         for split in ("train", "validation"):

@@ -1,6 +1,7 @@
 """How a run begins, or goes on, in MLflow."""
 
 import getpass
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def check_not_a_copy(store: Store, run_id: str, folder: Path) -> None:
     if original is not None and original.resolve() != folder.resolve():
         raise SettingError(
             f"{folder} is a copy of the run in {original}, by which tracking.uri={store.shown} knows it; go on there: "
-            f"resume={original}, or copy the whole tracking.dir"
+            f"{shlex.quote(f'resume={original}')}, or copy the whole tracking.dir"
         )
 
 
