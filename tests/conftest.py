@@ -161,12 +161,19 @@ def postgres():
 @pytest.fixture
 def own_postgres():
     """A PostgreSQL of the test's own, that it may kill and start again."""
-    with Postgres() as server:
+    with Postgres(forgets=False) as server:
         yield server
 
 
 class Postgres:
-    """A cluster in a temporary folder, and the process that serves it on 127.0.0.1."""
+    """A cluster in a temporary folder, and the process that serves it on 127.0.0.1.
+
+    Args:
+        forgets: whether it may forget the last transactions when it is killed, by which it is faster.
+    """
+
+    def __init__(self, forgets=True):
+        self.synchronous_commit = "off" if forgets else "on"
 
     def __enter__(self):
         initdb = _initdb()
@@ -197,7 +204,7 @@ class Postgres:
 
     def start(self):
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
-                    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+                    "fsync": "off", "synchronous_commit": self.synchronous_commit, "full_page_writes": "off",
                     "shared_buffers": "32MB"}  # fmt: skip
         # A child, so that it is surely the one that is ended; and it ends by itself if pytest is killed.
         words = [*self.user, "--pdeathsig", "INT", str(self.program), *self.cluster]

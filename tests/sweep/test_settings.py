@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config import CONF
 from scratch_dl.frontdoor import compose_config
+from scratch_dl.sweep.cma_es import SafeCmaEs
 from scratch_dl.sweep.outcomes import Objective
 from scratch_dl.sweep.settings import Choice, read_settings
 from scratch_dl.sweep.storage import quiet
@@ -180,8 +181,8 @@ def test_a_grid_may_be_searched_to_its_end():
         ("qmc", optuna.samplers.QMCSampler, {"_scramble": True, "_qmc_type": "sobol", "_seed": 7}),
         ({"name": "qmc", "qmc_type": "halton", "scramble": False}, optuna.samplers.QMCSampler,
          {"_qmc_type": "halton", "_scramble": False}),
-        ("cmaes", optuna.samplers.CmaEsSampler, {"_n_startup_trials": 1}),
-        ({"name": "cmaes", "n_startup_trials": 4, "sigma0": 0.2}, optuna.samplers.CmaEsSampler,
+        ("cmaes", SafeCmaEs, {"_n_startup_trials": 1}),
+        ({"name": "cmaes", "n_startup_trials": 4, "sigma0": 0.2}, SafeCmaEs,
          {"_n_startup_trials": 4, "_sigma0": 0.2}),
     ],
 )  # fmt: skip
