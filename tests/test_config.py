@@ -116,7 +116,7 @@ def test_the_seed_draws_the_weights():
             "model=sequential model.multiple=1",
             r"model must predict images of any size, but for 150x225 pixels, as 'chel",
         ),
-        ("data=folder data.path=/nowhere", r"data\.path must be a folder of images, but '/nowhere' is none"),
+        ("data=folder data.path=/nowhere", r"data\.path must be a folder of images, but '/nowhere' is not a folder"),
         ("data=course data.path=/nowhere noise=recorded", r"data\.path must be a folder with .*No such file"),
         ("data.crop_size=0", r"data\.crop_size must be >= 1"),
         ("noise.std=-0.1", r"noise\.std must be a finite number > 0"),

@@ -140,7 +140,7 @@ def test_the_text_of_an_environment_variable_is_to_be_decoded(in_process, monkey
     monkeypatch.setenv("SEED", "7")
     status, _, err = in_process(train, "seed=${oc.env:SEED}")
     assert status == 2
-    (corrected,) = shlex.split(err.partition("makes a value: ")[2])
+    (corrected,) = shlex.split(err.partition("turns it into a value: ")[2])
     assert corrected == 'seed="${oc.decode:${oc.env:SEED}}"'
     status, out, err = in_process(train, corrected, "--cfg", "job", "--resolve")
     assert (status, err) == (0, "")

@@ -131,7 +131,7 @@ def test_a_folder_of_another_run_is_not_taken_for_it(old):
 def test_a_folder_whose_database_has_gone_is_one_line_and_makes_none(old):
     (old / "mlruns" / "mlflow.db").unlink()
     folder = old / "mlruns" / "hydra" / "today" / "first"
-    with pytest.raises(TrackingError, match=r"is not there any more; give the tracking\.dir or tracking\.uri"):
+    with pytest.raises(TrackingError, match=r"is missing; give the tracking\.dir or tracking\.uri"):
         whereabouts(folder)
     assert replay(folder), "all of it was sent"
     assert not (old / "mlruns" / "mlflow.db").exists()

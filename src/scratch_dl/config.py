@@ -132,7 +132,7 @@ class Resume:
 class Setup:
     """Everything a training needs, built from one configuration.
 
-    `config` is what is recorded: it has no password, of which `tracking` may have one. `fault` is a deliberate mistake
+    `config` is what is recorded, without passwords; `tracking` may contain one. `fault` is a deliberate mistake
     that has been put into one of the parts, or None.
     """
 

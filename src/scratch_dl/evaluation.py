@@ -70,7 +70,7 @@ def score_photographs(network: Denoiser, photographs: Sequence["Photograph"]) ->
 
 
 def check_photographs(network: Denoiser, data: "DataSet", splits: Sequence[str]) -> None:
-    """Predict an image of zeros of every size that the whole photographs have, none of which is read.
+    """Predict an image of zeros of each size that the whole photographs have, without reading any.
 
     Raises:
         ValueError: if the network cannot; the message names the first such photograph.

@@ -58,7 +58,7 @@ def test_shares_that_leave_a_split_empty_are_refused(build, folder, changes, mes
 def test_a_folder_that_is_none_is_named(build, tmp_path):
     (tmp_path / "file.png").write_bytes(b"no folder")
     for path in (tmp_path / "nowhere", tmp_path / "file.png"):
-        with pytest.raises(DataError, match=rf"path must be a folder of images, but '{path}' is none"):
+        with pytest.raises(DataError, match=rf"path must be a folder of images, but '{path}' is not a folder"):
             build("folder", path=str(path))
 
 

@@ -15,7 +15,7 @@ from scratch_dl.cli.yaml_files import parse_yaml
 from scratch_dl.targets import ConfigError
 
 PATHS = ("resume", "resume.run", "run", "output")  # whatever they contain, it is a path or an id
-# Mappings that are empty by default: to Hydra, a key in them is none that could be overridden.
+# Mappings that are empty by default: Hydra does not override a key that is not in them yet.
 _OPEN = re.compile(r"(tracking\.tags|hydra\.sweeper\.(params|conditions))(\.|=)")
 _DISTRIBUTION = re.compile(r"(?<!['\"\w,(])((?:choice|range|interval|tag)\((?:[^()]|\([^()]*\))*\))")
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
@@ -139,7 +139,7 @@ def _unreadable(argument: str, multirun: bool, error: Exception) -> str:
     for corrected in (_quoted_each(key, value, multirun), f"{key}={_double_quoted(value)}"):
         if corrected is not None and _is_readable(corrected):
             if value[:1] in _BRACKETS and value[:1] != "(":
-                break  # it was to be a list or a mapping, which is no text
+                break  # meant as a list or a mapping, so quoting it as a text would change its meaning
             return f"{argument!r} cannot be read: quote the value for Hydra, {shlex.quote(corrected)}"
     reason = " ".join(str(error).splitlines()[0].split())
     end = _BRACKETS.get(value[:1])

@@ -40,7 +40,7 @@ class Composer:
     Attributes:
         name: of the primary configuration.
         loader: Hydra's.
-        in_program: whether no command line is there, of which messages could speak.
+        in_program: whether a program calls this, so that messages do not speak of a command line.
     """
 
     name: str

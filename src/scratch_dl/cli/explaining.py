@@ -24,7 +24,7 @@ class Explainer:
     Args:
         load: overrides -> the configuration.
         overrides: those of the composition that failed.
-        in_program: whether no command line is there.
+        in_program: whether a program calls this.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ def with_cause(words: str, config: DictConfig, overrides: Sequence[str]) -> str:
         for name, _, value in (one.partition("=") for one in overrides):
             if name.lstrip("+") == key[1] and "${oc.env:" in value:
                 corrected = shlex.quote(f'{name}="${{oc.decode:{value}}}"')
-                return f"{words}; ${{oc.env:...}} gives a text, of which oc.decode makes a value: {corrected}"
+                return f"{words}; ${{oc.env:...}} gives a text; oc.decode turns it into a value: {corrected}"
     group, _, leaf = key[1].partition(".")
     if " is not a setting" not in words or not leaf or all(not one.startswith(f"{group}=") for one in overrides):
         return words

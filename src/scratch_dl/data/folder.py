@@ -105,7 +105,7 @@ def _images(folder: Path) -> Iterator[str]:
         DataError: if it is no folder, or one below it cannot be read.
     """
     if not folder.is_dir():
-        raise DataError(f"path must be a folder of images, but {shown(folder)!r} is none")
+        raise DataError(f"path must be a folder of images, but {shown(folder)!r} is not a folder")
 
     def refuse(error: OSError) -> None:
         raise DataError(f"path must be a folder that can be read, but {shown(error.filename)!r}: {error.strerror}")

@@ -43,7 +43,7 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
             raise ConfigError(
-                f"hydra.sweeper.storage holds a state of the sampler that asks for {module}.{name}, which is none of "
-                "its parts; choose another hydra.sweeper.study_name or sampler"
+                f"hydra.sweeper.storage holds a state of the sampler that asks for {module}.{name}, which is not "
+                "part of it; choose another hydra.sweeper.study_name or sampler"
             )
         return super().find_class(module, name)

@@ -42,7 +42,7 @@ def check_directory(name: str, folder: str, holds_database: bool) -> None:
     path = Path(folder).expanduser().absolute()
     if holds_database and (odd := sorted(set(str(path)) & set("?%"))):
         raise ValueError(
-            f"{name} must be a folder without {odd[0]!r} in its whole path, as that means something in an address, "
+            f"{name} must be a folder without {odd[0]!r} in its whole path, which has a meaning in an address, "
             f"but got {str(path)!r}; choose another folder, or give tracking.uri"
         )
     longest = max((len(part.encode(errors="surrogateescape")) for part in path.parts), default=0)

@@ -9,7 +9,7 @@ _GONE = (errno.EPIPE, errno.EIO)
 
 
 def outlive_readers() -> None:
-    """Let this process go on when nobody reads what it prints any more; what it prints then is lost."""
+    """Let this process go on when the reader of its output has gone; what it prints from then on is lost."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before the start

@@ -74,7 +74,7 @@ def whereabouts(folder: Path, check: bool = True) -> tuple[Path, str | None]:
     if check and file is not None and not file.exists():
         # Opening it would make an empty one, which knows no such run.
         raise TrackingError(
-            f"tracking.uri={hide(uri)}, where the run of {folder} was made, is not there any more; "
+            f"tracking.uri={hide(uri)}, where the run of {folder} was made, is missing; "
             "give the tracking.dir or tracking.uri that has the run"
         )
     return directory, None if file == directory / "mlflow.db" else uri

@@ -186,7 +186,7 @@ def full_uri(folder: Path, uri: str | None) -> str:
     """Return the address of a store as MLflow takes it, of a sqlite file with its absolute path.
 
     Raises:
-        SettingError: if it is none that can be used.
+        SettingError: if it cannot be used.
     """
     try:
         check_directory("tracking.dir", str(folder), holds_database=uri is None)
