@@ -113,8 +113,6 @@ def train_run(
     keep_freed_memory()
     with handling(interrupt):
         store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
-        if restored is None:
-            tracking.find_experiment(store, setup.tracking.experiment)
         with tracking.claimed(folder):
             if restored is None:
                 _close_orphans(store)

@@ -16,7 +16,7 @@ lookup.py      runs left over, experiments and folders of runs already there
 
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.locks import BusyError, claimed, exclusive
-from scratch_dl.tracking.lookup import check_store, close_orphans, find_experiment, find_folder, folder_of, is_taken
+from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, folder_of, is_taken
 from scratch_dl.tracking.names import image_key
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
 from scratch_dl.tracking.record import Record
@@ -40,7 +40,6 @@ __all__ = [
     "claimed",
     "close_orphans",
     "exclusive",
-    "find_experiment",
     "find_folder",
     "folder_of",
     "image_key",

@@ -70,7 +70,10 @@ def check_store(directory: Path | str, uri: str | None, experiment: str, run_id:
         raise SettingError(f"tracking.run_id={run_id} is not in tracking.uri={store.shown}, which is not there yet")
     else:
         return
-    find_experiment(store, experiment)
+    with conversation():
+        found = client(store).get_experiment_by_name(experiment)
+    if found is not None:  # else it will be made
+        check_experiment(store, found)
     if run_id is not None:
         check_active(store, get_run(store, run_id, "tracking.run_id"))
 
@@ -79,18 +82,6 @@ def is_taken(store: Store, run_id: str) -> str | None:
     """Return the folder of the training that a run has already; None if it has none."""
     folder = get_run(store, run_id, "tracking.run_id").data.tags.get(FOLDER_TAG)
     return None if folder is None else str(folder)
-
-
-def find_experiment(store: Store, name: str) -> None:
-    """Refuse the name of an experiment that was deleted; one that is not there will be made.
-
-    Raises:
-        SettingError: with the command that restores it.
-    """
-    with conversation():
-        found = client(store).get_experiment_by_name(name)
-    if found is not None:
-        check_experiment(store, found)
 
 
 def check_experiment(store: Store, experiment: Any) -> None:
