@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-SOURCES = Path("src/scratch_dl/kernels/native")
+SOURCES = Path("src/scratch_dl/kernels/cpp")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 VARIANTS = {"portable": []}
 if X86:

@@ -42,13 +42,13 @@ def killed_at():
     """A step -> a program that trains by its arguments, and is killed by SIGKILL before that step."""
     program = """
 import os, signal, sys
-from scratch_dl import training
-step = training.Training._step
+from scratch_dl.training import loop
+step = loop.Training._step
 def killing(self, batch):
     if self.progress.step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
     step(self, batch)
-training.Training._step = killing
+loop.Training._step = killing
 from scratch_dl import train
 sys.argv = ["train", *sys.argv[1:]]
 train.main()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratch_dl import checkpoint, kernels, train
+from scratch_dl import kernels
 from scratch_dl.kernels import library
-from scratch_dl.targets import ConfigError
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.train import train
+from scratch_dl.training import checkpoint
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]", "schedule=constant", "data.crops_per_epoch=40",
          "tracking.detail=trial", "trainer.test=false", "verification=off"]  # fmt: skip

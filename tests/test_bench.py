@@ -15,8 +15,8 @@ from scratch_dl.benchmarks.loop import Stopwatch, Watched
 from scratch_dl.benchmarks.outcome import Comparison, compared
 from scratch_dl.benchmarks.settings import Settings
 from scratch_dl.benchmarks.twins import UnequalError, check_equal, last, twin
-from scratch_dl.interleave import Quartiles, Side, interleave
 from scratch_dl.models import paper, unet
+from scratch_dl.system.timing import Quartiles, Side, interleave
 
 SETTINGS = Settings(rounds=2, seed=0, backend="auto", threads=1, smoke=True)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from scratch_dl import diagnose, tracking, train
-from scratch_dl.training import Diverged
+from scratch_dl import diagnose, tracking
+from scratch_dl.train import train
+from scratch_dl.training.loop import Diverged
 
 SMALL = ["debug=fast", "threads=1", "model.kernel_size=3", "model.upsampling=nearest", "model.channels=[8,8,8]",
          "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer.lr=0.5",

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratch_dl import evaluate, kernels, provenance, train
+from scratch_dl import evaluate, kernels
+from scratch_dl.system import provenance
+from scratch_dl.train import train
 
 SMALL = ("debug=fast", "threads=1", "verification=off", "diagnosis=off", "model.channels=[2,2,2]", "trainer.epochs=1",
          "trainer.test=false", "data.downsample=8", "data.crop_size=16", "data.crops_per_epoch=8",
@@ -130,16 +132,16 @@ def test_what_mlflow_has_not_got_is_told_with_a_cure_that_works(evaluated, monke
 
 
 def test_threads_and_backend_are_used_and_then_as_before(evaluated, monkeypatch):
-    from scratch_dl import evaluation
+    from scratch_dl.evaluation import scoring
 
     seen, threads, used = [], torch.get_num_threads(), kernels.used()
-    scored = evaluation.evaluate_photographs
+    scored = scoring.evaluate_photographs
 
     def watching(*arguments):
         seen.append((torch.get_num_threads(), kernels.used()))
         return scored(*arguments)
 
-    monkeypatch.setattr(evaluation, "evaluate_photographs", watching)
+    monkeypatch.setattr(scoring, "evaluate_photographs", watching)
     assert evaluated("run=mlruns/one", "splits=[validation]", "threads=2", "backend=reference")[0] == 0
     assert seen == [(2, "reference")]
     assert (torch.get_num_threads(), kernels.used()) == (threads, used)

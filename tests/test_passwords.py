@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from scratch_dl import diagnose, evaluate, train, ui, verify
-from scratch_dl.passwords import hidden
+from scratch_dl.system.passwords import hidden
 
 PASSWORD = "s3cret-p4ss"
 ADDRESS = f"http://bob:{PASSWORD}@tracker.example/x"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from scratch_dl.frontdoor import compose_config
-from scratch_dl.sweep.settings import read_settings
-from scratch_dl.sweep.space import check_keys, read_space
+from scratch_dl.config.composing import compose_config
+from scratch_dl.search.settings import read_settings
+from scratch_dl.search.space import check_keys, read_space
 from scratch_dl.train import build
 
 ROOT = Path(__file__).parent.parent

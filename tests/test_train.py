@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_dl import checkpoint, tracking, train
-from scratch_dl.targets import ConfigError
+from scratch_dl import tracking
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.train import train
+from scratch_dl.training import checkpoint
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
 
@@ -347,8 +349,8 @@ def test_help_and_cfg_say_what_there_is(tmp_path):
 
 
 def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
-    from scratch_dl.frontdoor import compose_config
-    from scratch_dl.summary import show
+    from scratch_dl.config.composing import compose_config
+    from scratch_dl.training.summary import show
 
     show(template[1], compose_config("train", SMALL))
     lines = capsys.readouterr().out.splitlines()
@@ -357,8 +359,8 @@ def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
 
 
 def test_the_end_panel_permits_in_its_command_to_resume_what_the_run_needed(template, capsys):
-    from scratch_dl.frontdoor import compose_config
-    from scratch_dl.summary import show
+    from scratch_dl.config.composing import compose_config
+    from scratch_dl.training.summary import show
 
     show(replace(template[1], overrides=[]), compose_config("train", ["allowed_targets=[my.]"]))
     words = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from scratch_dl import ui
-from scratch_dl.cli.arguments import in_grammar
+from scratch_dl.config.overrides import in_grammar
 from scratch_dl.tracking import Run, open_store
 
 SOURCE = str(Path(ui.__file__).parents[1])
@@ -44,8 +44,8 @@ def test_a_wrong_command_is_one_line_and_status_2(arguments, match, capsys):
 @pytest.mark.parametrize("folder", ["a#b", "my runs", "it's", "a\\'b\\", "é,(b)", "null", "5", "~/x"])
 def test_a_folder_is_read_as_the_end_of_a_run_prints_it(folder):
     """Quoted for Hydra and for a shell."""
-    from scratch_dl.cli.composing import compose_config
-    from scratch_dl.summary import where_flags
+    from scratch_dl.config.composing import compose_config
+    from scratch_dl.training.summary import where_flags
 
     words = shlex.split(where_flags(compose_config("train", [f"tracking.dir={in_grammar(folder)}"])))
     assert compose_config("train", words).tracking.dir == folder

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from scratch_dl import provenance
-from scratch_dl.verification.tables import measure
+from scratch_dl.paper.tables import measure
+from scratch_dl.system import provenance
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"

@@ -21,11 +21,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from rich.console import Console
 
-from scratch_dl import frontdoor, metrics, nn, provenance
-from scratch_dl.config import build
+from scratch_dl import nn
+from scratch_dl.config.build import build
+from scratch_dl.config.composing import compose_config
+from scratch_dl.data import metrics
 from scratch_dl.faults import modules as faulty
-from scratch_dl.studies import Outcome, Point, run_all
-from scratch_dl.text_table import TextTable
+from scratch_dl.system import provenance
+from scratch_dl.terminal.text_table import TextTable
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _study import Outcome, Point, run_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -215,7 +220,7 @@ def trained_with(reading, geometry, rate, steps):
 
     In a loop of its own, no MLflow run.
     """
-    setup = build(frontdoor.compose_config("train", list(healthy_point("own", geometry, rate).overrides)))
+    setup = build(compose_config("train", list(healthy_point("own", geometry, rate).overrides)))
     setup.network.sigmoid.__class__ = READINGS[reading][0]
     found = 0, math.nan
     with torch.no_grad():
@@ -239,7 +244,7 @@ class Reader:
 
     def __init__(self):
         config = list(healthy_point("own", "n3", 1.0).overrides)
-        self.data = build(frontdoor.compose_config("train", config)).data
+        self.data = build(compose_config("train", config)).data
         self.squares = {}
         clean = self.data.validation[1]
         self.black_psnr_db = metrics.psnr_db(torch.zeros_like(clean), clean)

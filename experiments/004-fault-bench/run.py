@@ -19,10 +19,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from scratch_dl import faults, frontdoor, provenance
-from scratch_dl.config import build
+from scratch_dl import faults
+from scratch_dl.config.build import build
+from scratch_dl.config.composing import compose_config
 from scratch_dl.diagnosis import explain
-from scratch_dl.studies import Point, run_all
+from scratch_dl.system import provenance
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _study import Point, run_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -121,7 +125,7 @@ def places(fault, geometry):
     """The names of the modules that have the fault."""
     found = faults.FAULTS[fault]
     overrides = [*GEOMETRIES[geometry], *SEEDS[0]]
-    names = found.put_into_network(build(frontdoor.compose_config("train", overrides)).network)
+    names = found.put_into_network(build(compose_config("train", overrides)).network)
     if fault == "stale_gradient_reference":
         return {*names, "optimizer"}
     return set(names) or ({"data"} if found.data else {"optimizer"} if found.optimizer else {"loss"})

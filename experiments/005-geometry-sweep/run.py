@@ -33,13 +33,20 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from scratch_dl import baselines, checkpoint, evaluation, frontdoor, kernels, metrics, provenance, tracking
+from scratch_dl import kernels, tracking
 from scratch_dl.benchmarks.twins import check_equal, last, twin
-from scratch_dl.config import build
+from scratch_dl.config.build import build
+from scratch_dl.config.composing import compose_config
+from scratch_dl.data import metrics
+from scratch_dl.evaluation import baselines, scoring
 from scratch_dl.models import count_parameters
-from scratch_dl.studies import Point, run_all
-from scratch_dl.text_table import TextTable
+from scratch_dl.system import provenance
+from scratch_dl.terminal.text_table import TextTable
+from scratch_dl.training import checkpoint
 from scratch_dl.verification.references import reference_optimizer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _study import Point, run_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -137,14 +144,14 @@ def sweep(name, options, directory):
 
 def found_in_storage(words, more):
     """The study as Optuna has kept it, and its results."""
-    from scratch_dl.sweep.outcomes import Results
-    from scratch_dl.sweep.results import best
-    from scratch_dl.sweep.settings import read_settings
-    from scratch_dl.sweep.space import read_space
-    from scratch_dl.sweep.study import Study
+    from scratch_dl.search.outcomes import Results
+    from scratch_dl.search.results import best
+    from scratch_dl.search.settings import read_settings
+    from scratch_dl.search.space import read_space
+    from scratch_dl.search.study import Study
 
     def compose(given):
-        return frontdoor.compose_config("train", [*more, *given])
+        return compose_config("train", [*more, *given])
 
     config = compose(["search=geometry"])
     space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, words)
@@ -189,7 +196,7 @@ def described(geometry):
 
 def trial_row(row, black_db):
     """Everything the tables and the figure need of a trial from which something came."""
-    from scratch_dl.sweep.causes import label
+    from scratch_dl.search.causes import label
 
     outcome = row.outcome
     found = {
@@ -207,10 +214,10 @@ def trial_row(row, black_db):
 
 
 def part_sweeps(options, directory):
-    from scratch_dl.sweep.causes import groups
-    from scratch_dl.sweep.common import in_common
-    from scratch_dl.sweep.importances import EVALUATORS, importances
-    from scratch_dl.sweep.storage import quiet
+    from scratch_dl.search.causes import groups
+    from scratch_dl.search.common import in_common
+    from scratch_dl.search.importances import EVALUATORS, importances
+    from scratch_dl.search.storage import quiet
 
     found = {}
     for name in SWEEPS:
@@ -316,7 +323,7 @@ def final_words(model, noise, smoke):
 
 
 def setup_of(words):
-    return build(frontdoor.compose_config("train", list(words)))
+    return build(compose_config("train", list(words)))
 
 
 class Twin:
@@ -367,7 +374,7 @@ class Twin:
         self._put_into_network()
         scores = {}
         for split in WHOLE:
-            scores |= evaluation.evaluate_photographs(self.setup.data, self.network, split, self.directory / "cache")[0]
+            scores |= scoring.evaluate_photographs(self.setup.data, self.network, split, self.directory / "cache")[0]
         return {"name": self.name, "words": list(self.words), "scores": scores, "best_psnr_db": self.best_psnr_db,
                 "best_step": self.best_step, "training_s": round(self.seconds, 1)}  # fmt: skip
 
@@ -389,7 +396,7 @@ class Twin:
     def _validate(self):
         noisy, clean = self.setup.data.validation
         self._put_into_network()
-        psnr = evaluation.score(evaluation.denoise(self.network, noisy), clean).psnr_db
+        psnr = scoring.score(scoring.denoise(self.network, noisy), clean).psnr_db
         if psnr > self.best_psnr_db:
             self.best_psnr_db, self.best_step = psnr, self.step
             self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
@@ -403,7 +410,7 @@ class Twin:
     def _check(self):
         """Refuse a twin that does not begin as the own network does."""
         noisy = self.setup.data.validation[0][:4]
-        check_equal(self.name, (evaluation.denoise(self.network, noisy), []), (self.model(noisy), []))
+        check_equal(self.name, (scoring.denoise(self.network, noisy), []), (self.model(noisy), []))
 
     def _save(self):
         state = {"words": list(self.words), "step": self.step, "seconds": self.seconds, "best": self.best,
@@ -578,7 +585,7 @@ def decibel(value, places=2):
 
 
 def sweep_tables(found):
-    from scratch_dl.sweep.causes import with_copies
+    from scratch_dl.search.causes import with_copies
 
     trials = {name: one["trials"] for name, one in found.items()}
     counts, copies = ({name: Counter(trial["came"] for trial in rows if trial["copied_from"] is not None or not copied)
@@ -695,9 +702,7 @@ def final_tables(found):
     for split, what in WHOLE.items():
         lines = []
         for (model, noise), rows in final_groups(found).items():
-            own, other = (
-                [row[who][f"{evaluation.PREFIXES[split]}/psnr_db"] for row in rows] for who in ("own", "twin")
-            )
+            own, other = ([row[who][f"{scoring.PREFIXES[split]}/psnr_db"] for row in rows] for who in ("own", "twin"))
             lines.append((
                 noise, model, *map(decibel, levels_beside(rows, found, noise, split).values()), pm(own), pm(other),
                 f"{statistics.mean(own) - statistics.mean(other):+.2f}",
@@ -722,7 +727,7 @@ def final_tables(found):
 def levels_beside(rows, found, noise, split):
     """Method -> its PSNR on the photographs of "test" or "validation"; BM3D's may be None."""
     bm3d = found["bm3d"][f"{noise} {split}"]
-    levels = {name: rows[0]["own"][f"{evaluation.PREFIXES[split]}/{name}_psnr_db"] for name in METHODS}
+    levels = {name: rows[0]["own"][f"{scoring.PREFIXES[split]}/{name}_psnr_db"] for name in METHODS}
     return levels | {"bm3d": bm3d and bm3d["psnr_db"]}
 
 
@@ -768,7 +773,7 @@ def long_tables(found):
             ("model", "parameters", "steps", "minutes", "noisy", "blur", "TV", "NLM", "BM3D", "own"),
             [(row["model"], f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['own_s'] / 60:.0f}",
               *map(decibel, levels_beside([row], found, "gaussian", split).values()),
-              decibel(row["own"][f"{evaluation.PREFIXES[split]}/psnr_db"]))
+              decibel(row["own"][f"{scoring.PREFIXES[split]}/psnr_db"]))
              for row in found["rows"]],
         )  # fmt: skip
 
@@ -822,7 +827,7 @@ def draw_photograph(outcomes, directory):
         setup = setup_of(outcome.overrides)
         photograph = setup.data.photographs("test")[0]
         setup.network.load_state_dict(checkpoint.load(outcome.folder / "checkpoints" / checkpoint.BEST)["network"])
-        columns[{"paper": "the paper's network", "unet": "unet"}[model]] = evaluation.denoise(
+        columns[{"paper": "the paper's network", "unet": "unet"}[model]] = scoring.denoise(
             setup.network, photograph.noisy[None])[0]  # fmt: skip
     strongest = bm3d_outputs([photograph], setup.data.noise, directory / "cache")
     rival = "non-local means" if strongest is None else "BM3D"

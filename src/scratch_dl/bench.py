@@ -11,11 +11,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scratch_dl import frontdoor
-from scratch_dl.checks import boolean, choice, integer, text
-from scratch_dl.cli.yaml_files import CONF
-from scratch_dl.config import plain, tracking_of
-from scratch_dl.targets import ConfigError, check_keys, naming
+from scratch_dl.cli.command import run_command
+from scratch_dl.cli.errors import exit_with
+from scratch_dl.config.build import tracking_of
+from scratch_dl.config.plain import plain
+from scratch_dl.config.targets import check_keys, naming
+from scratch_dl.config.yaml_files import CONF
+from scratch_dl.system.checks import boolean, choice, integer, text
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.tracking import tracked_run
 
 KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
 PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")
@@ -27,7 +31,7 @@ def command(config: DictConfig) -> None:
     try:
         _bench(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error)
+        exit_with(error)
 
 
 def _bench(config: DictConfig, folder: Path) -> None:
@@ -38,7 +42,7 @@ def _bench(config: DictConfig, folder: Path) -> None:
     from scratch_dl.benchmarks import suite
 
     output, console = settings.pop("output"), Console(highlight=False)
-    with frontdoor.recording(config, folder, "smoke" if settings["smoke"] else "bench") as run:
+    with tracked_run(config, folder, "smoke" if settings["smoke"] else "bench") as run:
         results = suite.measure(**settings, console=console)
         console.print(*([results.summary.rich()] if results.goals() else []), Text(results.headline))
         results.record(run)
@@ -87,7 +91,7 @@ def _listed(name: str, value: Any, example: tuple[str, ...]) -> list[Any]:
 
 def main() -> None:
     """Entry point of the command."""
-    frontdoor.run_command(command, "bench", _settings, several=False)
+    run_command(command, "bench", _settings, several=False)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from scratch_dl import frontdoor
-from scratch_dl.cli.yaml_files import CONF
-from scratch_dl.config import plain, tracking_of
-from scratch_dl.targets import ConfigError, check_keys
+from scratch_dl.cli.command import run_command
+from scratch_dl.cli.errors import exit_with
+from scratch_dl.config.build import tracking_of
+from scratch_dl.config.plain import plain
+from scratch_dl.config.targets import check_keys
+from scratch_dl.config.yaml_files import CONF
+from scratch_dl.system.errors import FAILURE, ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
@@ -30,9 +33,9 @@ def command(config: DictConfig) -> None:
     try:
         healthy = _diagnose(plain(config))
     except Exception as error:
-        frontdoor.exit_with(error)
+        exit_with(error)
     if not healthy:
-        raise SystemExit(frontdoor.FAILURE)
+        raise SystemExit(FAILURE)
 
 
 def _diagnose(settings: dict[str, Any]) -> bool:
@@ -40,9 +43,10 @@ def _diagnose(settings: dict[str, Any]) -> bool:
     from rich.table import Table
     from rich.text import Text
 
-    from scratch_dl import console, tracking
+    from scratch_dl import tracking
     from scratch_dl.diagnosis import explain, figure, own_signals
-    from scratch_dl.resume import find_folder
+    from scratch_dl.terminal import console
+    from scratch_dl.training.resume import find_folder
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
     record = tracking.Record(folder, mend=False)
@@ -94,7 +98,7 @@ def _check(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    frontdoor.run_command(command, "diagnose", _check, several=False)
+    run_command(command, "diagnose", _check, several=False)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scratch_dl import frontdoor
-from scratch_dl.checks import choice, integer
-from scratch_dl.cli.computing import restored
-from scratch_dl.cli.yaml_files import CONF
-from scratch_dl.config import plain, tracking_of
-from scratch_dl.targets import ConfigError, check_keys, make, naming
+from scratch_dl.cli.command import run_command
+from scratch_dl.cli.errors import exit_with
+from scratch_dl.config.build import tracking_of
+from scratch_dl.config.plain import plain
+from scratch_dl.config.targets import check_keys, make, naming
+from scratch_dl.config.yaml_files import CONF
+from scratch_dl.kernels.restoring import restored
+from scratch_dl.system.checks import choice, integer
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.tracking import tracked_run
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
@@ -31,7 +35,7 @@ def command(config: DictConfig) -> None:
     try:
         _evaluate(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error)
+        exit_with(error)
 
 
 class _Prepared(NamedTuple):
@@ -49,8 +53,9 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     import torch
     from rich.console import Console
 
-    from scratch_dl import console, kernels
-    from scratch_dl.summary import METHODS
+    from scratch_dl import kernels
+    from scratch_dl.terminal import console
+    from scratch_dl.training.summary import METHODS
 
     prepared = _prepare(config)
     settings, trained = prepared.settings, prepared.trained
@@ -58,7 +63,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
         torch.set_num_threads(settings["threads"])
     kernels.use(settings["backend"])
     name = f"evaluation-{trained.name}-{settings['noise']['_target_'].rpartition('.')[2]}"
-    with frontdoor.recording(settings, folder, name, {"evaluates": str(settings["run"])}) as run:
+    with tracked_run(settings, folder, name, {"evaluates": str(settings["run"])}) as run:
         run.tags({"kernels": kernels.used()})
         rows = {f"{split} photographs": _scores(prepared, split, run) for split in settings["splits"]}
         lines = [f"of        {trained}", f"noise     {settings['noise']}"]
@@ -68,12 +73,14 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
 
 def _scores(prepared: _Prepared, split: str, run: "tracking.Run") -> dict[str, float]:
     """PSNR (dB) of the network and the baselines on the photographs of a split, all of it recorded."""
-    from scratch_dl import evaluation, pictures, tracking
-    from scratch_dl.summary import METHODS
+    from scratch_dl import tracking
+    from scratch_dl.evaluation import scoring
+    from scratch_dl.training import pictures
+    from scratch_dl.training.summary import METHODS
 
     cache = Path(prepared.settings["tracking"]["dir"]).expanduser().absolute() / "cache"
-    scores, shown = evaluation.evaluate_photographs(prepared.data, prepared.network, split, cache)
-    prefix = evaluation.PREFIXES[split]
+    scores, shown = scoring.evaluate_photographs(prepared.data, prepared.network, split, cache)
+    prefix = scoring.PREFIXES[split]
     run.metrics(scores, prepared.step)
     for photograph, output in shown:
         picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
@@ -91,8 +98,10 @@ def _prepare(config: DictConfig) -> _Prepared:
         ConfigError: if a setting cannot be used, or there is no such run.
         CheckpointError: if the run's checkpoint cannot be read.
     """
-    from scratch_dl import checkpoint, evaluation, kernels
-    from scratch_dl.resume import find_folder, recorded_config
+    from scratch_dl import kernels
+    from scratch_dl.evaluation import scoring
+    from scratch_dl.training import checkpoint
+    from scratch_dl.training.resume import find_folder, recorded_config
 
     settings = plain(config)
     check_keys("", settings, list(KEYS))
@@ -102,8 +111,8 @@ def _prepare(config: DictConfig) -> _Prepared:
         if settings["threads"] is not None:
             integer("threads", settings["threads"], minimum=1)
     splits = settings["splits"]
-    if not isinstance(splits, list) or not splits or not set(map(str, splits)) <= set(evaluation.PREFIXES):
-        raise ConfigError(f"splits must be some of {', '.join(evaluation.PREFIXES)}, but got {splits!r}")
+    if not isinstance(splits, list) or not splits or not set(map(str, splits)) <= set(scoring.PREFIXES):
+        raise ConfigError(f"splits must be some of {', '.join(scoring.PREFIXES)}, but got {splits!r}")
     trained = find_folder(str(settings["run"]), settings["tracking"], "run")
     recorded = recorded_config(trained)
     settings["noise"] = settings.get("noise") or recorded["noise"]
@@ -115,13 +124,13 @@ def _prepare(config: DictConfig) -> _Prepared:
     weights = trained / "checkpoints" / f"{settings['checkpoint']}.pt"
     network = checkpoint.load_network(weights, allowed)
     with naming("", settings):
-        evaluation.check_photographs(network, data, splits)
+        scoring.check_photographs(network, data, splits)
     return _Prepared(settings, trained, data, network, checkpoint.load(weights)["progress"]["step"])
 
 
 def main() -> None:
     """Entry point of the command."""
-    frontdoor.run_command(command, "evaluate", _prepare, several=False)
+    run_command(command, "evaluate", _prepare, several=False)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from scratch_dl.checks import Pair, boolean, choice, integer, pair
 from scratch_dl.nn import INITIALISERS, Conv2d, Module, ReLU, Sequential, Sigmoid, Skip, Upsampling, adapt
+from scratch_dl.system.checks import Pair, boolean, choice, integer, pair
 
 CHANNELS = 3
 

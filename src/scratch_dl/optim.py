@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from scratch_dl import kernels
-from scratch_dl.checks import boolean, real
 from scratch_dl.nn.module import Parameter
+from scratch_dl.system.checks import boolean, real
 
 
 class Optimizer(ABC):

@@ -3,7 +3,7 @@
 import math
 from typing import Protocol
 
-from scratch_dl.checks import real
+from scratch_dl.system.checks import real
 
 
 class Schedule(Protocol):

@@ -18,11 +18,11 @@ from typing import IO, Any
 
 import psutil
 
-from scratch_dl.checks import nearest
-from scratch_dl.cli.arguments import as_text
-from scratch_dl.cli.environment import URI, check_variable, say_used
-from scratch_dl.passwords import hide
+from scratch_dl.config.environment import URI, check_variable, say_used
+from scratch_dl.config.overrides import as_text
 from scratch_dl.system.addresses import check_uri
+from scratch_dl.system.checks import nearest
+from scratch_dl.system.passwords import hide
 from scratch_dl.tracking import Store, TrackingError, open_store
 from scratch_dl.tracking.store import make_ready, unavailable_reason
 

@@ -14,13 +14,18 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl import frontdoor
-from scratch_dl.checks import boolean, choice, integer
-from scratch_dl.cli.arguments import expand as arguments_for_hydra
-from scratch_dl.cli.computing import restored
-from scratch_dl.cli.yaml_files import CONF
-from scratch_dl.config import KEYS, Setup, build, plain, tracking_of
-from scratch_dl.targets import ConfigError, check_keys, find_target, naming
+from scratch_dl.cli.command import run_command
+from scratch_dl.cli.errors import exit_with
+from scratch_dl.config.build import build, tracking_of
+from scratch_dl.config.overrides import expand as arguments_for_hydra
+from scratch_dl.config.plain import plain
+from scratch_dl.config.schema import KEYS, Setup
+from scratch_dl.config.targets import check_keys, find_target, naming
+from scratch_dl.config.yaml_files import CONF
+from scratch_dl.kernels.restoring import restored
+from scratch_dl.system.checks import boolean, choice, integer
+from scratch_dl.system.errors import FAILURE, ConfigError
+from scratch_dl.tracking import Untracked, tracked_run
 
 if TYPE_CHECKING:
     from scratch_dl import tracking
@@ -36,9 +41,9 @@ def command(config: DictConfig) -> None:
     try:
         passed = _verify(config, Path(HydraConfig.get().runtime.output_dir))
     except Exception as error:
-        frontdoor.exit_with(error)
+        exit_with(error)
     if not passed:
-        raise SystemExit(frontdoor.FAILURE)
+        raise SystemExit(FAILURE)
 
 
 @restored()
@@ -53,10 +58,10 @@ def _verify(config: DictConfig, folder: Path) -> bool:
         return measure(config, settings, None)
     passed = True
     try:
-        with frontdoor.recording(config, folder, str(settings["module"] or settings["suite"])) as run:
+        with tracked_run(config, folder, str(settings["module"] or settings["suite"])) as run:
             run.tags({"kernels": kernels.used()})
             passed = measure(config, settings, run)
-    except frontdoor.Untracked:
+    except Untracked:
         if passed:  # a mistake in a module is what the exit status tells first
             raise
     return passed
@@ -109,7 +114,7 @@ def _shown(report: "Report", run: "tracking.Run | None", mistakes: Sequence[str]
 def _tables(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     from rich.console import Console
 
-    from scratch_dl.verification import tables
+    from scratch_dl.paper import tables
 
     seed = integer("seed", plain(config)["seed"], minimum=0)
     measured = tables.measure(settings["runs"], settings["rounds"], settings["calls"], seed)
@@ -228,7 +233,7 @@ def _check(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    frontdoor.run_command(command, "verify", _check, expand, several=False)
+    run_command(command, "verify", _check, expand, several=False)
 
 
 if __name__ == "__main__":

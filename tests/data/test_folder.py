@@ -180,8 +180,9 @@ def test_a_training_on_awkward_names_ends_and_is_resumed_and_evaluated(awkward, 
     """Every name gets a grid of images of its own in MLflow."""
     from mlflow import MlflowClient
 
-    from scratch_dl import evaluate, train
+    from scratch_dl import evaluate
     from scratch_dl.tracking import image_key
+    from scratch_dl.train import train
 
     monkeypatch.chdir(awkward)
     small = ("data.downsample=1", "data.crop_size=16", "data.crops_per_epoch=8", "data.validation_crops=2",

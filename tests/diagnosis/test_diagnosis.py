@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
-from scratch_dl import checkpoint, tracking, train
+from scratch_dl import tracking
 from scratch_dl.diagnosis import Verdict, explain, own_signals
 from scratch_dl.diagnosis.output_class import CLASSES
-from scratch_dl.session import VerificationError
-from scratch_dl.training import Diverged
+from scratch_dl.train import train
+from scratch_dl.training import checkpoint
+from scratch_dl.training.loop import Diverged
+from scratch_dl.training.run import VerificationError
 
 SMALL = ["debug=fast", "threads=1", "model.kernel_size=3", "model.upsampling=nearest", "model.channels=[8,8,8]",
          "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer.lr=0.5",

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from scratch_dl import baselines, metrics
-from scratch_dl.config import build
+from scratch_dl.config.build import build
+from scratch_dl.config.composing import compose_config
+from scratch_dl.data import metrics
 from scratch_dl.diagnosis.output_class import CLASSES, FLAT, NEAR, NEAR_HALF, NEAR_INPUT, classify
-from scratch_dl.frontdoor import compose_config
+from scratch_dl.evaluation import baselines
 
 E = 1e-3
 SHAPE = (4, 3, 16, 12)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scratch_dl import models, nn, optim
-from scratch_dl.config import Verification
+from scratch_dl.config.schema import Verification
 from scratch_dl.diagnosis import conclude, known_mistakes
 from scratch_dl.diagnosis.recognition import recognise, unrecognised
 from scratch_dl.nn import Sequential

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_dl import checkpoint, models, nn, optim
+from scratch_dl import models, nn, optim
 from scratch_dl.diagnosis import inspection, signals
 from scratch_dl.faults import FAULTS
 from scratch_dl.nn.reach import reach
+from scratch_dl.training import checkpoint
 from scratch_dl.verification.trace import Batch
 
 SIZE = (12, 8)

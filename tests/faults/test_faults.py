@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
-from scratch_dl import checkpoint, evaluate, faults, models, nn, optim, train, verify
-from scratch_dl.config import build, build_network, plain
-from scratch_dl.faults import modules, others
-from scratch_dl.frontdoor import compose_config
+from scratch_dl import evaluate, faults, models, nn, optim, train, verify
+from scratch_dl.config.build import build, build_network
+from scratch_dl.config.composing import compose_config
+from scratch_dl.config.plain import plain
+from scratch_dl.faults import modules, outside_modules
 from scratch_dl.nn import Parameter
-from scratch_dl.targets import ConfigError
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.training import checkpoint
 
 CATALOGUE = {  # what the issue asks for, by number
     "F1": "sigmoid_gradient_at_upstream",
@@ -533,7 +535,7 @@ def store(tmp_path_factory):
 
 
 def trained(store, folder, *overrides):
-    return train([*SMALL, f"tracking.dir={store}", f"hydra.run.dir={store}/hydra/a/{folder}", *overrides])
+    return train.train([*SMALL, f"tracking.dir={store}", f"hydra.run.dir={store}/hydra/a/{folder}", *overrides])
 
 
 def digests(folder):
@@ -580,9 +582,9 @@ def test_a_resumed_run_keeps_its_fault_bit_for_bit(store, name, capsys):
     whole = trained(store, f"whole-{name}", *SHORT, f"fault={name}", "trainer.epochs=2")
     part = trained(store, f"part-{name}", *SHORT, f"fault={name}", "trainer.epochs=1")
     with pytest.raises(ConfigError, match=f"fault of the run in .* is '{name}' and cannot become 'none'"):
-        train([f"resume={part.folder}", "fault=none", "trainer.epochs=2", f"tracking.dir={store}"])
+        train.train([f"resume={part.folder}", "fault=none", "trainer.epochs=2", f"tracking.dir={store}"])
     capsys.readouterr()
-    longer = train([f"resume={part.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
+    longer = train.train([f"resume={part.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
     assert f"fault: {faults.FAULTS[name].number} {name}" in capsys.readouterr().out
     assert digests(longer.folder) == digests(whole.folder)
 
@@ -590,8 +592,8 @@ def test_a_resumed_run_keeps_its_fault_bit_for_bit(store, name, capsys):
 def test_a_resumed_run_still_clears_no_bias(store):
     """What was left in the gradients is in no checkpoint, so the bits differ; the fault is there again."""
     part = trained(store, "f10", *SHORT, "fault=conv_bias_never_cleared", "trainer.epochs=1")
-    longer = train([f"resume={part.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
-    assert type(longer.network.conv1.bias) is others.NeverCleared
+    longer = train.train([f"resume={part.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
+    assert type(longer.network.conv1.bias) is outside_modules.NeverCleared
     assert type(longer.network.conv1.weight) is Parameter
 
 

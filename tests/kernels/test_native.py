@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scratch_dl import kernels, nn
-from scratch_dl.checks import Pair
-from scratch_dl.kernels import Geometry, native, reference
+from scratch_dl.kernels import Geometry, compiled, reference
 from scratch_dl.kernels.library import load
+from scratch_dl.system.checks import Pair
 
 FLOATS = [pytest.param(torch.float32, id="float32"), pytest.param(torch.float64, id="float64")]
 BAND = {torch.float32: 4e-6, torch.float64: 1e-14}  # of the sum of absolute values: some 40 roundings
@@ -44,8 +44,8 @@ def backend(request, monkeypatch):
         pytest.fail(f"no native library to test ({load()}): build it by `python setup.py build_ext --inplace`")
     before = kernels.used()
     kernels.use(request.param)
-    monkeypatch.setattr(native, "reference", Refused())
-    yield native
+    monkeypatch.setattr(compiled, "reference", Refused())
+    yield compiled
     kernels.use(before)
 
 
@@ -429,7 +429,7 @@ def test_a_view_that_torch_negates_on_reading_is_read_as_torch_does(dtype, backe
 @pytest.mark.parametrize("case", ONE_OF_EACH)
 def test_a_number_that_is_not_finite_comes_out_where_the_reference_has_it(case, value, dtype, backend, monkeypatch):
     """One in the input, the weight, the bias or the gradient, at its ends and in its middle."""
-    monkeypatch.setattr(native, "reference", reference)
+    monkeypatch.setattr(compiled, "reference", reference)
     t = example(case, 5, 17, dtype)[0]
     for name, activation in [("x", None), ("x", "relu"), ("w", "sigmoid"), ("w", "relu"), ("b", "relu"), ("g", None)]:
         tensor = getattr(t, name)
@@ -450,7 +450,7 @@ def test_a_number_that_is_not_finite_comes_out_where_the_reference_has_it(case, 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_sum_that_overflows_is_infinite(dtype, backend, monkeypatch):
     """Also where only kernel elements that are added beforehand overflow, and the sum of all terms does not."""
-    monkeypatch.setattr(native, "reference", reference)
+    monkeypatch.setattr(compiled, "reference", reference)
     most = torch.finfo(dtype).max
     case = upsampled((2, 2), 2, 2, ((0, 1), (0, 1)))
     t = drawn(case, 1, 1, dtype)
@@ -724,7 +724,7 @@ def test_adam_is_the_references(betas, dtype, backend, generator, threads):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_tensors_that_do_not_lie_side_by_side_are_updated_all_the_same(dtype, backend, generator, monkeypatch):
     """By the reference; the numbers between them stay as they are."""
-    monkeypatch.setattr(native, "reference", reference)
+    monkeypatch.setattr(compiled, "reference", reference)
     value, grad = (strided(torch.randn(4, 3, generator=generator, dtype=dtype), 2, 1) for _ in range(2))
     expected = value - 0.5 * grad
     backend.sgd([value], [grad], None, 0.5, 0.0, False)
@@ -768,7 +768,7 @@ def test_an_infinite_gradient_of_a_window_of_padding_alone_is_multiplied_by_zero
     value, backend, generator, monkeypatch
 ):
     """As the definition does: 0 times infinity is no number."""
-    monkeypatch.setattr(native, "reference", reference)
+    monkeypatch.setattr(compiled, "reference", reference)
     geometry = Geometry((3, 3), (1, 1), ((4, 4), (4, 4)), (1, 1))
     input, grad = torch.randn(1, 16, 5, 5, generator=generator), torch.randn(1, 2, 11, 11, generator=generator)
     grad[0, 0, 0, 0] = value

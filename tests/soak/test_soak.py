@@ -17,7 +17,8 @@ from contextlib import closing, suppress
 import psutil
 import pytest
 
-from scratch_dl import checkpoint, tracking
+from scratch_dl import tracking
+from scratch_dl.training import checkpoint
 
 pytestmark = pytest.mark.soak
 SEED = int(os.environ.get("SCRATCH_DL_SOAK_SEED", "0"))

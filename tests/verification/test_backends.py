@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scratch_dl import kernels, models, nn, optim
-from scratch_dl.config import Verification
+from scratch_dl.config.schema import Verification
 from scratch_dl.nn import container
 from scratch_dl.verification import verify_network
 

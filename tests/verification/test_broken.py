@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scratch_dl import models, nn, optim
-from scratch_dl.config import Verification
+from scratch_dl.config.schema import Verification
 from scratch_dl.verification import check_module, verify_network
 
 CONV = {"in_channels": 2, "out_channels": 3, "kernel_size": (3, 2), "stride": (2, 1), "padding": 1, "dilation": (1, 2)}

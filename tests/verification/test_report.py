@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from scratch_dl import models, optim
-from scratch_dl.config import Verification
+from scratch_dl.config.schema import Verification
 from scratch_dl.tracking.names import check_name
 from scratch_dl.verification import Finding, Report, verify_network
 

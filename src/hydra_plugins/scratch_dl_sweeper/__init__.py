@@ -21,7 +21,7 @@ class _Prepared(HydraSweeper):
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration of a job, which may have nothing run that the command line does not permit."""
-        from scratch_dl.cli.composing import Composer
+        from scratch_dl.config.composing import Composer
 
         loader: Any = self.context.config_loader
         return Composer(self.whole.hydra.job.config_name, loader).job(self.whole, overrides)
@@ -48,8 +48,8 @@ class Grid(_Prepared):
 
     def sweep(self, arguments: list[str]) -> None:
         """Train each point and print their table; `arguments` are the command line's overrides, Hydra's left out."""
-        from scratch_dl import grid
-        from scratch_dl.cli.composing import points_of
+        from scratch_dl.config.composing import points_of
+        from scratch_dl.search import grid
 
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         points = points_of(words, self.context.config_loader)
@@ -64,6 +64,6 @@ class Sweeper(_Prepared):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study to its end; `arguments` are the command line's overrides, Hydra's own left out."""
-        from scratch_dl.sweep import run
+        from scratch_dl.search import run
 
         run(self.whole, arguments, self.compose, self.make_launcher)

@@ -8,8 +8,9 @@ from torch import Generator, Tensor
 
 from scratch_dl import nn, optim
 from scratch_dl.benchmarks.twins import last, twin
-from scratch_dl.config import build_network, plain
-from scratch_dl.frontdoor import compose_config
+from scratch_dl.config.build import build_network
+from scratch_dl.config.composing import compose_config
+from scratch_dl.config.plain import plain
 from scratch_dl.models import Denoiser, paper
 
 LR, MOMENTUM = 0.1, 0.9
@@ -80,7 +81,7 @@ class Rival:
 
 
 def own(network: Denoiser, images: Tensor, target: Tensor) -> Rival:
-    """The hand-written step, as `scratch_dl.training` does it."""
+    """The hand-written step, as `scratch_dl.training.loop` does it."""
     parameters = network.parameters()
     optimizer, loss = optim.SGD(parameters, LR, momentum=MOMENTUM), nn.MSELoss()
 

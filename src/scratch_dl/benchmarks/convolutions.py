@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Generator, Tensor
 
 from scratch_dl import kernels
-from scratch_dl.checks import Pair
 from scratch_dl.kernels import Geometry
+from scratch_dl.system.checks import Pair
 
 PASSES = ("forward", "grad_input", "grad_weight")
 _ONE, _NONE = [1, 1], [0, 0]

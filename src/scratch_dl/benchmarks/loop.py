@@ -12,16 +12,18 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from scratch_dl import nn, training
+from scratch_dl import nn
 from scratch_dl.benchmarks.outcome import Outcome, told
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.config import Setup, build
+from scratch_dl.config.build import build
+from scratch_dl.config.composing import compose_config
+from scratch_dl.config.schema import Setup
 from scratch_dl.diagnosis import signals
-from scratch_dl.frontdoor import compose_config
-from scratch_dl.interleave import Quartiles
 from scratch_dl.models import Denoiser
 from scratch_dl.optim import clip_grad_norm
-from scratch_dl.text_table import TextTable
+from scratch_dl.system.timing import Quartiles
+from scratch_dl.terminal.text_table import TextTable
+from scratch_dl.training import loop
 from scratch_dl.verification.trace import Batch
 
 _SMOKE = ("data.crops_per_epoch=16", "data.crop_size=8", "data.validation_crops=2", "model.channels=[2,2,2]")
@@ -132,10 +134,10 @@ def train(settings: Settings) -> dict[str, float]:
         setattr(setup.optimizer, name, watch.watch(getattr(setup.optimizer, name)))
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(training, "parameter_gradients", watch.watch(gradients)),
-        mock.patch.object(training, "clip_grad_norm", watch.watch(clip_grad_norm)),
+        mock.patch.object(loop, "parameter_gradients", watch.watch(gradients)),
+        mock.patch.object(loop, "clip_grad_norm", watch.watch(clip_grad_norm)),
     ):
-        run = training.Training(setup, Path(folder), silent, silent, 0.0, lambda *_: None)
+        run = loop.Training(setup, Path(folder), silent, silent, 0.0, lambda *_: None)
         run.loss = cast(nn.MSELoss, Watched(run.loss, watch))
         steps = run.fit().step
         whole, arithmetic = time.perf_counter() - silent.first, watch.seconds

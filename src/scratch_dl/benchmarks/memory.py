@@ -16,7 +16,7 @@ from scratch_dl import kernels
 from scratch_dl.benchmarks.cases import LARGE, NEAREST, SMALL, TRANSPOSED, Case, own, pytorch
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.freed_memory import keep_freed_memory
+from scratch_dl.system.memory import keep_freed_memory
 
 _STEPS = 5
 _MIB = 1 / 2**20

@@ -5,8 +5,8 @@ import torch
 from scratch_dl import nn
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.verification.subjects import SUBJECTS, Subject
-from scratch_dl.verification.timing import compete, contests
+from scratch_dl.paper.module_timing import compete, contests
+from scratch_dl.paper.subjects import SUBJECTS, Subject
 
 _TABLE_III = ("relu", "sigmoid", "mse", "conv2d", "upsampling_nearest", "upsampling_transposed")
 _KERNEL_3 = Subject(

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from scratch_dl.benchmarks.goals import goal_of
-from scratch_dl.interleave import Quartiles
-from scratch_dl.text_table import TextTable
+from scratch_dl.system.timing import Quartiles
+from scratch_dl.terminal.text_table import TextTable
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from scratch_dl.benchmarks.cases import DEFAULT, UNET
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
 from scratch_dl.benchmarks.twins import check_equal, last, twin
-from scratch_dl.interleave import Quartiles, Side, interleave
+from scratch_dl.system.timing import Quartiles, Side, interleave
 
 
 def measure(settings: Settings) -> Outcome:

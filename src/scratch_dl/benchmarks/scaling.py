@@ -11,8 +11,8 @@ from scratch_dl.benchmarks.cases import Case, own, pytorch
 from scratch_dl.benchmarks.memory import beyond
 from scratch_dl.benchmarks.outcome import Outcome, number
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.interleave import Side, interleave
-from scratch_dl.text_table import TextTable
+from scratch_dl.system.timing import Side, interleave
+from scratch_dl.terminal.text_table import TextTable
 
 _NAMES = ("own", "pytorch")
 _QUANTITIES = {"time": "ms", "memory": "MiB"}

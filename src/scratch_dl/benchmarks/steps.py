@@ -12,7 +12,7 @@ from scratch_dl.benchmarks.cases import DEFAULT, LARGE, NEAREST, SMALL, TRANSPOS
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
 from scratch_dl.benchmarks.twins import AT_A_KINK, check_equal
-from scratch_dl.interleave import Side, interleave
+from scratch_dl.system.timing import Side, interleave
 
 _EAGER, _LAST, _COMPILED, _COMPILED_LAST = "eager", "eager last", "compiled", "compiled last"
 

@@ -11,14 +11,15 @@ import torch
 from rich.console import Console, Group
 from rich.text import Text
 
-from scratch_dl import kernels, provenance
+from scratch_dl import kernels
 from scratch_dl.benchmarks import figure, flops, loop, memory, modules, prediction, scaling, steps
 from scratch_dl.benchmarks.goals import GOALS, goal_of
 from scratch_dl.benchmarks.outcome import Outcome, number
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.cli.computing import restored
-from scratch_dl.freed_memory import keep_freed_memory
-from scratch_dl.text_table import TextTable
+from scratch_dl.kernels.restoring import restored
+from scratch_dl.system import provenance
+from scratch_dl.system.memory import keep_freed_memory
+from scratch_dl.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
     from scratch_dl.tracking import Run

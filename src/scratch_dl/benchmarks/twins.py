@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl import nn
-from scratch_dl.checks import Pair
+from scratch_dl.system.checks import Pair
 
 TOLERANCE = 1e-4
 # Of float32 gradients alone: where rounding puts a number on the other side of a ReLU's kink, they part by about 1e-3.

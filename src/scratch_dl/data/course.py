@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scratch_dl.checks import Pair, boolean, choice, integer, text
 from scratch_dl.data.dataset import DataError, Photograph, generator_of
 from scratch_dl.data.files import shown
 from scratch_dl.data.noise import Noise, Recorded
 from scratch_dl.system import unpickling
+from scratch_dl.system.checks import Pair, boolean, choice, integer, text
 
 _MOVES: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda images: images.flip(2),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
-from scratch_dl.checks import Pair
+from scratch_dl.system.checks import Pair
 
 
 class DataError(ValueError):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from scratch_dl.checks import Pair
 from scratch_dl.data.dataset import DataError
+from scratch_dl.system.checks import Pair
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 T = TypeVar("T")

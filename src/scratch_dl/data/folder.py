@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from scratch_dl.checks import real, text
 from scratch_dl.data.dataset import DataError
 from scratch_dl.data.files import SUFFIXES, read_all, shown
 from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
+from scratch_dl.system.checks import real, text
 
 _OF_RUNS = ("processes", "id")  # in every folder of runs, whose own pictures would be others at each start
 

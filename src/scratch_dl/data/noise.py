@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from scratch_dl.checks import real
+from scratch_dl.system.checks import real
 
 
 class Noise(Protocol):

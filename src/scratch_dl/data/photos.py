@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scratch_dl.checks import choice
 from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
+from scratch_dl.system.checks import choice
 
 
 class Source(NamedTuple):

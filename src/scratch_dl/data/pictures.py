@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from scratch_dl.checks import Pair, boolean, choice, integer, pair
 from scratch_dl.data.dataset import DataError, Photograph, generator_of
 from scratch_dl.data.files import read_all, read_sizes, shown
+from scratch_dl.data.metrics import SSIM_WINDOW
 from scratch_dl.data.noise import Noise, Recorded
-from scratch_dl.metrics import SSIM_WINDOW
+from scratch_dl.system.checks import Pair, boolean, choice, integer, pair
 
 SPLITS = ("train", "validation", "test")
 

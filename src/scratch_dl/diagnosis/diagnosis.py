@@ -26,7 +26,7 @@ from scratch_dl.verification.report import REPORT, Report
 from scratch_dl.verification.trace import Batch
 
 if TYPE_CHECKING:
-    from scratch_dl.config import Setup
+    from scratch_dl.config.schema import Setup
 
 BEFORE, VERDICT, FIGURE = "diagnosis/before.json", "diagnosis/verdict.json", "figures/diagnosis.png"
 OUTPUT_CLASS = "output_class"

@@ -19,7 +19,7 @@ from scratch_dl.diagnosis.signals import Signals
 from scratch_dl.models import check_size
 from scratch_dl.nn import Module
 from scratch_dl.optim import SGD, Optimizer, clip_grad_norm
-from scratch_dl.seeding import seeded
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.blame import LOSS
 from scratch_dl.verification.optimizer import OPTIMIZER
 from scratch_dl.verification.passes import BrokenPassError, copied, draw_like, forward, step_aside

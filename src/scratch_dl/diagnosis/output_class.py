@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from scratch_dl.metrics import psnr_db
+from scratch_dl.data.metrics import psnr_db
 
 CLASSES = ("not_finite", "zeros", "ones", "half", "mean", "input", "worse_than_blur", "better_than_blur")
 """By their position they are the metric `watch/output_class`."""

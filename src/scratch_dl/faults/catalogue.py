@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scratch_dl import nn, optim
-from scratch_dl.checks import nearest
-from scratch_dl.faults import modules, others
+from scratch_dl.faults import modules, outside_modules
 from scratch_dl.nn import Module
-from scratch_dl.targets import ConfigError
+from scratch_dl.system.checks import nearest
+from scratch_dl.system.errors import ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet
@@ -129,7 +129,7 @@ _ALL = (
           "weights and biases are drawn from N(0, 1e-6^2)",
           "the output is 0.5 everywhere, and gradients vanish layer by layer",
           "draw the weights by the fan-in, as init: pytorch, he or xavier does",
-          "a convolution", network=others.draw_tiny),
+          "a convolution", network=outside_modules.draw_tiny),
     Fault("F3", "conv_bias_gradient_on_class", "Conv2d.backward", "grad_bias",
           "the bias's gradient is written to the class, not to the instance",
           "the biases never move",
@@ -146,7 +146,7 @@ _ALL = (
           "zero_grad clears a copy of the inner convolution's gradients",
           "the gradients of all past steps add up",
           "set the parameters' own gradients to zero in place",
-          "a learnable Upsampling", network=others.keep_upsampling_gradients),
+          "a learnable Upsampling", network=outside_modules.keep_upsampling_gradients),
     Fault("F6", "stale_gradient_reference", "Conv2d.backward", "contract",
           "backward makes new parameters, while the optimizer holds the old ones",
           "the parameters never change",
@@ -171,7 +171,7 @@ _ALL = (
           "zero_grad forgets the bias",
           "the biases run away, and the output saturates",
           "clear the bias's gradient beside the weight's",
-          "a Conv2d with a bias", network=others.keep_bias_gradients),
+          "a Conv2d with a bias", network=outside_modules.keep_bias_gradients),
     Fault("F11", "conv_bias_gradient_mean", "Conv2d.backward", "grad_bias",
           "the bias's gradient is the mean over samples and pixels, not the sum",
           "slow biases; it trains, to a worse PSNR",
@@ -186,22 +186,22 @@ _ALL = (
           "images are 0 to 255 where 0 to 1 is meant",
           "the output saturates at 1, and PSNR is nonsense",
           "divide the images by 255, once",
-          "any data", data=others.Scaled),
+          "any data", data=outside_modules.Scaled),
     Fault("F14", "kernel_one_stride_two", "architecture", "settings",
           "kernels of 1x1 with stride 2: three of four pixels are never read",
           "the network cannot denoise",
           "a kernel at least as large as the stride",
-          "a Conv2d with a stride above 1", network=others.shrink_kernels),
+          "a Conv2d with a stride above 1", network=outside_modules.shrink_kernels),
     Fault("F15", "learning_rate_too_small", "optimizer.lr", "settings",
           "the learning rate is a thousandth of what a mean-reduced loss needs",
           "next to no progress, which is read as a vanishing gradient",
           "a learning rate 10 to 1000 times larger",
-          "an optimizer", optimizer=others.shrink_learning_rate),
+          "an optimizer", optimizer=outside_modules.shrink_learning_rate),
     Fault("F16", "init_without_fan_in", "Conv2d init", "init",
           "weights and biases are drawn from N(0, 1), whatever the fan-in",
           "saturated from the first step",
           "draw the weights by the fan-in, as init: pytorch, he or xavier does",
-          "a convolution", network=others.draw_unit),
+          "a convolution", network=outside_modules.draw_unit),
     Fault("F17", "conv_input_gradient_not_flipped", "Conv2d.backward", "grad_input",
           "the kernel is not flipped in the input's gradient",
           "the first layers learn the wrong thing, while the loss still falls",
@@ -221,7 +221,7 @@ _ALL = (
           "parameters of one shape share one momentum buffer",
           "instability",
           "keep one buffer for each parameter, not for each shape",
-          "optimizer=sgd with a momentum", optimizer=others.share_momentum),
+          "optimizer=sgd with a momentum", optimizer=outside_modules.share_momentum),
 )  # fmt: skip
 FAULTS = {fault.name: fault for fault in _ALL}
 

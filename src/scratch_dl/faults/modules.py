@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from scratch_dl import kernels, nn
-from scratch_dl.checks import Pair
 from scratch_dl.nn import Parameter
 from scratch_dl.nn.module import check_grad_output
+from scratch_dl.system.checks import Pair
 
 
 class SigmoidAtUpstream(nn.Sigmoid):

@@ -10,10 +10,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scratch_dl.checks import choice
-from scratch_dl.kernels import native, reference
+from scratch_dl.kernels import compiled, reference
 from scratch_dl.kernels.library import DTYPES, VECTOR_BYTES, Library, load
 from scratch_dl.kernels.reference import Geometry
+from scratch_dl.system.checks import choice
 
 __all__ = [
     "BACKENDS",
@@ -104,7 +104,7 @@ def peak_gflops(threads: int) -> float | None:
 
 def _dispatched(function: F) -> F:
     """The function of that name of the backend in use; where its first tensor is not one for it, the reference's."""
-    other = getattr(native, function.__name__)
+    other = getattr(compiled, function.__name__)
 
     @functools.wraps(function)
     def call(first: Any, *others: Any, **named: Any) -> Any:

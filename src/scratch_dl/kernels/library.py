@@ -101,7 +101,7 @@ def load() -> Library | str:
 
 def sources_digest() -> str:
     """Of the C++ sources beside this file; the library's structures must fit `plans.py`."""
-    files = sorted(path for path in Path(__file__).with_name("native").iterdir() if path.suffix in (".h", ".cpp"))
+    files = sorted(path for path in Path(__file__).with_name("cpp").iterdir() if path.suffix in (".h", ".cpp"))
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from scratch_dl.checks import Pair
 from scratch_dl.kernels.reference import Geometry
+from scratch_dl.system.checks import Pair
 
-_MOST_PLANAR = 8  # as in native/planar.h
+_MOST_PLANAR = 8  # as in cpp/planar.h
 Taps = dict[int, list[int]]
 """Along one axis: tap -> the kernel elements whose sum it multiplies."""
 
 
 class _Structure(ctypes.Structure):
-    """Of whole numbers, with the names and the order of native/plan.h."""
+    """Of whole numbers, with the names and the order of cpp/plan.h."""
 
 
 def _fields(*names: str) -> list[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scratch_dl.checks import Pair, choice
+from scratch_dl.system.checks import Pair, choice
 
 
 class Geometry(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scratch_dl.checks import Pair, choice
 from scratch_dl.nn import fusion
 from scratch_dl.nn.adapter import Adapted, adapt
 from scratch_dl.nn.module import Module, check_floats, check_grad_output
+from scratch_dl.system.checks import Pair, choice
 
 
 class _Container(Module):

@@ -8,10 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl import kernels
-from scratch_dl.checks import Pair, boolean, integer, pair
 from scratch_dl.kernels import Geometry
 from scratch_dl.nn.init import initialise
 from scratch_dl.nn.module import Module, Parameter, check_grad_output, check_input
+from scratch_dl.system.checks import Pair, boolean, integer, pair
 
 Spatial = int | tuple[int, int]
 

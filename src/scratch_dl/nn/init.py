@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from scratch_dl.checks import choice
 from scratch_dl.nn.module import Parameter
+from scratch_dl.system.checks import choice
 
 Initialiser = Callable[[tuple[int, ...], tuple[int, int], Generator | None], tuple[Tensor, float]]
 """(shape, (fan_in, fan_out), generator) -> the weight, and the bound of the uniform bias (0: a bias of zeros)."""

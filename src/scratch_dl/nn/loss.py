@@ -5,8 +5,8 @@ import math
 from torch import Tensor
 
 from scratch_dl import kernels
-from scratch_dl.checks import choice
 from scratch_dl.nn.module import Module, check_floats
+from scratch_dl.system.checks import choice
 
 
 class MSELoss(Module):

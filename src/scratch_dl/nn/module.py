@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from scratch_dl.checks import nearest
+from scratch_dl.system.checks import nearest
 
 FLOATS = (torch.float32, torch.float64)
 

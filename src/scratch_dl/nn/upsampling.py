@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl import kernels
-from scratch_dl.checks import Pair, boolean, choice, integer, pair
 from scratch_dl.kernels import Geometry
 from scratch_dl.nn.conv import Spatial, fitting
 from scratch_dl.nn.init import initialise
 from scratch_dl.nn.module import Module, Parameter, check_floats, check_grad_output, check_input
+from scratch_dl.system.checks import Pair, boolean, choice, integer, pair
 
 
 class UpsamplingNearest2d(Module):

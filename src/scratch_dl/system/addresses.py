@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from scratch_dl.passwords import hide
+from scratch_dl.system.passwords import hide
 
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 _LONGEST_BYTES = 3500  # of a folder's path; runs add to it

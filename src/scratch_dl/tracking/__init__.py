@@ -11,18 +11,20 @@ send.py        from the file to MLflow: each (metric, step) exactly once;  backg
 begin.py       how a run begins;  run.py  what a training calls
 parent.py      the run of a study, which several processes share
 replay.py      sends later what could not be sent
+tracked.py     the run of a command that trains nothing
 lookup.py      runs left over, experiments and folders of runs already there
 """
 
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
+from scratch_dl.tracking.journal import Record
 from scratch_dl.tracking.locks import BusyError, claimed, exclusive
 from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, folder_of, is_taken
 from scratch_dl.tracking.names import image_key
 from scratch_dl.tracking.parent import DESCRIPTION, Parent
-from scratch_dl.tracking.record import Record
 from scratch_dl.tracking.replay import replay, whereabouts
 from scratch_dl.tracking.run import ARTIFACTS, Run
 from scratch_dl.tracking.store import Store, open_store
+from scratch_dl.tracking.tracked import Untracked, tracked_run
 
 __all__ = [
     "ARTIFACTS",
@@ -36,6 +38,7 @@ __all__ = [
     "Store",
     "TrackingError",
     "UnavailableError",
+    "Untracked",
     "check_store",
     "claimed",
     "close_orphans",
@@ -46,5 +49,6 @@ __all__ = [
     "is_taken",
     "open_store",
     "replay",
+    "tracked_run",
     "whereabouts",
 ]

@@ -6,8 +6,8 @@ import threading
 import time
 
 from scratch_dl.tracking.errors import TrackingError, UnavailableError, one_line
-from scratch_dl.tracking.record import Record
-from scratch_dl.tracking.send import Sender
+from scratch_dl.tracking.journal import Record
+from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import PROBE_TIMEOUT_S, Store, unavailable_reason
 
 LOG = logging.getLogger("scratch_dl.tracking")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from scratch_dl.passwords import hide
 from scratch_dl.system.files import remedy, sync_folder
+from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.locks import NOTICE_AFTER_S, connected, waiting_for
 from scratch_dl.tracking.quiet import conversation

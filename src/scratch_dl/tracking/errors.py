@@ -1,7 +1,7 @@
 """What can go wrong with a store, each told in one line."""
 
-from scratch_dl.passwords import hide
-from scratch_dl.targets import ConfigError
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.system.passwords import hide
 
 
 class TrackingError(RuntimeError):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from scratch_dl.passwords import hide
 from scratch_dl.system.files import file_errors, remedy, write_atomically
+from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, one_line
 from scratch_dl.tracking.process import is_locked, this_process
 

@@ -12,11 +12,11 @@ from typing import Any
 from scratch_dl.system.files import is_read_only
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import SettingError, TrackingError
+from scratch_dl.tracking.journal import RECORD
 from scratch_dl.tracking.locks import is_claimed
 from scratch_dl.tracking.moved import local_path
 from scratch_dl.tracking.process import is_alive, workers
 from scratch_dl.tracking.quiet import conversation
-from scratch_dl.tracking.record import RECORD
 from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
 
 _PAGE = 1000

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from scratch_dl import checks
-from scratch_dl.passwords import hide
+from scratch_dl.system import checks
+from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.begin import origin
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import check_active, experiment_id

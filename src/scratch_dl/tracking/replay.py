@@ -3,12 +3,12 @@
 import logging
 from pathlib import Path
 
-from scratch_dl.passwords import hide
+from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
+from scratch_dl.tracking.journal import Record
 from scratch_dl.tracking.locks import BusyError, claimed
-from scratch_dl.tracking.record import Record
-from scratch_dl.tracking.send import Sender
+from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import Store, open_store
 
 LOG = logging.getLogger("scratch_dl.tracking")

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scratch_dl import checks
-from scratch_dl.passwords import hide
+from scratch_dl.system import checks
 from scratch_dl.system.files import file_errors
+from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.background import Background
 from scratch_dl.tracking.begin import adopted, begun, check_not_a_copy, origin, taken_up
 from scratch_dl.tracking.database import patiently
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
+from scratch_dl.tracking.journal import Entry, Record
 from scratch_dl.tracking.names import check_artifact_path, check_name
 from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.quiet import conversation
-from scratch_dl.tracking.record import Entry, Record
-from scratch_dl.tracking.send import Sender
+from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import Store, client, unavailable_reason
 
 LOG = logging.getLogger("scratch_dl.tracking")

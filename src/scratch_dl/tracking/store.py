@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from scratch_dl.passwords import hide, without_password
 from scratch_dl.system.addresses import check_directory, check_uri
 from scratch_dl.system.files import is_read_only, remedy
+from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepare, sqlite_file
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
 from scratch_dl.tracking.locks import exclusive

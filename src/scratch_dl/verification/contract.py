@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from scratch_dl.nn import Module
 from scratch_dl.nn.adapter import LiveParameter
-from scratch_dl.seeding import seeded
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.bands import ORACLE
 from scratch_dl.verification.passes import (
     INPUT,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scratch_dl.config import Verification
+from scratch_dl.config.schema import Verification
 from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
 from scratch_dl.verification.bands import ORACLE, limit_of, short

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scratch_dl.checks import integer
 from scratch_dl.nn import adapt
-from scratch_dl.seeding import seeded
+from scratch_dl.system.checks import integer
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
 from scratch_dl.verification.counterexample import explain
 from scratch_dl.verification.passes import copied, foreign

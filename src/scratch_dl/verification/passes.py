@@ -16,7 +16,7 @@ from torch import Tensor
 from scratch_dl.nn import Module
 from scratch_dl.nn.adapter import Adapted
 from scratch_dl.nn.reach import reach
-from scratch_dl.seeding import seeded
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.bands import NOTHING
 from scratch_dl.verification.report import Finding
 

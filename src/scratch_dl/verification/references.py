@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scratch_dl import nn, optim
 from scratch_dl.nn import Module
-from scratch_dl.seeding import seeded
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.passes import BrokenReferenceError, Function, converted, foreign
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from scratch_dl.checks import Pair
-from scratch_dl.config import Verification, full_verification
+from scratch_dl.config.build import full_verification
+from scratch_dl.config.schema import Verification
 from scratch_dl.models import CHANNELS, check_size
 from scratch_dl.nn import Module, MSELoss, Sequential, Skip
 from scratch_dl.optim import Optimizer
-from scratch_dl.seeding import seeded
+from scratch_dl.system.checks import Pair
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.bands import ORACLE
 from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
 from scratch_dl.verification.blame import LOSS

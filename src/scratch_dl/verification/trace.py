@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.nn import Module, parameter_gradients
-from scratch_dl.seeding import seeded
+from scratch_dl.system.seeding import seeded
 from scratch_dl.verification.passes import naming
 from scratch_dl.verification.references import Twin, gradients, leaves, reference_for
 

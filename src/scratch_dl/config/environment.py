@@ -1,0 +1,85 @@
+"""MLflow's environment variables, as settings: below the command line, above presets and defaults."""
+
+import os
+from collections.abc import Sequence
+
+from scratch_dl.system.addresses import check_uri
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.system.passwords import hide
+
+URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"
+_EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
+WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set for a process of a search that another one looks after
+_KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
+_NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment", "diagnose": "it records nothing"}
+
+
+def from_environment(overrides: Sequence[str], name: str = "train", several: bool = False) -> list[str]:
+    """Return the overrides for the variables that are set and count here; a line says what becomes of each.
+
+    They name the variable, not its value: neither a password nor an odd character gets into an argument.
+
+    Args:
+        overrides: of the command line, which wins.
+        name: of the command.
+        several: whether it trains several times.
+
+    Raises:
+        ConfigError: if the address cannot be used.
+    """
+    said = {one.partition("=")[0].lstrip("+~") for one in overrides}
+    found = []
+    for variable, key in _KEYS.items():
+        value = os.environ.get(variable, "")
+        if not value.strip() or said & {key, "tracking"}:
+            continue
+        reason = _ignored(variable, name, several, "resume.run" in said)
+        if reason is None:
+            if variable == URI:
+                check_variable(value)
+            found.append(_override(variable))
+        if WORKER not in os.environ:  # the process that looks after it has said so
+            _say(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
+    if os.environ.get(_EXPERIMENT_ID, "").strip() and WORKER not in os.environ:
+        _say(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], "ignored: tracking.experiment chooses one by its name")
+    return found
+
+
+def check_variable(uri: str) -> None:
+    """Refuse an address in MLFLOW_TRACKING_URI that cannot be used.
+
+    Raises:
+        ConfigError: if it is one.
+    """
+    try:
+        check_uri(URI, uri)
+    except ValueError as error:
+        raise ConfigError(f"{error}; unset {URI}, or give tracking.uri=... on the command line") from None
+
+
+def say_used(variable: str, value: str, key: str) -> None:
+    """Print that a variable is used as a setting."""
+    _say(variable, value, f"used as {key}")
+
+
+def is_of_environment(override: str) -> bool:
+    """Return whether an override stands for a variable: the same command finds it in the environment again."""
+    return override in {_override(variable) for variable in _KEYS}
+
+
+def _override(variable: str) -> str:
+    return f"{_KEYS[variable]}='${{oc.env:{variable}}}'"  # in quotes, which a grid's points keep
+
+
+def _ignored(variable: str, name: str, several: bool, resumed: bool) -> str | None:
+    if variable == EXPERIMENT:
+        if resumed:
+            return "a resumed run stays in its experiment"
+        return _NO_EXPERIMENT.get(name)
+    if variable == RUN_ID and (name != "train" or several or resumed):
+        return "it is for a single new training"
+    return None
+
+
+def _say(variable: str, value: str, what: str) -> None:
+    print(f"{variable}={hide(value)} is {what}", flush=True)

@@ -1,0 +1,1 @@
+"""How good an output is: scores of a network, and of the baselines beside it."""

@@ -1,0 +1,1 @@
+"""The paper's tables and equations, and its modules beside PyTorch's."""

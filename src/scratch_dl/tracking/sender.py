@@ -1,0 +1,238 @@
+"""From a run's record to MLflow: in order, in batches, each (metric, step) exactly once.
+
+Every kind of entry can be sent twice without harm: files overwrite, tags and parameters repeat, and what MLflow would
+keep twice (metrics, models) is looked up first, whenever it is uncertain what arrived.
+"""
+
+import importlib.metadata
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from scratch_dl import __version__
+from scratch_dl.tracking.errors import RefusedError, UnavailableError
+from scratch_dl.tracking.journal import Entry, Record
+from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, check_artifact_path, clip
+from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.store import Store, client
+
+LOG = logging.getLogger("scratch_dl.tracking")
+MODEL_NAME = "model"
+MODEL_CODE = Path(__file__).parents[1] / "pyfunc_model.py"
+# MLflow's limits: entries of a kind in one batch, and characters of a digest.
+_BATCH = {"metrics": 1000, "params": 100, "tags": 100}
+_BATCH_TOTAL = 1000
+_DIGEST_LENGTH = 36
+
+
+class Sender:
+    """Sends the entries of one record to one store.
+
+    Args:
+        certain: whether nothing but this object has sent entries of the record, so that nothing needs looking up.
+    """
+
+    def __init__(self, store: Store, record: Record, *, certain: bool) -> None:
+        self._store = store
+        self._record = record
+        self._certain = certain
+        self._there: dict[str, set[int]] = {}
+        self._run_id = str(record.header["run_id"])
+        self._experiment_id = str(record.header["experiment_id"])
+
+    def send(self, end: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        """Send what is unsent of the record's first `end` bytes; what arrived before an error is marked as sent.
+
+        Args:
+            end: None sends all of it.
+            stop: is asked between two batches whether to send no more.
+
+        Raises:
+            UnavailableError: if the store stops answering.
+            OSError: with the path, if a file cannot be read or written.
+        """
+        for size, entries in _batches(self._record.unsent(end)):
+            if stop():
+                return
+            try:
+                self._deliver(entries)
+            except BaseException:
+                # Ctrl-C included: the store may have taken all of the batch, or none of it.
+                self._certain = False
+                self._there.clear()
+                raise
+            self._record.mark_sent(size)
+
+    def terminate(self, status: str, end_time_ms: int) -> None:
+        """Set the run's status and end time."""
+        with conversation():
+            client(self._store).set_terminated(self._run_id, status, end_time_ms)
+
+    def _deliver(self, entries: list[Entry]) -> None:
+        try:
+            with conversation():
+                if entries[0]["kind"] in _BATCH:
+                    self._batch(entries)
+                else:
+                    getattr(self, f"_send_{entries[0]['kind']}")(entries[0])
+        except RefusedError as error:
+            self._check_run()
+            if len(entries) > 1:  # only the one that is refused must be left out
+                for entry in entries:
+                    self._deliver([entry])
+                return
+            LOG.warning("MLflow refuses an entry, which stays in %s only: %s", self._record.path, error)
+
+    def _check_run(self) -> None:
+        """MLflow refuses everything for a deleted run: that is no fault of the entry."""
+        with conversation():
+            stage = client(self._store).get_run(self._run_id).info.lifecycle_stage
+        if stage != "active":
+            raise UnavailableError(f"the run {self._run_id} is {stage}")
+
+    def _batch(self, entries: list[Entry]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics: list[Any] = []
+        params: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for entry in entries:
+            if entry["kind"] == "metrics":
+                for key, value in entry["values"].items():
+                    number = float(value)
+                    # MLflow would show an infinity as 1.8e308.
+                    if math.isfinite(number) and not self._is_there(key, entry["step"]):
+                        metrics.append(Metric(key, number, entry["time"], entry["step"]))
+            elif entry["kind"] == "params":
+                params.update({key: clip(value, PARAM_LENGTH) for key, value in entry["values"].items()})
+            else:
+                tags.update({key: clip(value, TAG_LENGTH) for key, value in entry["values"].items()})
+        client(self._store).log_batch(
+            self._run_id,
+            metrics,
+            [Param(key, value) for key, value in params.items()],
+            [RunTag(key, value) for key, value in tags.items()],
+        )
+
+    def _is_there(self, key: str, step: int) -> bool:
+        if self._certain:
+            return False
+        if key not in self._there:
+            history = client(self._store).get_metric_history(self._run_id, key)
+            self._there[key] = {metric.step for metric in history}
+        return step in self._there[key]
+
+    def _send_artifact(self, entry: Entry) -> None:
+        file = self._record.inside(entry["file"])
+        if not file.is_file():
+            LOG.warning("%s has gone before it was sent to MLflow; it is left out", file)
+            return
+        into = entry["into"] and str(check_artifact_path(entry["into"]))
+        client(self._store).log_artifact(self._run_id, str(file), into or None)
+
+    def _send_image(self, entry: Entry) -> None:
+        if not self._certain:
+            # A run that was killed may have sent this picture under the name of another second.
+            start = f"images/{entry['key']}+step+{entry['step']}+"
+            listed = [file.path for file in client(self._store).list_artifacts(self._run_id, "images")]
+            ours = {f"images/{Path(file).name}" for file in entry["files"]}
+            if any(path.startswith(start) and path not in ours for path in listed):
+                return
+        for file in entry["files"]:
+            self._send_artifact({"file": file, "into": "images"})
+        client(self._store).set_tag(self._run_id, "mlflow.loggedImages", "True")
+
+    def _send_dataset(self, entry: Entry) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        description = dict(entry["description"])
+        dataset = Dataset(
+            name=str(description.pop("name")),
+            digest=str(description.pop("digest"))[:_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": str(description.get("source", "scratch_dl"))}),
+            profile=json.dumps(description),
+        )
+        tag = InputTag("mlflow.data.context", entry["context"])
+        client(self._store).log_inputs(self._run_id, [DatasetInput(dataset, [tag])])
+
+    def _send_model(self, entry: Entry) -> None:
+        from mlflow import pyfunc
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        api = client(self._store)
+        if not self._certain:
+            found = api.search_logged_models([self._experiment_id], f"source_run_id = '{self._run_id}'")
+            for model in found:
+                if model.name == MODEL_NAME and str(model.status) == "READY":
+                    return
+                api.delete_logged_model(model.model_id)  # half of one, from a process that was killed
+        model = api.create_logged_model(self._experiment_id, MODEL_NAME, source_run_id=self._run_id)
+        with tempfile.TemporaryDirectory(dir=self._record.folder) as folder:
+            path = str(Path(folder) / MODEL_NAME)
+            pyfunc.save_model(
+                path,
+                python_model=str(MODEL_CODE),  # MLflow runs it, so no record may choose it
+                artifacts={"weights": str(self._record.inside(entry["weights"]))},
+                pip_requirements=_requirements(),
+                signature=_signature(entry["shape"]),
+                mlflow_model=Model(
+                    artifact_path=model.artifact_location,
+                    model_uuid=model.model_id,
+                    run_id=self._run_id,
+                    model_id=model.model_id,
+                ),
+            )
+            api.log_model_artifacts(model.model_id, path)
+        api.finalize_logged_model(model.model_id, "READY")
+        api.log_outputs(self._run_id, [LoggedModelOutput(model.model_id, step=entry["step"])])
+
+    def _send_finish(self, entry: Entry) -> None:
+        self.terminate(entry["status"], entry["time"])
+
+    def _send_process(self, entry: Entry) -> None:
+        """Who writes the record is nothing to send."""
+
+    _send_run = _send_process
+
+
+def _requirements() -> list[str]:
+    torch = importlib.metadata.version("torch").partition("+")[0]
+    return [f"scratch_dl=={__version__}", f"torch=={torch}"]
+
+
+def _signature(shape: Iterable[int]) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    # Unnamed, or predict(array) would be handed a dict.
+    spec = TensorSpec(np.dtype("float32"), tuple(shape))
+    return ModelSignature(inputs=Schema([spec]), outputs=Schema([spec]))
+
+
+def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, list[Entry]]]:
+    """Group entries that fit one batch, keeping their order; any other entry stands alone."""
+    group: list[Entry] = []
+    counts = dict.fromkeys(_BATCH, 0)
+    reached = 0
+    for end, entry in unsent:
+        kind = entry["kind"]
+        size = len(entry["values"]) if kind in _BATCH else 0
+        full = kind in _BATCH and (counts[kind] + size > _BATCH[kind] or sum(counts.values()) + size > _BATCH_TOTAL)
+        if group and (full or kind not in _BATCH):
+            yield reached, group
+            group, counts = [], dict.fromkeys(_BATCH, 0)
+        reached = end
+        if kind in _BATCH:
+            group.append(entry)
+            counts[kind] += size
+        else:
+            yield reached, [entry]
+    if group:
+        yield reached, group

@@ -1,0 +1,61 @@
+"""The MLflow run of a command that trains nothing: it begins before the block, and ends with it."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from scratch_dl import __version__
+from scratch_dl.config.plain import flat, plain
+from scratch_dl.system import provenance
+from scratch_dl.system.errors import UNTRACKED
+from scratch_dl.tracking.locks import claimed
+from scratch_dl.tracking.run import Run
+from scratch_dl.tracking.store import open_store
+
+
+class Untracked(SystemExit):
+    """A command did its work, but MLflow has not got everything."""
+
+
+@contextmanager
+def tracked_run(
+    config: DictConfig | Mapping[str, Any], folder: Path, name: str, tags: Mapping[str, str] | None = None
+) -> Iterator[Run]:
+    """An MLflow run, which ends with the block; its settings are those of the command.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        name: of the run, unless `tracking.run_name` gives one.
+        tags: of the run, beside those of `tracking.tags`, the command, the version and the commit.
+
+    Raises:
+        Untracked: at the end, after a line with the cure, if not all was sent.
+    """
+    where = plain(config)["tracking"]
+    store = open_store(where["dir"], where["uri"])
+    own = {**where["tags"], **(tags or {}), "command": provenance.command_line(), "version": __version__}
+    git = provenance.git_state(Path(__file__).parent)
+    if git is not None:
+        own |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
+    with claimed(folder):  # by which others see that it lives
+        run = Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
+        status = "FAILED"
+        try:
+            run.params(flat(plain(config)))
+            if git is not None and git.dirty:
+                run.text(git.diff, "git.diff")
+            yield run
+            status = "FINISHED"
+        finally:
+            sent = run.finish(status)
+    print(f"recorded  {run.run_id} (experiment {where['experiment']})")
+    if not sent:
+        send = f"from scratch_dl.tracking import replay; replay({str(folder)!r})"
+        print(f"error: MLflow has not got everything; later: python -c {shlex.quote(send)}", file=sys.stderr)
+        raise Untracked(UNTRACKED)

@@ -1,0 +1,72 @@
+"""Scores by their definitions, on pictures of any size, without a trace in the network."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from scratch_dl.data import Photograph
+from scratch_dl.evaluation.scoring import check_photographs, denoise, score, score_photographs
+from scratch_dl.models import paper
+
+
+@pytest.fixture
+def network(generator):
+    return paper([3, 4, 3], 4, "same", "transposed", True, "pytorch", (8, 8), generator)
+
+
+def test_the_output_is_clamped_for_the_scores_and_not_for_the_error(generator):
+    clean = torch.rand(2, 3, 8, 8, generator=generator)
+    output = clean + 2
+    scores = score(output, clean)
+    expected = [-10 * math.log10(float((1 - image).square().mean())) for image in clean]
+    assert scores.psnr_db == pytest.approx(sum(expected) / 2, abs=1e-4)
+    assert scores.psnr_pooled_db == pytest.approx(-10 * math.log10(float((1 - clean).square().mean())), abs=1e-4)
+    assert scores.mse == pytest.approx(4, rel=1e-6)
+
+
+def test_pictures_of_unequal_size_are_averaged_by_picture_and_pooled_by_pixel(network, generator):
+    pictures = []
+    for height, width in ((9, 30), (16, 11)):
+        clean = torch.rand(3, height, width, generator=generator)
+        pictures.append(Photograph(f"{height}", clean + 0.1, clean))
+    scores, outputs = score_photographs(network, pictures)
+    assert [tuple(output.shape) for output in outputs] == [(3, 9, 30), (3, 16, 11)]
+    errors = [(output.clamp(0, 1) - picture.clean).square() for output, picture in zip(outputs, pictures, strict=True)]
+    mean = sum(-10 * math.log10(float(error.mean())) for error in errors) / 2
+    pooled = -10 * math.log10(float(torch.cat([error.flatten() for error in errors]).mean()))
+    assert scores.psnr_db == pytest.approx(mean, abs=1e-4)
+    assert scores.psnr_pooled_db == pytest.approx(pooled, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [(9, 30), (7, 7), (16, 11)])
+def test_a_network_that_predicts_at_every_size_passes(network, size):
+    before = torch.get_rng_state()
+    data = SimpleNamespace(photograph_sizes=lambda split: {split: size})
+    check_photographs(network, data, ["validation", "test"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+
+
+def test_a_network_that_cannot_predict_a_photograph_is_refused_by_its_name(network):
+    data = SimpleNamespace(photograph_sizes=lambda split: {f"{split}_0": (8, 8), f"{split}_1": (9, 30)})
+    network.multiple = 1
+    with pytest.raises(ValueError, match=r"model must predict .* for 9x30 pixels, as 'test_1' has, its output has the"):
+        check_photographs(network, data, ["test"])
+    network.forward = lambda images: images.view(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"for 9x30 pixels, as 'test_1' has, it fails: shape '\[1, 3, 8, 8\]'"):
+        check_photographs(network, data, ["test"])
+
+
+def test_denoising_in_parts_is_denoising_at_once_and_keeps_no_cache(network, generator):
+    noisy = torch.rand(70, 3, 8, 8, generator=generator)
+    output = denoise(network, noisy)
+    assert torch.allclose(output, network.predict(noisy), atol=1e-6)
+    assert network.training
+    with pytest.raises(RuntimeError, match="needs a"):
+        network.backward(torch.ones_like(output))
+
+
+def test_a_network_in_float64_takes_and_gives_float32(network):
+    assert denoise(network.to(dtype=torch.float64), torch.rand(1, 3, 8, 8)).dtype == torch.float32

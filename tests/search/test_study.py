@@ -1,0 +1,657 @@
+"""A study draws what follows from its seed and its past alone, whoever works on it and whatever dies on the way."""
+
+import copy
+import math
+import os
+import pickle
+import socket
+import threading
+
+import optuna
+import pytest
+import yaml
+from omegaconf import OmegaConf, open_dict
+
+from scratch_dl.config.composing import compose_config
+from scratch_dl.search import storage
+from scratch_dl.search import study as of_study
+from scratch_dl.search.outcomes import (
+    COMPLETE,
+    COUNTED,
+    DISCARDED,
+    FAILED,
+    KILLED,
+    PRUNED,
+    REFUSED,
+    RUNNING,
+    WAITING,
+    Objective,
+    Outcome,
+)
+from scratch_dl.search.settings import Choice, Settings
+from scratch_dl.search.space import read_space
+from scratch_dl.search.study import REDRAWS, Study
+from scratch_dl.system.errors import ConfigError
+from scratch_dl.tracking.process import hold
+
+BEST = Objective("val/psnr_db", "best", "maximize")
+RATE = {"optimizer.lr": "tag(log,interval(0.02,20.0))"}
+TWO = {"trainer.batch_size": "choice(8,16)"}
+NUMBERS = {**RATE, "optimizer.momentum": "interval(0.0,0.9)", "trainer.batch_size": "interval(4,16)"}
+ELSEWHERE = {"host": "another-machine", "pid": "1", "lock": "an-id/another-machine.1.abcd.lock"}
+
+
+@pytest.fixture(scope="module")
+def configuration():
+    """Made by Hydra once."""
+    config = compose_config("train", ["search=custom", "model.channels=[8,8,8]"])
+    with open_dict(config):
+        config.hydra = {"runtime": {"choices": dict(config.hydra.runtime.choices)}}
+    return config
+
+
+@pytest.fixture
+def make(configuration, tmp_path):
+    """Makes and opens a study; `conf` are overrides of the configuration by key."""
+    opened = []
+
+    def made(
+        params, conditions=None, arguments=(), where="journal", conf=None, objectives=(BEST,), opening=True, **given
+    ):
+        def compose(overrides):
+            config = copy.deepcopy(configuration)
+            pairs = [*(conf or {}).items(), *(text.split("=", 1) for text in overrides)]
+            for key, value in pairs:
+                OmegaConf.update(config, key, yaml.safe_load(value) if isinstance(value, str) else value)
+            return config
+
+        place = {"journal": str(tmp_path / "study.journal"), "sqlite": f"sqlite:///{tmp_path}/study.db"}.get(
+            where, where
+        )
+        known = {"study_name": "s", "storage": place, "n_trials": 6, "workers": 1, "objectives": objectives,
+                 "sampler": Choice("random", {}), "pruner": Choice("none", {}), "seed": 0}  # fmt: skip
+        if isinstance(given.get("sampler"), str):
+            given["sampler"] = Choice(given["sampler"], {})
+        space = read_space(params, conditions or {}, list(arguments))
+        study = Study(Settings(**{**known, **given}), space, tmp_path, compose(space.fixed), compose)
+        if opening:
+            study.open()
+        opened.append(place)
+        return study
+
+    yield made
+    storage.open_storage.cache_clear()
+
+
+def complete(study, draw, value=1.0):
+    study.tell(draw, Outcome(COMPLETE, values=(value,)))
+
+
+def score(draw):
+    """Of a training, in place of it."""
+    numbers = [float(value) for value in draw.params.values() if not isinstance(value, str)]
+    return -sum(math.log(abs(value) + 1e-3) ** 2 for value in numbers)
+
+
+def settle(study, number=10**6):
+    """Draw and tell so often, or to the end; what was drawn."""
+    draws = []
+    while len(draws) < number and (draw := study.ask()) is not None:
+        if draw.outcome is None:
+            complete(study, draw, score(draw))
+        draws.append(draw)
+    return draws
+
+
+def points(draws):
+    return [draw.params for draw in draws]
+
+
+def states(study):
+    return [row.state for row in study.rows()]
+
+
+def dead(study):
+    """A process that worked in this folder of runs, and holds no lock there any more."""
+    place = hold(study.directory).partition("/")[0]
+    return {"host": socket.gethostname(), "pid": "1", "lock": f"{place}/gone.1.abcd.lock"}
+
+
+def abandon(study, draw, worker=None, outcome=None):
+    """As it looks when the trial's process has died."""
+    worker = worker or dead(study)
+    number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
+    study.optuna._storage.set_trial_user_attr(number, "worker", worker)
+    if outcome is not None:
+        study.optuna._storage.set_trial_user_attr(number, "outcome", outcome.to_json())
+
+
+# What is drawn
+
+
+def test_the_first_trial_is_the_configuration_as_it_stands(make):
+    study = make(NUMBERS)
+    draw = study.ask()
+    assert draw.params == {"optimizer.lr": 1.0, "optimizer.momentum": 0.9, "trainer.batch_size": 8}
+    assert (draw.number, draw.outcome, study.outside) == (0, None, [])
+    assert draw.overrides == ["optimizer.lr=1.0", "optimizer.momentum=0.9", "trainer.batch_size=8"]
+    complete(study, draw)
+    assert study.ask().params != draw.params
+
+
+def test_a_baseline_outside_of_the_space_is_moved_into_it_and_said(make):
+    study = make({"trainer.batch_size": "choice(4,16)"})
+    assert study.ask().params == {"trainer.batch_size": 4}
+    assert study.outside == ["trainer.batch_size=4, as 8 is not in choice(4,16)"]
+
+
+def test_what_stays_is_in_every_trial(make):
+    draws = settle(make(RATE, arguments=["seed=3", "model.init=he"], n_trials=3))
+    assert all(draw.overrides[:2] == ["seed=3", "model.init=he"] for draw in draws)
+    assert [draw.overrides[2] for draw in draws] == [f"optimizer.lr={draw.params['optimizer.lr']!r}" for draw in draws]
+
+
+def test_conditions_are_drawn_by_hydras_own_composition(tmp_path):
+    def compose(overrides):
+        return compose_config("train", ["search=custom", "model.channels=[8,8,8]", *overrides])
+
+    conditions = {
+        "optimizer.momentum": {"optimizer=sgd": "interval(0.0,0.99)"},
+        "optimizer.lr": {"optimizer=sgd": "interval(0.5,2)", "optimizer=adam": "interval(0,0.01)"},
+    }
+    space = read_space({"optimizer": "choice(sgd,adam)"}, conditions, [])
+    settings = Settings("s", str(tmp_path / "s.journal"), 6, 1, (BEST,), Choice("random", {}), Choice("none", {}), 0)
+    study = Study(settings, space, tmp_path, compose([]), compose)
+    study.open()
+    draws = settle(study)
+    assert points(draws[:1]) == [{"optimizer": "sgd", "optimizer.momentum": 0.9, "optimizer.lr": 1.0}]
+    assert {draw.params["optimizer"] for draw in draws} == {"sgd", "adam"}
+    for draw in draws:
+        assert ("optimizer.momentum" in draw.params) == (draw.params["optimizer"] == "sgd")
+        assert (draw.params["optimizer.lr"] >= 0.5) == (draw.params["optimizer"] == "sgd")
+    assert [row.params for row in study.rows()] == points(draws)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [Choice("random", {}), Choice("tpe", {"n_startup_trials": 2}), Choice("qmc", {}), Choice("cmaes", {})],
+    ids=lambda one: one.name,
+)
+def test_the_same_seed_draws_the_same_however_often_it_is_interrupted(make, tmp_path, sampler):
+    def study(name, seed=0):
+        return make(NUMBERS, sampler=sampler, seed=seed, where=str(tmp_path / name))
+
+    whole = points(settle(study("whole")))
+    assert len(whole) == len({tuple(point.values()) for point in whole}) == 6
+    parts = [points(settle(study("parts"), number)) for number in (1, 1, 3, 9)]
+    assert sum(parts, []) == whole  # noqa: RUF017
+    other = points(settle(study("other", seed=1), 3))
+    assert other[0] == whole[0]
+    assert all(one != same for one, same in zip(other[1:], whole[1:], strict=False))
+
+
+def test_a_storage_cannot_have_the_sampler_run_anything(make, tmp_path):
+    """CMA-ES keeps its state as a pickle in the study, which others may write to."""
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    study = make(NUMBERS, sampler=Choice("cmaes", {"n_startup_trials": 1}))
+
+    def search():
+        for _ in range(4):
+            draw = study.ask()
+            with storage.quiet():
+                trial = study.optuna.trials[draw.number]._trial_id
+                study.optuna._storage.set_trial_system_attr(trial, "cma:optimizer:0", pickle.dumps(Evil()).hex())
+            complete(study, draw)
+
+    with pytest.raises(ConfigError, match=r"asks for posix\.mkdir"):
+        search()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tpe_and_cmaes_learn_from_what_was_told(make, tmp_path):
+    for name, sampler in (("tpe", Choice("tpe", {"n_startup_trials": 2})), ("cmaes", Choice("cmaes", {}))):
+        drawn = []
+        for sign in (1, -1):
+            study = make(NUMBERS, sampler=sampler, where=str(tmp_path / f"{name}{sign}"), n_trials=9)
+            drawn.append([])
+            while (draw := study.ask()) is not None:
+                complete(study, draw, sign * score(draw))
+                drawn[-1].append(draw.params)
+        assert drawn[0][:2] == drawn[1][:2]
+        assert drawn[0] != drawn[1], name
+
+
+def test_tpe_draws_at_random_until_enough_points_are_trained(make, tmp_path):
+    params = {"model.padding": "choice(same,2,6)", **RATE}
+    trained, drawn = [], []
+    for sampler in (Choice("tpe", {"n_startup_trials": 4}), Choice("random", {})):
+        study = make(params, sampler=sampler, where=str(tmp_path / sampler.name), n_trials=8)
+        draws = settle(study)
+        trained.append([number for number, draw in enumerate(draws) if draw.outcome is None])
+        drawn.append(points(draws))
+    fourth = trained[0][3]
+    assert fourth > 3  # refused points came between
+    assert drawn[0][: fourth + 1] == drawn[1][: fourth + 1]
+    assert drawn[0][fourth + 1] != drawn[1][fourth + 1]
+
+
+# A grid
+
+
+def test_a_grid_visits_every_point_once_in_order_and_ends_by_itself(make):
+    params = {"trainer.batch_size": "choice(4,8,16)", "optimizer.momentum": "range(0,0.5,0.1)"}
+    study = make(params, sampler="grid", n_trials=None, conf={"optimizer.momentum": 0.3})
+    assert study.n_trials == 15
+    draws = [*settle(study, 6), *settle(make(params, sampler="grid", n_trials=None, conf={"optimizer.momentum": 0.3}))]
+    found = [(point["trainer.batch_size"], round(point["optimizer.momentum"], 6)) for point in points(draws)]
+    product = [(size, momentum) for size in (4, 8, 16) for momentum in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    assert found == [(8, 0.3), *(point for point in product if point != (8, 0.3))]
+    assert all(draw.outcome is None for draw in draws)
+    assert (study.ask(), study.why_over()) == (None, "")
+
+
+def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(make):
+    params = {"model.padding": "choice(same,2,1,6)", "trainer.batch_size": "choice(8,16)"}
+    assert len(settle(make(params, sampler="grid", n_trials=2))) == 2
+    study = make(params, sampler="grid", n_trials=None)
+    settle(study)
+    assert (study.ask(), study.why_over()) == (None, "the grid has no further point")
+    tried = {(row.params["model.padding"], row.params["trainer.batch_size"]): row for row in study.rows()}
+    assert len(tried) == len(study.rows()) == 8
+    assert {key for key, row in tried.items() if row.state == REFUSED} == {
+        (p, size) for p in (2, 6) for size in (8, 16)
+    }
+    # padding=1 is what "same" comes to, and is not trained
+    assert all(tried[1, size].outcome.copied_from == tried["same", size].number for size in (8, 16))
+
+
+# What fits nowhere, and what was there already
+
+
+def test_geometries_that_fit_nowhere_are_refused_and_not_counted(make):
+    study = make({"model.padding": "choice(same,2)", **RATE}, n_trials=4)
+    draws = settle(study)
+    refused = [draw for draw in draws if draw.outcome]
+    assert [draw.outcome.state for draw in refused] == [REFUSED] * len(refused)
+    assert refused
+    assert all("model" in draw.outcome.reason and "\n" not in draw.outcome.reason for draw in refused)
+    assert all((draw.params["model.padding"] == 2) == (draw.outcome is not None) for draw in draws)
+    assert (states(study).count(COMPLETE), states(study).count(REFUSED)) == (4, len(refused))
+    assert study.why_over() == ""
+    # To the sampler they are bad points, not unknown ones.
+    kept = study.optuna.get_trials()
+    assert all(kept[draw.number].state == optuna.trial.TrialState.PRUNED for draw in refused)
+
+
+def test_where_nothing_fits_it_gives_up_and_says_why(make):
+    study = make({"model.padding": "choice(2,6)"}, n_trials=2)
+    draws = settle(study, 100)
+    assert len(draws) == REDRAWS * 2
+    assert {draw.outcome.state for draw in draws} == {REFUSED}
+    assert study.why_over() == (
+        "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
+    )
+    assert study.missing() == 2
+
+
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_a_point_that_was_there_is_a_copy_and_counts(make, where):
+    study = make(TWO, n_trials=7, where=where)
+    first = study.ask()
+    study.tell(first, Outcome(COMPLETE, values=(28.0,), cause="healthy", run_id="r", seconds=9.0, parameters=5))
+    draws = settle(study)
+    assert len(draws) == 6
+    copies = [draw for draw in draws if draw.params == first.params]
+    assert len(copies) >= 2
+    for draw in copies:
+        wanted = Outcome(COMPLETE, values=(28.0,), cause="healthy", run_id="r", parameters=5, copied_from=first.number)
+        assert draw.outcome == study.rows()[draw.number].outcome == wanted
+    assert len([draw for draw in draws if draw.outcome is None]) == 1
+    assert [trial.values for trial in study.optuna.trials if trial.number in {one.number for one in copies}] == [
+        [28.0]
+    ] * len(copies)
+
+
+def test_padding_that_comes_to_the_same_is_a_copy(make):
+    study = make({"model.padding": "choice(same,1)"}, n_trials=2, sampler="grid")
+    complete(study, study.ask(), 3.0)
+    draw = study.ask()
+    assert (draw.params["model.padding"], draw.outcome.copied_from, draw.outcome.values) == (1, 0, (3.0,))
+
+
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_a_pruned_point_is_copied_with_what_its_epochs_had(make, where):
+    study = make(TWO, n_trials=9, where=where)
+    first = study.ask()
+    number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, first.number)
+    for epoch, value in ((1, 20.0), (2, 21.0)):
+        optuna.trial.Trial(study.optuna, number).report(value, epoch)
+    study.tell(first, Outcome(PRUNED, reason="behind", values=(21.0,), epochs=2))
+    copies = [draw for draw in settle(study) if draw.params == first.params]
+    assert copies
+    for draw in copies:
+        assert (draw.outcome.state, draw.outcome.reason, draw.outcome.copied_from) == (PRUNED, "behind", 0)
+        kept = study.optuna.get_trials()[draw.number]
+        assert (kept.state.name, kept.intermediate_values) == ("PRUNED", {1: 20.0, 2: 21.0})
+
+
+def test_a_point_that_failed_is_not_tried_again(make):
+    study = make(TWO, n_trials=9)
+    study.tell(study.ask(), Outcome(FAILED, reason="train/loss became nan"))
+    copies = [draw for draw in settle(study) if draw.params == {"trainer.batch_size": 8}]
+    assert copies
+    assert {(draw.outcome.state, draw.outcome.copied_from) for draw in copies} == {(FAILED, 0)}
+    assert len(study.rows()) == 9
+
+
+# How many
+
+
+def test_the_number_of_trials_is_a_total(make):
+    assert len(settle(make(RATE, n_trials=3))) == 3
+    assert settle(make(RATE, n_trials=3)) == []
+    assert settle(make(RATE, n_trials=2)) == []
+    more = make(RATE, n_trials=5)
+    assert more.missing() == 2
+    assert [draw.number for draw in settle(more)] == [3, 4]
+    assert more.missing() == 0
+
+
+def test_what_failed_and_what_was_pruned_count(make):
+    study = make(RATE, n_trials=3)
+    for state in (FAILED, PRUNED, COMPLETE):
+        study.tell(study.ask(), Outcome(state, values=(1.0,)))
+    assert study.ask() is None
+
+
+def test_what_is_in_training_counts_until_it_ends_otherwise(make):
+    study = make(RATE, n_trials=2)
+    one, _ = study.ask(), study.ask()
+    assert study.ask() is None
+    assert study.missing() == 0
+    study.tell(one, Outcome(KILLED, reason="stopped"))
+    assert study.ask().params == one.params
+
+
+def test_several_objectives_are_kept(make):
+    both = (BEST, Objective("parameters", "best", "minimize"))
+    study = make(RATE, objectives=both, n_trials=2, sampler="tpe")
+    for _ in range(2):
+        study.tell(study.ask(), Outcome(COMPLETE, values=(28.0, 5.0)))
+    assert study.ask() is None
+    assert [trial.values for trial in study.optuna.trials] == [[28.0, 5.0]] * 2
+    assert [one.name for one in study.optuna.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+# Whether it is the same study
+
+OTHERS = [
+    ({"params": {"optimizer.lr": "interval(0.1,1.0)"}},
+     r"optimizer\.lr was tag\(log,interval\(0\.02,20\.0\)\), is interval\(0\.1,1\.0\)"),
+    ({"params": {**RATE, **TWO}}, r"trainer\.batch_size was not searched, is choice\(8,16\)"),
+    ({"params": TWO}, r"optimizer\.lr was tag.*, is not searched; trainer\.batch_size was not searched, is choice"),
+    ({"objectives": (Objective("val/ssim", "best", "maximize"),)}, "objective was best val/psnr_db, is best val/ssim"),
+    ({"objectives": (Objective("val/psnr_db", "last", "maximize"),)}, "objective was best val/psnr_db, is last val/ps"),
+    ({"objectives": (Objective("val/psnr_db", "best", "minimize"),)}, "direction was maximize, is minimize"),
+    ({"conf": {"trainer.epochs": 9}}, "trainer.epochs was 8, is 9"),
+    ({"arguments": ["model.init=he"]}, "model.init was pytorch, is he"),
+    ({"arguments": ["seed=1"]}, "seed was 0, is 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("other", "words"), OTHERS)
+def test_another_study_under_the_same_name_is_refused_with_what_differs(make, other, words):
+    settle(make(RATE, n_trials=2))
+    with pytest.raises(ConfigError, match=words) as refused:
+        make(**{"params": RATE, **other})
+    assert refused.match(
+        r"^the study s in \S+/study\.journal is another one: .*; choose another hydra\.sweeper\.study_name$"
+    )
+    assert len(make(RATE, n_trials=2).rows()) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sampler": "tpe"}, {"n_trials": 9}, {"seed": 5}, {"pruner": Choice("median", {})}, {"workers": 3},
+        {"conf": {"tracking.dir": "/else", "verification.enabled": False, "diagnosis.every": 3, "threads": 2}},
+    ],
+)  # fmt: skip
+def test_what_may_change_of_a_study_is_not_refused(make, other):
+    settle(make(RATE, n_trials=2))
+    assert len(make(RATE, **other).rows()) == 2
+
+
+def test_an_item_of_a_list_that_stays_is_a_setting_like_others(make):
+    make({"model.channels.0": "choice(8,16)"})
+    with pytest.raises(ConfigError, match=r"model\.channels.* was .*8.*, is .*16"):
+        make({"model.channels.0": "choice(8,16)"}, conf={"model.channels": [8, 8, 16]})
+
+
+def test_a_setting_that_stays_in_a_group_that_is_drawn_is_a_setting_like_others(make):
+    make({"optimizer": "choice(sgd,adam)"}, arguments=["optimizer.weight_decay=0.0"])
+    with pytest.raises(ConfigError, match=r"optimizer\.weight_decay"):
+        make({"optimizer": "choice(sgd,adam)"}, arguments=["optimizer.weight_decay=0.1"])
+
+
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_a_study_of_another_program_is_refused(make, where):
+    study = make(RATE, where=where, opening=False)
+    made = storage.open_storage(study.settings.storage)
+    with storage.quiet():
+        optuna.create_study(study_name="s", storage=made, direction="maximize").ask()
+    with pytest.raises(ConfigError, match=r"the study s in .* is another one: it was made by another program"):
+        study.open()
+    make(RATE, where=where, study_name="other")
+
+
+def test_an_empty_study_of_another_direction_is_refused(make):
+    study = make(RATE, opening=False)
+    made = storage.open_storage(study.settings.storage)
+    with storage.quiet():
+        optuna.create_study(study_name="s", storage=made, direction="minimize")
+    with pytest.raises(ConfigError, match=r"the study s in .* is another one"):
+        study.open()
+
+
+def test_a_study_whose_maker_died_before_it_was_done_is_opened_all_the_same(make, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(optuna.Study, "set_user_attr", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make(RATE)
+    study = make(RATE)
+    assert study.ask().params == {"optimizer.lr": 1.0}
+    assert study.ask().params != {"optimizer.lr": 1.0}
+
+
+# What dead processes leave
+
+
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_the_trial_of_a_dead_process_is_trained_again_once_with_the_same_parameters(make, where):
+    study = make(NUMBERS, where=where)
+    complete(study, study.ask())
+    lost = study.ask()
+    abandon(study, lost)
+    again = make(NUMBERS, where=where)
+    assert again.missing() == 5
+    assert again.missing() == 5
+    assert states(again) == [COMPLETE, KILLED, WAITING]
+    assert again.rows()[2].params == lost.params
+    assert again.rows()[1].requeued_as == 2
+    draw = again.ask()
+    assert (draw.number, draw.params, draw.overrides, draw.outcome) == (2, lost.params, lost.overrides, None)
+    complete(again, draw)
+    settle(again)
+    assert sum(state in COUNTED for state in states(again)) == 6
+    assert [row.params for row in again.rows()].count(lost.params) == 2
+
+
+def test_a_baseline_that_was_lost_is_still_the_baseline(make):
+    study = make(RATE)
+    abandon(study, study.ask())
+    draw = study.ask()
+    assert draw.params == {"optimizer.lr": 1.0}
+    assert study.optuna.trials[draw.number].user_attrs["baseline"] is True
+
+
+def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
+    study = make(NUMBERS)
+    complete(study, study.ask())
+    with storage.quiet():
+        half = study.optuna.ask()
+        half.suggest_float("optimizer.lr", 0.02, 20.0, log=True)
+        half.set_user_attr("worker", dead(study))
+    draw = study.ask()
+    assert set(draw.params) == set(NUMBERS)
+    left, drawn = study.optuna.trials[half.number], study.optuna.trials[draw.number]
+    assert (left.state, "retries" in drawn.user_attrs) == (optuna.trial.TrialState.FAIL, False)
+
+
+@pytest.mark.parametrize(
+    "worker",
+    [None, ELSEWHERE],
+    ids=["of-this-process", "of-another-machine"],
+)
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_the_trial_of_a_process_that_lives_is_left_alone(make, worker, where):
+    study = make(NUMBERS, where=where)
+    draw = study.ask()
+    if worker:
+        abandon(study, draw, worker)
+    other = make(NUMBERS, where=where)
+    assert other.ask().params != draw.params
+    assert states(other) == [RUNNING, RUNNING]
+    complete(study, draw)
+    assert states(other)[0] == COMPLETE
+
+
+def test_a_trial_of_a_machine_whose_heart_has_stopped_is_trained_again(make, monkeypatch):
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(storage, "GRACE_S", 1)
+    study = make(RATE, where="sqlite")
+    draw = study.ask()
+    abandon(study, draw, ELSEWHERE)
+    number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
+    study.optuna._storage.record_heartbeat(number)
+    assert states(study) == [RUNNING]
+    deadline = threading.Event()
+    for _ in range(40):
+        study.missing()
+        if KILLED in states(study):
+            break
+        deadline.wait(0.1)
+    assert states(study) == [KILLED, WAITING]
+
+
+def test_a_point_that_has_ended_three_processes_has_failed(make):
+    study = make(RATE, n_trials=3)
+    numbers = []
+    for _ in range(3):
+        draw = study.ask()
+        assert draw.params == {"optimizer.lr": 1.0}
+        numbers.append(draw.number)
+        abandon(study, draw)
+    draw = study.ask()
+    assert draw.params != {"optimizer.lr": 1.0}
+    rows = study.rows()
+    assert [rows[number].state for number in numbers] == [KILLED, KILLED, FAILED]
+    assert rows[numbers[2]].outcome.reason == "its process died, 3 times in a row"
+    assert study.missing() == 1
+
+
+def test_a_trial_that_was_told_before_its_process_died_is_finished_with_that(make):
+    study = make(RATE, n_trials=2)
+    draw = study.ask()
+    abandon(study, draw, outcome=Outcome(COMPLETE, values=(27.5,), run_id="r"))
+    again = make(RATE, n_trials=2)
+    assert again.missing() == 1
+    assert again.rows()[0].outcome == Outcome(COMPLETE, values=(27.5,), run_id="r")
+    assert again.optuna.trials[0].values == [27.5]
+    assert again.ask().params != draw.params
+    assert again.ask() is None
+
+
+def test_a_trial_that_its_user_stopped_is_trained_again_however_often(make):
+    study = make(RATE)
+    for number in range(5):
+        draw = study.ask()
+        assert (draw.number, draw.params) == (number, {"optimizer.lr": 1.0})
+        study.tell(draw, Outcome(KILLED, reason="stopped by a signal"))
+    complete(study, study.ask())
+    assert states(study) == [KILLED] * 5 + [COMPLETE]
+
+
+# Several workers
+
+
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.filterwarnings("ignore")  # filters are a process's: one thread's are undone by another's
+def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
+    monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
+    one, other, third = (make(TWO, where=where, n_trials=3) for _ in range(3))
+    first, second = one.ask(), other.ask()
+    assert [first.params["trainer.batch_size"], second.params["trainer.batch_size"]] == [8, 16]
+    assert all(row.outcome.reason == "trial 0, in training, is the same point" for row in one.rows()
+               if row.state == DISCARDED)  # fmt: skip
+    # Who has drawn and not begun is not to wait: the others may wait for that.
+    assert (one.ask(), other.ask()) == (None, None)
+    # Nothing is left but what is in training: the third waits until one of them has ended.
+    found = []
+    thread = threading.Thread(target=lambda: found.append(third.ask()), daemon=True)
+    thread.start()
+    thread.join(0.4)
+    assert thread.is_alive()
+    complete(one, first, 1.0)
+    complete(other, second, 2.0)
+    thread.join(20)
+    assert found[0].outcome.copied_from in (first.number, second.number)
+    assert other.ask() is None
+    assert sum(state in COUNTED for state in states(one)) == 3
+
+
+@pytest.mark.filterwarnings("ignore")  # of Optuna's; what silences them knows one thread a process
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, monkeypatch, where):
+    """With a storage each, as two processes have."""
+    monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
+    studies = []
+    for _ in range(2):
+        storage.open_storage.cache_clear()
+        studies.append(make({"trainer.batch_size": "range(4,12)"}, where=where, n_trials=8))
+    assert studies[0].optuna._storage is not studies[1].optuna._storage
+    start, training, errors = threading.Barrier(2), set(), []
+    guard = threading.Lock()
+
+    def work(study):
+        try:
+            start.wait(10)
+            while (draw := study.ask()) is not None:
+                if draw.outcome is not None:
+                    continue
+                with guard:
+                    assert draw.params["trainer.batch_size"] not in training
+                    training.add(draw.params["trainer.batch_size"])
+                complete(study, draw, 1.0)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(study,), daemon=True) for study in studies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert sum(state in COUNTED for state in states(studies[0])) == 8
+    assert len(training) == len([row for row in studies[0].rows() if row.state == COMPLETE and not _copied(row)])
+
+
+def _copied(row):
+    return row.outcome.copied_from is not None
