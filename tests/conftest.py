@@ -43,12 +43,12 @@ def killed_at():
     program = """
 import os, signal, sys
 from scratch_dl.training import loop
-step = loop.Training._step
+step = loop.Training.take_step
 def killing(self, batch):
     if self.progress.step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
     step(self, batch)
-loop.Training._step = killing
+loop.Training.take_step = killing
 from scratch_dl import train
 sys.argv = ["train", *sys.argv[1:]]
 train.main()

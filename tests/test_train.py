@@ -350,9 +350,9 @@ def test_help_and_cfg_say_what_there_is(tmp_path):
 
 def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
     from scratch_dl.config.composing import compose_config
-    from scratch_dl.training.summary import show
+    from scratch_dl.training.summary import print_summary
 
-    show(template[1], compose_config("train", SMALL))
+    print_summary(template[1], compose_config("train", SMALL))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 15
     assert max(map(len, lines)) <= 80
@@ -360,9 +360,9 @@ def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
 
 def test_the_end_panel_permits_in_its_command_to_resume_what_the_run_needed(template, capsys):
     from scratch_dl.config.composing import compose_config
-    from scratch_dl.training.summary import show
+    from scratch_dl.training.summary import print_summary
 
-    show(replace(template[1], overrides=[]), compose_config("train", ["allowed_targets=[my.]"]))
+    print_summary(replace(template[1], overrides=[]), compose_config("train", ["allowed_targets=[my.]"]))
     words = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())
     assert f"train resume={template[1].run_id} 'allowed_targets=[my.]'" in words
 

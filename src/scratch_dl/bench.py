@@ -7,16 +7,12 @@ where a goal is not reached: to measure is not to pass.
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scratch_dl.cli.command import run_command
-from scratch_dl.cli.errors import exit_with
+from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.targets import check_keys, naming
-from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.checks import boolean, choice, integer, text
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking import tracked_run
@@ -25,17 +21,8 @@ KEYS = ("parts", "rounds", "seed", "backend", "threads", "output", "smoke")
 PARTS = ("modules", "steps", "flops", "memory", "scaling", "prediction", "loop")
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="bench")
-def command(config: DictConfig) -> None:
+def _run(config: DictConfig, folder: Path, settings: dict[str, Any]) -> None:
     """Measure, print, record."""
-    try:
-        _bench(config, Path(HydraConfig.get().runtime.output_dir))
-    except Exception as error:
-        exit_with(error)
-
-
-def _bench(config: DictConfig, folder: Path) -> None:
-    settings = _settings(config)
     from rich.console import Console
     from rich.text import Text
 
@@ -91,7 +78,7 @@ def _listed(name: str, value: Any, example: tuple[str, ...]) -> list[Any]:
 
 def main() -> None:
     """Entry point of the command."""
-    run_command(command, "bench", _settings, several=False)
+    Command("bench", _settings, _run).main()
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from omegaconf import DictConfig
 
-from scratch_dl.cli.command import run_command
-from scratch_dl.cli.errors import exit_with
+from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.targets import check_keys
-from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.errors import FAILURE, ConfigError
 
 if TYPE_CHECKING:
@@ -27,18 +24,8 @@ SHOWN = 5  # of what else was seen
 SCORES = {"noisy": "baseline/noisy_psnr_db", "blur": "baseline/blur_psnr_db", "network": "val/psnr_db"}
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="diagnose")
-def command(config: DictConfig) -> None:
-    """Print the verdict on a run; leave with status 1 if it is not healthy."""
-    try:
-        healthy = _diagnose(plain(config))
-    except Exception as error:
-        exit_with(error)
-    if not healthy:
-        raise SystemExit(FAILURE)
-
-
-def _diagnose(settings: dict[str, Any]) -> bool:
+def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
+    """Print the verdict on a run; exit status 1 if it is not healthy."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -63,7 +50,7 @@ def _diagnose(settings: dict[str, Any]) -> bool:
         (into / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
         if (drawn := figure.draw(own_signals(history), verdict)) is not None:
             drawn.savefig(into / "diagnosis.png")
-    return verdict.healthy
+    return 0 if verdict.healthy else FAILURE
 
 
 def _rows(
@@ -88,17 +75,19 @@ def _rows(
         yield "", f"and {more} more"
 
 
-def _check(config: DictConfig) -> None:
+def _check(config: DictConfig) -> dict[str, Any]:
+    """Return the settings, checked."""
     settings = plain(config)
     check_keys("", settings, ["run", "output", "tracking"])
     tracking_of(settings)
     if settings["output"] is not None and not (isinstance(settings["output"], str) and settings["output"]):
         raise ConfigError(f"output must be a folder or null, but got {settings['output']!r}")
+    return settings
 
 
 def main() -> None:
     """Entry point of the command."""
-    run_command(command, "diagnose", _check, several=False)
+    Command("diagnose", _check, _run).main()
 
 
 if __name__ == "__main__":

@@ -6,16 +6,12 @@ The scores stand beside the baselines on the same pixels, and become an MLflow r
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scratch_dl.cli.command import run_command
-from scratch_dl.cli.errors import exit_with
+from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.targets import check_keys, make, naming
-from scratch_dl.config.yaml_files import CONF
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.checks import choice, integer
 from scratch_dl.system.errors import ConfigError
@@ -29,17 +25,8 @@ if TYPE_CHECKING:
 KEYS = ("run", "checkpoint", "splits", "noise", "tracking", "backend", "threads", "allowed_targets")
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
-def command(config: DictConfig) -> None:
-    """Evaluate one run, print a table, and record it."""
-    try:
-        _evaluate(config, Path(HydraConfig.get().runtime.output_dir))
-    except Exception as error:
-        exit_with(error)
-
-
 class _Prepared(NamedTuple):
-    """The settings, the trained run's folder, and what is made of both; `step` is the optimizer's, of the weights."""
+    """The settings, the folder of the trained run, and what is built from both; `step` is the one of the weights."""
 
     settings: dict[str, Any]
     trained: Path
@@ -49,15 +36,15 @@ class _Prepared(NamedTuple):
 
 
 @restored()
-def _evaluate(config: DictConfig, folder: Path) -> None:
+def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
+    """Evaluate one run, print a table, and record it."""
     import torch
     from rich.console import Console
 
     from scratch_dl import kernels
+    from scratch_dl.evaluation.baselines import BASELINES
     from scratch_dl.terminal import console
-    from scratch_dl.training.summary import METHODS
 
-    prepared = _prepare(config)
     settings, trained = prepared.settings, prepared.trained
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
@@ -67,7 +54,7 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
         run.tags({"kernels": kernels.used()})
         rows = {f"{split} photographs": _scores(prepared, split, run) for split in settings["splits"]}
         lines = [f"of        {trained}", f"noise     {settings['noise']}"]
-        table = console.score_table(rows, (*METHODS, "network"))
+        table = console.score_table(rows, (*BASELINES, "network"))
         Console(highlight=False).print(console.panel("evaluation", table, lines))
 
 
@@ -75,8 +62,8 @@ def _scores(prepared: _Prepared, split: str, run: "tracking.Run") -> dict[str, f
     """PSNR (dB) of the network and the baselines on the photographs of a split, all of it recorded."""
     from scratch_dl import tracking
     from scratch_dl.evaluation import scoring
+    from scratch_dl.evaluation.baselines import BASELINES
     from scratch_dl.training import pictures
-    from scratch_dl.training.summary import METHODS
 
     cache = Path(prepared.settings["tracking"]["dir"]).expanduser().absolute() / "cache"
     scores, shown = scoring.evaluate_photographs(prepared.data, prepared.network, split, cache)
@@ -86,7 +73,7 @@ def _scores(prepared: _Prepared, split: str, run: "tracking.Run") -> dict[str, f
         picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
         run.image(picture, tracking.image_key(f"{prefix}_{photograph.name}"), prepared.step)
     return {
-        **{method: scores[f"{prefix}/{method}_psnr_db"] for method in METHODS},
+        **{method: scores[f"{prefix}/{method}_psnr_db"] for method in BASELINES},
         "network": scores[f"{prefix}/psnr_db"],
     }
 
@@ -130,7 +117,7 @@ def _prepare(config: DictConfig) -> _Prepared:
 
 def main() -> None:
     """Entry point of the command."""
-    run_command(command, "evaluate", _prepare, several=False)
+    Command("evaluate", _prepare, _run).main()
 
 
 if __name__ == "__main__":

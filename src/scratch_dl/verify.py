@@ -6,22 +6,19 @@ the paper's tables (`suite=tables`). Exit status 1 if anything fails.
 
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scratch_dl.cli.command import run_command
-from scratch_dl.cli.errors import exit_with
+from scratch_dl.cli.command import Command
 from scratch_dl.config.build import build, tracking_of
-from scratch_dl.config.overrides import expand as arguments_for_hydra
+from scratch_dl.config.overrides import expand as expand_paths
+from scratch_dl.config.overrides import value_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.schema import KEYS, Setup
 from scratch_dl.config.targets import check_keys, find_target, naming
-from scratch_dl.config.yaml_files import CONF
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.checks import boolean, choice, integer
 from scratch_dl.system.errors import FAILURE, ConfigError
@@ -35,46 +32,43 @@ OWN = ("suite", "module", "args", "input", "reference", "draws", "runs", "rounds
 SUITES = ("network", "module", "tables")
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="verify")
-def command(config: DictConfig) -> None:
-    """Verify, print, record; leave with status 1 if anything failed."""
-    try:
-        passed = _verify(config, Path(HydraConfig.get().runtime.output_dir))
-    except Exception as error:
-        exit_with(error)
-    if not passed:
-        raise SystemExit(FAILURE)
+class _Checked(NamedTuple):
+    """The settings, and what they verify: a Setup, a module with its reference (or None), or nothing for the tables."""
+
+    settings: dict[str, Any]
+    subject: Any
 
 
 @restored()
-def _verify(config: DictConfig, folder: Path) -> bool:
+def _run(config: DictConfig, folder: Path, checked: _Checked) -> int:
+    """Verify, print, record; exit status 1 if anything failed."""
     from scratch_dl import kernels
 
-    settings = _settings(config)
-    measure = {"network": _network, "module": _one_module, "tables": _tables}[settings["suite"]]
+    settings, subject = checked
+    suites: dict[str, Callable[..., bool]] = {"network": _network, "module": _one_module, "tables": _tables}
+    verify = suites[settings["suite"]]
     with naming("", plain(config)):
         kernels.use(plain(config)["backend"])
-    if not _recorded(settings):
-        return measure(config, settings, None)
+    if not _is_recorded(settings):
+        return 0 if verify(subject, settings, None) else FAILURE
     passed = True
     try:
         with tracked_run(config, folder, str(settings["module"] or settings["suite"])) as run:
             run.tags({"kernels": kernels.used()})
-            passed = measure(config, settings, run)
+            passed = verify(subject, settings, run)
     except Untracked:
-        if passed:  # a mistake in a module is what the exit status tells first
+        if passed:  # the exit status tells of a mistake in a module first
             raise
-    return passed
+    return 0 if passed else FAILURE
 
 
-def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None") -> bool:
+def _network(setup: Setup, _: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     import torch
 
     from scratch_dl.diagnosis import known_mistakes
     from scratch_dl.verification import verify_network
     from scratch_dl.verification.trace import Batch
 
-    setup = _setup(config)
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
     if setup.fault is not None:
@@ -85,24 +79,21 @@ def _network(config: DictConfig, _: Mapping[str, Any], run: "tracking.Run | None
     report = verify_network(setup.network, setup.optimizer, size, what, loss=setup.loss, seed=setup.seed)
     images = torch.rand((2, 2, 3, *size), generator=torch.Generator().manual_seed(setup.seed))
     mistakes = known_mistakes(report, setup.network, setup.loss, Batch(images[0], images[1]))
-    return _shown(report, run, mistakes)
+    return _publish(report, run, mistakes)
 
 
-def _one_module(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
+def _one_module(subject: tuple[Any, Any], settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     from scratch_dl.verification import check_module
 
-    given = plain(config)
-    with naming("", given):
-        seed = integer("seed", given["seed"], minimum=0)
-        oracle = boolean("verification.oracle", given["verification"]["oracle"])
-
-    module, reference = _module(settings)
+    module, reference = subject
+    oracle, seed = settings["oracle"], settings["seed"]
     with naming("", settings):
         report = check_module(module, reference, settings["input"], draws=settings["draws"], oracle=oracle, seed=seed)
-    return _shown(report, run)
+    return _publish(report, run)
 
 
-def _shown(report: "Report", run: "tracking.Run | None", mistakes: Sequence[str] = ()) -> bool:
+def _publish(report: "Report", run: "tracking.Run | None", mistakes: Sequence[str] = ()) -> bool:
+    """Print and record a report, and return whether everything passed."""
     report.show()
     for line in mistakes:
         print(textwrap.fill(line, 80))
@@ -111,13 +102,12 @@ def _shown(report: "Report", run: "tracking.Run | None", mistakes: Sequence[str]
     return report.passed
 
 
-def _tables(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
+def _tables(_: None, settings: Mapping[str, Any], run: "tracking.Run | None") -> bool:
     from rich.console import Console
 
     from scratch_dl.paper import tables
 
-    seed = integer("seed", plain(config)["seed"], minimum=0)
-    measured = tables.measure(settings["runs"], settings["rounds"], settings["calls"], seed)
+    measured = tables.measure(settings["runs"], settings["rounds"], settings["calls"], settings["seed"])
     Console(highlight=False).print(measured.rich())
     if run is not None:
         measured.record(run)
@@ -125,7 +115,7 @@ def _tables(config: DictConfig, settings: Mapping[str, Any], run: "tracking.Run 
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """The settings that are verify's own, checked.
+    """Return the settings that are verify's own, checked, and those of train that it uses for a module.
 
     Raises:
         ConfigError: if one cannot be used.
@@ -133,7 +123,10 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     given = plain(config)
     check_keys("", given, [*KEYS, *OWN])
     tracking_of(given)
-    settings = {key: given[key] for key in OWN}
+    settings = {key: given[key] for key in (*OWN, "seed")}
+    with naming("", given):
+        integer("seed", settings["seed"], minimum=0)
+        settings["oracle"] = boolean("verification.oracle", given["verification"]["oracle"])
     with naming("", settings):
         choice("suite", settings["suite"], SUITES)
         for name in ("draws", "runs", "rounds", "calls"):
@@ -159,7 +152,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 
 def _setup(config: DictConfig) -> Setup:
-    """What `train` would build."""
+    """Build what `train` would build."""
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in OWN])
     setup = build(config)
     if not setup.verification.enabled:
@@ -209,31 +202,30 @@ def _made(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
             raise ConfigError(f"{key}={target} does not take args={dict(arguments)}: {error}") from error
 
 
-def _recorded(settings: Mapping[str, Any]) -> bool:
+def _is_recorded(settings: Mapping[str, Any]) -> bool:
     return bool(settings["record"]) if settings["record"] is not None else settings["suite"] != "module"
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """What is not recorded leaves no folder: add the overrides by which Hydra makes none."""
-    given = {key: value for key, _, value in (word.partition("=") for word in arguments)}
-    record = given.get("record", "null").lower()
-    if record == "false" or (record == "null" and given.get("module", "null") != "null"):
-        return [*arguments_for_hydra(arguments), "hydra.run.dir=.", "hydra.output_subdir=null"]
-    return arguments_for_hydra(arguments)
+    """Expand the arguments as for any command; if nothing is recorded, add overrides by which Hydra makes no folder."""
+    expanded = expand_paths(arguments)
+    record = value_of("record", expanded)
+    if record is False or (record is None and value_of("module", expanded) is not None):
+        return [*expanded, "hydra.run.dir=.", "hydra.output_subdir=null"]
+    return expanded
 
 
-def _check(config: DictConfig) -> None:
-    """Check the settings, and build what is to be verified once."""
+def _check(config: DictConfig) -> _Checked:
+    """Check the settings, and build what is to be verified."""
     settings = _settings(config)
     if settings["suite"] == "network":
-        _setup(config)
-    elif settings["suite"] == "module":
-        _module(settings)
+        return _Checked(settings, _setup(config))
+    return _Checked(settings, _module(settings) if settings["suite"] == "module" else None)
 
 
 def main() -> None:
     """Entry point of the command."""
-    run_command(command, "verify", _check, expand, several=False)
+    Command("verify", _check, _run, expand).main()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import json, os, time
 if "SWEEP_HOOK" in os.environ:
     from hydra.core.hydra_config import HydraConfig
     from scratch_dl.training.loop import Training
-    hook, step = json.loads(os.environ["SWEEP_HOOK"]), Training._step
+    hook, step = json.loads(os.environ["SWEEP_HOOK"]), Training.take_step
     def hooked(self, batch):
         here = HydraConfig.get().sweeper.trial == hook["trial"] and self.progress.step == hook["step"]
         if here and not os.path.exists(hook["flag"]):
@@ -34,7 +34,7 @@ if "SWEEP_HOOK" in os.environ:
                 time.sleep(0.05)
         time.sleep(hook["slow"])
         step(self, batch)
-    Training._step = hooked
+    Training.take_step = hooked
 """
 
 

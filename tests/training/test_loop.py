@@ -17,7 +17,9 @@ from scratch_dl.schedule import Constant, LinearRampDown
 from scratch_dl.system.provenance import usable_cores
 from scratch_dl.training import checkpoint
 from scratch_dl.training import loop as training_module
-from scratch_dl.training.loop import Diverged, Interrupted, Progress, Training
+from scratch_dl.training.events import Listener
+from scratch_dl.training.loop import Diverged, Progress, Training
+from scratch_dl.training.signals import Interrupted
 
 
 class TinyData:
@@ -51,7 +53,7 @@ class TinyData:
         return noisy, noisy.mean(dim=(2, 3), keepdim=True).expand(-1, -1, 8, 8).contiguous()
 
 
-class Record:
+class Sink:
     def __init__(self):
         self.points, self.syncs = [], []
 
@@ -66,14 +68,14 @@ class Record:
         self.syncs.append(len(self.points))
 
 
-class Observer:
+class Epochs(Listener):
     def __init__(self, at_step=None):
         self.at_step, self.epochs = at_step or {}, []
 
-    def step(self, step, _loss):
+    def on_step_end(self, step, _loss):
         self.at_step.get(step, lambda: None)()
 
-    def epoch(self, epoch, _values):
+    def on_epoch(self, epoch, _scores):
         self.epochs.append(epoch)
 
 
@@ -89,7 +91,7 @@ def training(folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step
         Verification(False, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
         DiagnosisSettings(enabled=False, every=400), Tracking("mlruns", None, "x", None, None, {}, "full"), None,
     )  # fmt: skip
-    return Training(setup, folder, Record(), Observer(at_step), 20.0, lambda *_: None)
+    return Training(setup, folder, Sink(), Epochs(at_step), 20.0)
 
 
 def weights(run):
@@ -97,7 +99,7 @@ def weights(run):
 
 
 def metrics(*runs):
-    points = [point for run in runs for point in run.record.points if point[0] != "images_per_s"]
+    points = [point for run in runs for point in run.sink.points if point[0] != "images_per_s"]
     keys = [point[:2] for point in points]
     assert len(set(keys)) == len(keys), "a (metric, step) stands twice"
     return sorted(points)
@@ -109,8 +111,8 @@ def test_it_learns_and_counts_its_steps(tmp_path):
     assert progress.step == 300
     assert progress.last_psnr_db > progress.first_psnr_db + 3
     assert run.setup.optimizer.steps == 300
-    assert run.observer.epochs == list(range(101))
-    losses = [step for key, step, _ in run.record.points if key == "train/loss"]
+    assert run.listener.epochs == list(range(101))
+    losses = [step for key, step, _ in run.sink.points if key == "train/loss"]
     assert losses == list(range(1, 301))
 
 
@@ -180,7 +182,7 @@ def test_a_signal_while_something_is_drawn_validates_nothing_twice(tmp_path, mom
         torch.set_num_threads(before)
     assert first.progress.step in (step, step + 1)  # the batch may be drawn while the step before it is made
     assert metrics(first, second) == metrics(whole)
-    assert first.observer.epochs + second.observer.epochs == whole.observer.epochs
+    assert first.listener.epochs + second.listener.epochs == whole.listener.epochs
     assert second.progress.epochs_since_best == whole.progress.epochs_since_best
 
 
@@ -219,7 +221,7 @@ def test_the_record_goes_out_only_after_the_checkpoint_is_written(tmp_path, monk
     run = training(tmp_path)
     saved = []
     monkeypatch.setattr(checkpoint, "save_last", lambda _, content: saved.append(content["progress"]["step"]))
-    monkeypatch.setattr(run.record, "sync", lambda: saved.append("sync") or True)
+    monkeypatch.setattr(run.sink, "sync", lambda: saved.append("sync") or True)
     run.fit()
     assert saved == [0, "sync", 3, "sync", 6, "sync", 9, "sync"]
 
@@ -250,10 +252,10 @@ def test_checkpoints_between_validations_neither_validate_nor_let_the_record_go_
     run = training(tmp_path, checkpoint_every_steps=2)
     happened = []
     monkeypatch.setattr(checkpoint, "save_last", lambda _, content: happened.append(content["progress"]["step"]))
-    monkeypatch.setattr(run.record, "sync", lambda: happened.append("sync"))
+    monkeypatch.setattr(run.sink, "sync", lambda: happened.append("sync"))
     run.fit()
     assert happened == [0, "sync", 2, 3, "sync", 4, 6, "sync", 8, 9, "sync"]
-    assert run.observer.epochs == [0, 1, 2, 3]
+    assert run.listener.epochs == [0, 1, 2, 3]
 
 
 def test_a_run_goes_on_bit_for_bit_from_a_checkpoint_between_validations(tmp_path):
@@ -301,7 +303,7 @@ def test_one_batch_again_and_again_is_learnt_better_than_ever_new_ones(tmp_path)
     losses = []
     for run in (again, new):
         run.fit()
-        losses.append([value for key, _, value in run.record.points if key == "train/loss"][-1])
+        losses.append([value for key, _, value in run.sink.points if key == "train/loss"][-1])
     assert losses[0] < losses[1]
 
 
@@ -309,7 +311,7 @@ def test_clipping_logs_the_norm_and_changes_the_path(tmp_path):
     run, clipped = training(tmp_path / "a"), training(tmp_path / "b", clip_norm=1e-3)
     run.fit()
     clipped.fit()
-    norms = [value for key, _, value in clipped.record.points if key == "train/grad_norm"]
+    norms = [value for key, _, value in clipped.sink.points if key == "train/grad_norm"]
     assert len(norms) == 9
     assert all(norm > 1e-3 for norm in norms)
     assert weights(run) != weights(clipped)

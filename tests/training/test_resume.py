@@ -41,7 +41,7 @@ RECORDED = {"optimizer": {"_target_": "SGD", "lr": 1.0, "momentum": 0.9}, "seed"
     ],
 )
 def test_only_what_the_command_says_otherwise_counts_as_a_change(command, given, changes):
-    assert resume._changes(RECORDED, {**RECORDED, **command}, given) == changes
+    assert resume.changed_settings(RECORDED, {**RECORDED, **command}, given) == changes
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_only_what_the_command_says_otherwise_counts_as_a_change(command, given,
     ],
 )
 def test_a_setting_that_changes_the_result_needs_permission(key, allowed, depends_on_length, free):
-    assert resume._free(key, allowed, depends_on_length) is free
+    assert resume.may_change(key, allowed, depends_on_length) is free
 
 
 TINY = ["debug=fast", "threads=1", "model.channels=[4,5,4]", "trainer.epochs=1", "data.crops_per_epoch=16",

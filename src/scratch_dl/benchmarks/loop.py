@@ -24,6 +24,7 @@ from scratch_dl.optim import clip_grad_norm
 from scratch_dl.system.timing import Quartiles
 from scratch_dl.terminal.text_table import TextTable
 from scratch_dl.training import loop
+from scratch_dl.training.events import Listener
 from scratch_dl.verification.trace import Batch
 
 _SMOKE = ("data.crops_per_epoch=16", "data.crop_size=8", "data.validation_crops=2", "model.channels=[2,2,2]")
@@ -72,8 +73,8 @@ def gradients(network: Watched, grad_output: Tensor) -> Tensor:
     return nn.parameter_gradients(network.module, grad_output)
 
 
-class Silent:
-    """A record and an observer that keep nothing but when the first step began and the last one ended."""
+class Silent(Listener):
+    """A metric sink and a listener that keep nothing but when the first step began and the last one ended."""
 
     def __init__(self) -> None:
         self.first = self.last = 0.0
@@ -87,12 +88,12 @@ class Silent:
     def sync(self) -> None:
         """Nothing is sent."""
 
-    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (an observer's arguments)
-        """A step is done."""
+    def on_step_end(self, step: int, loss: float) -> None:  # noqa: ARG002 (a listener's arguments)
+        """A step has been taken."""
         self.last = time.perf_counter()
 
-    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:  # noqa: ARG002
-        """A validation is done: the first one before the first step."""
+    def on_epoch(self, epoch: int, scores: Mapping[str, float]) -> None:  # noqa: ARG002
+        """A validation is over; the first one comes before the first step."""
         if not epoch:
             self.first = time.perf_counter()
 
@@ -137,7 +138,7 @@ def train(settings: Settings) -> dict[str, float]:
         mock.patch.object(loop, "parameter_gradients", watch.watch(gradients)),
         mock.patch.object(loop, "clip_grad_norm", watch.watch(clip_grad_norm)),
     ):
-        run = loop.Training(setup, Path(folder), silent, silent, 0.0, lambda *_: None)
+        run = loop.Training(setup, Path(folder), silent, silent, 0.0)
         run.loss = cast(nn.MSELoss, Watched(run.loss, watch))
         steps = run.fit().step
         whole, arithmetic = time.perf_counter() - silent.first, watch.seconds
@@ -146,11 +147,11 @@ def train(settings: Settings) -> dict[str, float]:
         some, run.progress.step, watch.seconds = min(steps, _ALONE), 0, 0.0
         start = time.perf_counter()
         for number in range(some):
-            batch = run._batch(number)
+            batch = run.batch(number)
         drawn = time.perf_counter() - start
         with torch.no_grad():
             for _ in range(some):
-                run._step(batch)
+                run.take_step(batch)
         alone = watch.seconds
     step_ms = 1e3 * between / steps
     whole_training = compose_config("train", overrides[:1])

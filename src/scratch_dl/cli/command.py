@@ -1,11 +1,15 @@
-"""What every command shares: its configuration, refused before anything is written if bad, and one-line errors."""
+"""What every command does: compose its configuration, check it before anything is written, run, and exit."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -14,107 +18,135 @@ from scratch_dl.config.composing import Composer, command_composer, overrides_of
 from scratch_dl.config.environment import from_environment
 from scratch_dl.config.explaining import with_cause
 from scratch_dl.config.overrides import expand
+from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.output import outlive_readers
 
-_LOOKING = ("help", "hydra_help", "shell_completion", "info")  # flags by which nothing is run
+_LOOKING = ("help", "hydra_help", "shell_completion", "info")  # flags with which Hydra runs nothing
 
 Check = Callable[[DictConfig], Any]
 
 
-def run_command(
-    command: Callable[[], Any],
-    name: str,
-    check: Check,
-    prepare: Callable[[Sequence[str]], list[str]] = expand,
-    several: bool = True,
-) -> None:
-    """Run a Hydra command; an error is one line on stderr and an exit status of 2 (usage) or 1.
-
-    Its configuration, or that of each point of a grid, is composed and checked before Hydra's own command begins, which
-    makes folders, callbacks and logging before it calls ours. HYDRA_FULL_ERROR=1 in the environment shows the traceback
-    instead of the line.
+class Command:
+    """A command that Hydra configures: `python -m scratch_dl.<name> [key=value ...]`.
 
     Args:
-        command: decorated by `hydra.main`.
-        name: of the command and its primary configuration.
-        check: refuses a configuration by an exception; it writes nothing.
-        prepare: what the user typed -> overrides.
-        several: whether the command takes grids.
+        name: of the command, and of its primary configuration in conf/.
+        check: refuses a configuration by an exception, or returns what `run` needs; writes nothing.
+        run: takes the configuration, the run's folder, and what `check` returned (None for a job of a grid or search).
+            Returns the exit status, None for success, or, as a job of a grid or search, its outcome.
+        expand: turns what the user typed into Hydra's overrides.
+        grids: whether the command accepts `-m`.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
-    outlive_readers()
-    try:
-        sys.argv[1:] = _checked(command, name, check, prepare, several)
-        command()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        exit_with(error)
-    except BaseException as stop:  # training.Interrupted, outside of what a run can record
-        if (status := getattr(stop, "exit_status", None)) is None:
-            raise
-        raise SystemExit(status) from None
+
+    def __init__(
+        self,
+        name: str,
+        check: Check,
+        run: Callable[[DictConfig, Path, Any], Any],
+        expand: Callable[[Sequence[str]], list[str]] = expand,
+        grids: bool = False,
+    ) -> None:
+        self.name = name
+        self.check = check
+        self.run = run
+        self.expand = expand
+        self.grids = grids
+        self.checked: Any = None
+
+    def main(self) -> None:
+        """Run what is typed. An error becomes one line on stderr and an exit status of 2 (usage) or 1.
+
+        The configuration, or that of each point of a grid, is composed and checked before Hydra begins, which makes
+        folders and starts callbacks and logging before it calls us. HYDRA_FULL_ERROR=1 in the environment shows the
+        traceback instead of the line.
+        """
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
+        outlive_readers()
+        task = functools.wraps(self.run)(lambda config: self._run(config))  # Hydra looks where it was defined
+        try:
+            sys.argv[1:] = self._arguments(sys.argv[1:])
+            hydra.main(version_base="1.3", config_path=CONF, config_name=self.name)(task)()
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        except Exception as error:
+            exit_with(error)
+        except BaseException as stop:  # training.signals.Interrupted, where no run can record it
+            if (status := getattr(stop, "exit_status", None)) is None:
+                raise
+            raise SystemExit(status) from None
+
+    def _run(self, config: DictConfig) -> Any:
+        job = HydraConfig.get()
+        try:
+            outcome = self.run(config, Path(job.runtime.output_dir), self.checked)
+        except Exception as error:
+            if job.mode == RunMode.MULTIRUN:
+                raise  # the sweeper decides
+            exit_with(error)  # Hydra would print two lines of its own first
+        if isinstance(outcome, int) and outcome:
+            raise SystemExit(outcome)
+        return outcome
+
+    def _arguments(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments for Hydra, after checking the configuration that they make."""
+        if "fault=help" in arguments and self.name in ("train", "verify"):
+            from scratch_dl import faults
+
+            print(faults.help_text())
+            raise SystemExit(0)
+        prepare_hydra()
+        options = get_args_parser().parse_intermixed_args(list(arguments))
+        flags = [word for word in arguments if word not in options.overrides]  # Hydra takes flags before overrides only
+        self._check_flags(options)
+        overrides = self.expand(options.overrides)
+        if any(getattr(options, flag) for flag in _LOOKING):
+            return [*flags, *overrides]
+        composer = command_composer(self.run, self.name, options)
+        if options.cfg:
+            composer.compose(overrides)
+            return [*flags, *overrides]
+        mode = composer.mode(overrides, options.multirun)
+        overrides += from_environment(overrides, self.name, several=mode == RunMode.MULTIRUN)
+        self._check(composer, overrides, mode)
+        return [*flags, *overrides]
+
+    def _check_flags(self, options: Any) -> None:
+        """Refuse what this command does not take.
+
+        Raises:
+            ConfigError: naming the flag.
+        """
+        if options.experimental_rerun is not None:
+            raise ConfigError("--experimental-rerun is not taken, as a pickle runs what it says; give the settings")
+        modes = [word for word in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, word)]
+        if len(modes) > 1:
+            given = ", ".join(f"--{word}" for word in modes)
+            raise ConfigError(f"only one of -m and the like is taken, but got {given}")
+        if options.multirun and not self.grids:
+            raise ConfigError(f"{self.name} takes one configuration at a time, but got -m")
+
+    def _check(self, composer: Composer, overrides: Sequence[str], mode: RunMode) -> None:
+        config = composer.compose(overrides, mode)
+        if self.name != "train" and config.tracking.run_id is not None:
+            raise ConfigError(f"tracking.run_id is for a training, so leave it out, but got {config.tracking.run_id!r}")
+        if mode == RunMode.RUN:
+            self.checked = check_given(self.check, config, overrides)
+            return
+        for point in composer.points(config):
+            given = [*overrides_of(point.hydra, "hydra"), *overrides_of(point.hydra)]
+            if point.get("tracking", {}).get("run_id") is not None:
+                raise ConfigError("tracking.run_id must be null in a grid, whose runs are several, but got an id")
+            check_given(self.check, point, given)
 
 
-def check_given(check: Check, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Check a configuration; what is said of a setting, is said with where it comes from.
+def check_given(check: Check, config: DictConfig, overrides: Sequence[str]) -> Any:
+    """Return what `check` returns; an error about a setting also says where the setting comes from.
 
     Raises:
-        ConfigError: if it is refused.
+        ConfigError: if the configuration is refused.
     """
     try:
-        check(config)
+        return check(config)
     except ConfigError as error:
         raise ConfigError(with_cause(str(error), config, overrides)) from error
-
-
-def _checked(
-    command: Callable[[], Any],
-    name: str,
-    check: Check,
-    prepare: Callable[[Sequence[str]], list[str]],
-    several: bool,
-) -> list[str]:
-    """The arguments for Hydra, once the configuration that they make has been checked."""
-    arguments = sys.argv[1:]
-    if "fault=help" in arguments and name in ("train", "verify"):
-        from scratch_dl import faults
-
-        print(faults.help_text())
-        raise SystemExit(0)
-    prepare_hydra()
-    options = get_args_parser().parse_intermixed_args(arguments)
-    flags = [word for word in arguments if word not in options.overrides]  # first: Hydra takes them in this order only
-    if options.experimental_rerun is not None:
-        raise ConfigError("--experimental-rerun is not taken, as a pickle runs what it says; give the settings")
-    modes = [word for word in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, word)]
-    if len(modes) > 1:
-        raise ConfigError(f"only one of -m and the like is taken, but got {', '.join(f'--{word}' for word in modes)}")
-    if options.multirun and not several:
-        raise ConfigError(f"{name} takes one configuration at a time, but got -m")
-    overrides = prepare(options.overrides)
-    if any(getattr(options, one) for one in _LOOKING):
-        return [*flags, *overrides]
-    composer = command_composer(command, name, options)
-    if options.cfg:
-        composer.compose(overrides)
-        return [*flags, *overrides]
-    mode = composer.mode(overrides, options.multirun)
-    overrides += from_environment(overrides, name, several=mode == RunMode.MULTIRUN)
-    _check(composer, name, check, overrides, mode)
-    return [*flags, *overrides]
-
-
-def _check(composer: Composer, name: str, check: Check, overrides: Sequence[str], mode: RunMode) -> None:
-    config = composer.compose(overrides, mode)
-    if name != "train" and config.tracking.run_id is not None:
-        raise ConfigError(f"tracking.run_id is for a training, so leave it out, but got {config.tracking.run_id!r}")
-    if mode == RunMode.RUN:
-        check_given(check, config, overrides)
-        return
-    for point in composer.points(config):
-        given = [*overrides_of(point.hydra, "hydra"), *overrides_of(point.hydra)]
-        if point.get("tracking", {}).get("run_id") is not None:
-            raise ConfigError("tracking.run_id must be null in a grid, whose runs are several, but got an id")
-        check_given(check, point, given)

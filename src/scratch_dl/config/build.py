@@ -21,6 +21,7 @@ from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hidden, without_password
 
 if TYPE_CHECKING:
+    from scratch_dl.data import DataSet
     from scratch_dl.models import Denoiser
     from scratch_dl.nn import Module
 
@@ -28,13 +29,12 @@ T = TypeVar("T")
 
 
 def build(config: DictConfig | Mapping[str, Any]) -> Setup:
-    """Check every setting and build the objects; reads no data and touches no global random state.
+    """Check every setting and build the objects; reads no data and changes no global random state.
 
     Raises:
         ConfigError: if a setting cannot be used.
     """
     from scratch_dl import faults, kernels
-    from scratch_dl.data.metrics import SSIM_WINDOW
     from scratch_dl.evaluation.scoring import check_photographs
     from scratch_dl.nn import MSELoss
 
@@ -55,12 +55,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     diagnosis = _settings("diagnosis", DiagnosisSettings, config)
     tracking = tracking_of(config)
     schedule = make("schedule", config)
-    data = make("data", config, noise=make("noise", config))
-    if min(data.crop_size) < SSIM_WINDOW:
-        raise ConfigError(f"data.crop_size must be >= {SSIM_WINDOW}, the window of SSIM, but got {data.crop_size}")
-    crops = getattr(data, "crops_per_epoch", None)
-    if crops is not None and trainer.batch_size > crops:
-        raise ConfigError(f"trainer.batch_size must be <= data.crops_per_epoch = {crops}, but got {trainer.batch_size}")
+    data = _data(config, trainer)
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
     loss: Module = MSELoss()
@@ -70,16 +65,33 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         fault.put_into_optimizer(optimizer)
     with naming("", config):
         check_photographs(network, data, ("validation", *(["test"] if trainer.test else [])))
-    return Setup(
-        _recorded(config), seed, device, dtype, config["backend"], threads, data, network, loss, optimizer, schedule,
-        trainer, verification, diagnosis, tracking, fault,
-    )  # fmt: skip
+    parts = {"data": data, "network": network, "loss": loss, "optimizer": optimizer, "schedule": schedule}
+    settings = {"trainer": trainer, "verification": verification, "diagnosis": diagnosis, "tracking": tracking}
+    numbers = {"seed": seed, "device": device, "dtype": dtype, "backend": config["backend"], "threads": threads}
+    return Setup(config=_recorded(config), fault=fault, **numbers, **parts, **settings)
+
+
+def _data(config: Mapping[str, Any], trainer: Trainer) -> "DataSet":
+    """Build the data set; the trainer must be able to use its crops.
+
+    Raises:
+        ConfigError: if a crop is too small for the scores, or an epoch has fewer crops than a batch.
+    """
+    from scratch_dl.data.metrics import SSIM_WINDOW
+
+    data: DataSet = make("data", config, noise=make("noise", config))
+    if min(data.crop_size) < SSIM_WINDOW:
+        raise ConfigError(f"data.crop_size must be >= {SSIM_WINDOW}, the window of SSIM, but got {data.crop_size}")
+    crops = getattr(data, "crops_per_epoch", None)
+    if crops is not None and trainer.batch_size > crops:
+        raise ConfigError(f"trainer.batch_size must be <= data.crops_per_epoch = {crops}, but got {trainer.batch_size}")
+    return data
 
 
 def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser":
-    """The network of the `model` group, its weights drawn from the seed, on the device and of the dtype asked for.
+    """Build the network of the `model` group, with the configuration's fault if it is one of the network's.
 
-    With the configuration's fault, if it is one of the network's.
+    Its weights are drawn from the seed; it has the dtype of the configuration and lies on its device.
     """
     import torch
 
@@ -97,7 +109,7 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
 
 
 def tracking_of(config: Mapping[str, Any]) -> Tracking:
-    """The settings of the group `tracking`.
+    """Return the settings of the group `tracking`.
 
     Raises:
         ConfigError: if one is unknown, missing or cannot be used.
@@ -106,7 +118,7 @@ def tracking_of(config: Mapping[str, Any]) -> Tracking:
 
 
 def full_verification() -> Verification:
-    """What conf/verification/full.yaml says."""
+    """Return the settings of conf/verification/full.yaml."""
     return Verification(**plain(cast(DictConfig, OmegaConf.load(Path(CONF) / "verification" / "full.yaml"))))
 
 
@@ -124,14 +136,14 @@ def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
 
 
 def _recorded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as files, checkpoints and MLflow have it: without a password, and fit for going on with a run."""
+    """Return the configuration as files, checkpoints and MLflow keep it: without passwords, and fit to resume from."""
     uri = config["tracking"]["uri"]
     tracking = {**config["tracking"], "uri": uri if uri is None else without_password(uri)}
     return {str(key): hidden(value) for key, value in {**config, "tracking": tracking}.items()}
 
 
 def _absolute(folder: Any) -> Any:
-    """A run is resumed from anywhere, so what it records is no path relative to where it began."""
+    """Make a folder absolute: a run may be resumed from any working directory."""
     usable = isinstance(folder, str) and folder.strip() and "://" not in folder
     return str(Path(folder).expanduser().absolute()) if usable else folder
 

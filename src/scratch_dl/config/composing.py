@@ -111,14 +111,14 @@ class Composer:
         return config
 
 
-def command_composer(command: Callable[[], Any], name: str, arguments: Any) -> Composer:
-    """Return what composes as Hydra will for a command (decorated by `hydra.main`) and its parsed arguments.
+def command_composer(task: Callable[..., Any], name: str, arguments: Any) -> Composer:
+    """Return what composes as Hydra will for the task function of a command and its parsed arguments.
 
     Raises:
         ConfigError: if the folder of `--config-dir` is not there.
     """
     path = compute_search_path_dir(
-        *detect_calling_file_or_module_from_task_function(command), arguments.config_path or CONF
+        *detect_calling_file_or_module_from_task_function(task), arguments.config_path or CONF
     )
     search_path = create_config_search_path(path)
     if arguments.config_dir is not None:

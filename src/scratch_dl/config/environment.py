@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from scratch_dl.config.overrides import key_of
 from scratch_dl.system.addresses import check_uri
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
@@ -15,9 +16,9 @@ _NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment
 
 
 def from_environment(overrides: Sequence[str], name: str = "train", several: bool = False) -> list[str]:
-    """Return the overrides for the variables that are set and count here; a line says what becomes of each.
+    """Return the overrides for the variables that are set and count here; a printed line says what becomes of each.
 
-    They name the variable, not its value: neither a password nor an odd character gets into an argument.
+    The overrides name the variable, not its value, so that no password and no special character gets into an argument.
 
     Args:
         overrides: of the command line, which wins.
@@ -27,22 +28,22 @@ def from_environment(overrides: Sequence[str], name: str = "train", several: boo
     Raises:
         ConfigError: if the address cannot be used.
     """
-    said = {one.partition("=")[0].lstrip("+~") for one in overrides}
-    found = []
+    given = set(map(key_of, overrides))
+    used = []
     for variable, key in _KEYS.items():
         value = os.environ.get(variable, "")
-        if not value.strip() or said & {key, "tracking"}:
+        if not value.strip() or given & {key, "tracking"}:
             continue
-        reason = _ignored(variable, name, several, "resume.run" in said)
+        reason = _ignored(variable, name, several, "resume.run" in given)
         if reason is None:
             if variable == URI:
                 check_variable(value)
-            found.append(_override(variable))
-        if WORKER not in os.environ:  # the process that looks after it has said so
+            used.append(_override(variable))
+        if WORKER not in os.environ:  # the process that started this one has printed it
             _say(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
     if os.environ.get(_EXPERIMENT_ID, "").strip() and WORKER not in os.environ:
         _say(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], "ignored: tracking.experiment chooses one by its name")
-    return found
+    return used
 
 
 def check_variable(uri: str) -> None:

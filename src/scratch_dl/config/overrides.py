@@ -41,6 +41,21 @@ def choices_of(override: Override) -> list[str]:
     return [] if loader is None else list(glob.filter(loader.get_group_options(override.key_or_group)))
 
 
+def key_of(override: str) -> str:
+    """Return the dotted key that an override sets, without `+`, `~` or a package: `+model@x=unet` -> "model"."""
+    try:
+        key = OverridesParser.create().parse_override(override).key_or_group
+    except HydraException:  # an argument that `check_readable` refuses
+        key = override.partition("=")[0]
+    return key.replace("/", ".")
+
+
+def value_of(key: str, overrides: Sequence[str]) -> Any:
+    """Return the value that the last override of `key` gives it; None if there is none, or it cannot be read."""
+    given = [override for override in overrides if key_of(override) == key and _is_readable(override)]
+    return OverridesParser.create().parse_override(given[-1]).value() if given else None
+
+
 def _loader() -> ConfigLoader | None:
     """Hydra's, which knows the groups; None outside of a command."""
     hydra = GlobalHydra.instance()

@@ -23,7 +23,7 @@ from scratch_dl.search.workers import is_worker, leave_with_parent, supervise
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
 from scratch_dl.system.provenance import usable_cores
-from scratch_dl.training.loop import Interrupted, handling, interrupt
+from scratch_dl.training.signals import Interrupted, handling, interrupt
 
 Compose = Callable[[Sequence[str]], DictConfig]
 

@@ -1,7 +1,6 @@
 """A trial inside its job: it trains, tells the study of each epoch, stops when told, and says what came of it."""
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -22,7 +21,8 @@ from scratch_dl.search.settings import Settings, read_settings
 from scratch_dl.search.storage import StorageError, open_storage, quiet
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.files import cure
-from scratch_dl.training.run import SUMMARY, Result, train_run
+from scratch_dl.training.result import RunResult, read_summary
+from scratch_dl.training.run import train_run
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +32,7 @@ PARAMETERS = "parameters"
 
 
 class Trial:
-    """What a training is a part of: see `scratch_dl.training.run.Part`.
+    """What a training is a part of: see `scratch_dl.training.description.Part`.
 
     Attributes:
         name: of its MLflow run.
@@ -53,13 +53,13 @@ class Trial:
         if parent:
             self.tags = {**self.tags, "mlflow.parentRunId": parent}
 
-    def judge(self, epoch: int, values: Mapping[str, float]) -> str | None:
+    def on_epoch(self, epoch: int, scores: Mapping[str, float]) -> str | None:
         """Tell the study of an epoch; why the training is to stop, or None."""
         import optuna
 
         self.epochs = epoch
         objective = self.settings.objectives[0]
-        if self.settings.pruner.name == "none" or not math.isfinite(value := values.get(objective.name, math.nan)):
+        if self.settings.pruner.name == "none" or not math.isfinite(value := scores.get(objective.name, math.nan)):
             return None
         with quiet():
             storage = self._study._storage
@@ -121,7 +121,7 @@ def _attempt(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
     return {**_told(folder), **known}
 
 
-def _judged(result: Result, trial: Trial, parameters: int) -> dict[str, Any]:
+def _judged(result: RunResult, trial: Trial, parameters: int) -> dict[str, Any]:
     """State, reason and values of a training that came to an end."""
     if result.exit_status:
         return {"state": KILLED, "reason": "stopped by a signal", "exit_status": result.exit_status}
@@ -140,8 +140,7 @@ def _judged(result: Result, trial: Trial, parameters: int) -> dict[str, Any]:
 
 def _told(folder: Path) -> dict[str, Any]:
     """What the run's summary says."""
-    path = folder / SUMMARY
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    summary = read_summary(folder)
     verdict = summary.get("diagnosis") or {}
     line = ""
     if verdict:

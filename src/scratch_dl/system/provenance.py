@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scratch_dl import __version__
+
 DIFF_LIMIT_BYTES = 1_000_000
 _GIT_TIMEOUT_S = 20.0
 
@@ -64,7 +66,7 @@ def git_state(path: Path | None = None) -> GitState | None:
     Returns:
         None if there is no repository, no commit or no git.
     """
-    folder = Path(__file__).parent if path is None else path
+    folder = Path(__file__).parents[1] if path is None else path
     if _git(folder, "ls-files", "--error-unmatch", ".") is None:
         folder = Path.cwd()
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
@@ -84,6 +86,18 @@ def git_state(path: Path | None = None) -> GitState | None:
         text = text[: DIFF_LIMIT_BYTES - len(note)] + note
     # Bytes that are no UTF-8 become "?", one byte each, so that the limit holds of the text too.
     return GitState(commit.decode().strip(), bool(text), text.decode("utf-8", "replace").replace("\ufffd", "?"))
+
+
+def source_tags() -> tuple[dict[str, str], str]:
+    """Return the tags command, version, git.commit and git.dirty of a run, and the diff of the commit (may be empty).
+
+    The tags of git are missing where `git_state` finds no commit.
+    """
+    tags = {"command": command_line(), "version": __version__}
+    git = git_state()
+    if git is None:
+        return tags, ""
+    return {**tags, "git.commit": git.commit, "git.dirty": str(git.dirty).lower()}, git.diff
 
 
 def command_line() -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from scratch_dl import __version__
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.system import provenance
 from scratch_dl.system.errors import UNTRACKED
@@ -39,17 +38,15 @@ def tracked_run(
     """
     where = plain(config)["tracking"]
     store = open_store(where["dir"], where["uri"])
-    own = {**where["tags"], **(tags or {}), "command": provenance.command_line(), "version": __version__}
-    git = provenance.git_state(Path(__file__).parent)
-    if git is not None:
-        own |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower()}
+    source, diff = provenance.source_tags()
+    own = {**where["tags"], **(tags or {}), **source}
     with claimed(folder):  # by which others see that it lives
         run = Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
         status = "FAILED"
         try:
             run.params(flat(plain(config)))
-            if git is not None and git.dirty:
-                run.text(git.diff, "git.diff")
+            if diff:
+                run.text(diff, "git.diff")
             yield run
             status = "FINISHED"
         finally:

@@ -1,19 +1,17 @@
-"""The loop: steps, a validation and a checkpoint an epoch, and an orderly stop at any batch.
+"""The training loop: steps, one validation and one checkpoint per epoch, and an orderly stop after any step.
 
-Every batch is a function of the seed and the step alone, and so is the learning rate; a checkpoint therefore needs
-the network, the optimizer and the step, and a run that goes on from it repeats the undisturbed one bit for bit.
+Every batch is a function of the seed and the step alone, and so is the learning rate. A checkpoint therefore needs only
+the network, the optimizer and the step, and a run resumed from it repeats the undisturbed one bit for bit.
 """
 
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,50 +23,20 @@ from scratch_dl.nn import parameter_gradients
 from scratch_dl.optim import clip_grad_norm
 from scratch_dl.system.provenance import usable_cores
 from scratch_dl.training import checkpoint
-
-_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+from scratch_dl.training.events import Listener, MetricSink
+from scratch_dl.training.signals import Interrupted, handling
 
 
 class Diverged(RuntimeError):
     """The loss, a score or a weight became NaN or infinite."""
 
 
-class Interrupted(BaseException):
-    """A signal asked for a stop. As KeyboardInterrupt, it is no Exception, so that no library's handler swallows it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_status = 128 + number
-
-
-class Observer(Protocol):
-    """Who is told what happens: the terminal."""
-
-    def step(self, step: int, loss: float) -> None:
-        """A step is done."""
-
-    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """A validation is done."""
-
-
-class Record(Protocol):
-    """Where metrics go: see `scratch_dl.tracking.Run`."""
-
-    def metric(self, key: str, value: float, step: int) -> None:
-        """One number at a step of the optimizer."""
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Several of them."""
-
-    def sync(self) -> None:
-        """Everything up to here is safe in a checkpoint."""
-
-
 @dataclass
 class Progress:
-    """How far a run is; all of it is in the checkpoint.
+    """How far a run has come; the checkpoint contains all of it.
 
-    `training_s` is the time spent on steps, `elapsed_s` that of the loop with its validations and checkpoints.
+    `training_s` is the time spent on steps, `elapsed_s` the time of the loop, validations and checkpoints included.
+    `stopped` is why the training ended early; empty if it did not.
     """
 
     step: int = 0
@@ -88,72 +56,56 @@ class Training:
     Args:
         setup: network, data and settings.
         folder: gets `checkpoints/`.
-        record: gets the metrics.
-        observer: is told of steps and epochs.
-        noisy_psnr_db: the validation crops' own, from which the gain counts.
-        on_validation: is given the step and the outputs.
-        on_step: is given the number of steps done and the batch of the next one, before that is made.
-        judge: is given the epochs done and their last scores, and says why to stop, or None.
+        sink: takes the metrics.
+        listener: is told of the events.
+        noisy_psnr_db: PSNR of the noisy validation crops, from which the gain counts.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        folder: Path,
-        record: Record,
-        observer: Observer,
-        noisy_psnr_db: float,
-        on_validation: Callable[[int, Tensor], None],
-        on_step: Callable[[int, tuple[Tensor, Tensor]], None] = lambda _step, _batch: None,
-        judge: Callable[[int, Mapping[str, float]], str | None] = lambda _epoch, _values: None,
-    ) -> None:
+    def __init__(self, setup: Setup, folder: Path, sink: MetricSink, listener: Listener, noisy_psnr_db: float) -> None:
         self.setup = setup
         self.checkpoints = folder / "checkpoints"
-        self.record = record
-        self.observer = observer
+        self.sink = sink
+        self.listener = listener
         self.noisy_psnr_db = noisy_psnr_db
-        self.on_validation = on_validation
-        self.on_step = on_step
-        self.judge = judge
         self.progress = Progress()
         self.loss = setup.loss
         self.base_lr = setup.optimizer.lr
-        self.like = setup.network.parameters()[0].value
+        self.first_parameter = setup.network.parameters()[0].value
         self.steps_per_epoch = setup.data.steps_per_epoch(setup.trainer.batch_size)
         self.total_steps = self.steps_per_epoch * setup.trainer.epochs
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint of this run holds."""
+        """Continue from the content of a checkpoint of this run."""
         self.setup.network.load_state_dict(content["network"])
         self.setup.optimizer.load_state_dict(content["optimizer"])
         self.progress = Progress(**content["progress"])
 
     def fit(self) -> Progress:
-        """Train to the end, or to a reason to stop early.
+        """Train to the end, or until there is a reason to stop early.
 
         Raises:
-            Diverged: if the loss, a score or a weight is not finite; every checkpoint is from before.
-            Interrupted: at SIGINT, SIGTERM or SIGHUP, after the step in hand and a checkpoint.
+            Diverged: if the loss, a score or a weight is not finite; every checkpoint was written before that.
+            Interrupted: after SIGINT, SIGTERM or SIGHUP, once the current step and a checkpoint are done.
         """
         progress = self.progress
         caught: list[int] = []
-        before: dict[int, Any] = {}
+        previous: dict[int, Any] = {}
         self._clock = time.monotonic()
 
         def catch(number: int, _: Any) -> None:
-            # A second one of a kind does not wait for the batch.
+            # A second signal of the same kind does not wait for the step.
             caught.append(number)
-            if number in before:
-                signal.signal(number, before[number])
+            if number in previous:
+                signal.signal(number, previous[number])
 
         with torch.no_grad(), handling(catch) as handlers, ThreadPoolExecutor(max_workers=1) as drawing:
-            before.update(handlers)
+            previous.update(handlers)
             if progress.step == 0 and progress.first_psnr_db == -math.inf:
                 self._validate()
             while progress.step < self.total_steps and not progress.stopped and not caught:
                 first = progress.step
                 self._epoch(caught, drawing)
-                # An epoch in which no step was done was validated before.
+                # An epoch in which no step was taken has been validated already.
                 if progress.step > first and (progress.step % self.steps_per_epoch == 0 or progress.stopped):
                     self._validate()
                 elif caught:
@@ -163,14 +115,14 @@ class Training:
         return progress
 
     def _epoch(self, caught: list[int], drawing: Executor) -> None:
-        """Steps up to the next multiple of the epoch's length, or to a signal."""
+        """Take steps until the epoch ends, or until a signal arrives."""
         progress, start, first = self.progress, time.perf_counter(), self.progress.step
         end = min((first // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps)
         trainer = self.setup.trainer
         for batch in self._batches(first, end, drawing):
             if caught:
                 break
-            self._step(batch)
+            self.take_step(batch)
             if reason := self._time_is_up():
                 progress.stopped = reason
                 break
@@ -181,83 +133,76 @@ class Training:
         progress.training_s += seconds
         if progress.step == end or progress.stopped:
             images = (progress.step - first) * trainer.batch_size
-            self.record.metric("images_per_s", images / seconds, progress.step)
+            self.sink.metric("images_per_s", images / seconds, progress.step)
 
     def _time_is_up(self) -> str:
-        """Why to stop, if `trainer.max_minutes` are over; else ""."""
+        """Return why to stop, if `trainer.max_minutes` have passed; otherwise ""."""
         limit = self.setup.trainer.max_minutes
         return f"trainer.max_minutes={limit:g} reached" if limit and self._elapsed() >= limit * 60 else ""
 
     def _elapsed(self) -> float:
-        """Seconds of this loop and of those before it, in `progress` as well."""
+        """Return the seconds that this loop and those before it took; also kept in `progress`."""
         now = time.monotonic()
         self.progress.elapsed_s += now - self._clock
         self._clock = now
         return self.progress.elapsed_s
 
     def _batches(self, first: int, end: int, drawing: Executor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Those of the steps [first, end).
+        """Yield the batches of the steps [first, end).
 
-        Where there is a core for it, the next one is drawn while the network computes. Without one, a thread of the
-        network's would share its core with the drawing, and all others would wait for it.
+        If a core is free, the next batch is drawn while the network computes. Otherwise drawing would share a core with
+        one of the network's threads, and all other threads would wait for that one.
         """
         if torch.get_num_threads() >= usable_cores():
-            yield from map(self._batch, range(first, end))
+            yield from map(self.batch, range(first, end))
             return
-        coming = drawing.submit(self._batch, first)
+        pending = drawing.submit(self.batch, first)
         for step in range(first, end):
-            batch = coming.result()
+            batch = pending.result()
             if step + 1 < end:
-                coming = drawing.submit(self._batch, step + 1)
+                pending = drawing.submit(self.batch, step + 1)
             yield batch
 
     @torch.no_grad()
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Input and target of a step, as the network takes them."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return input and target of a step, on the network's device and of its dtype."""
         setup = self.setup
         number = 0 if setup.trainer.repeat_first_batch else step
         input, target = setup.data.batch(number, setup.trainer.batch_size, setup.seed)
-        return input.to(self.like), target.to(self.like)
+        return input.to(self.first_parameter), target.to(self.first_parameter)
 
-    def _step(self, batch: tuple[Tensor, Tensor]) -> None:
+    def take_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Take the next step of the optimizer on `batch` (input, target).
+
+        Raises:
+            Diverged: if the loss is not finite; the weights have not been changed then.
+        """
         setup, step = self.setup, self.progress.step
         network, optimizer, trainer = setup.network, setup.optimizer, setup.trainer
         input, target = batch
         optimizer.lr = self.base_lr * setup.schedule.factor(step / self.total_steps)
-        self.on_step(step, batch)
+        self.listener.on_step_begin(step, batch)
         optimizer.zero_grad()
         loss = float(self.loss(network(input), target))
         self.progress.step += 1
-        self.record.metric("train/loss", loss, self.progress.step)
+        self.sink.metric("train/loss", loss, self.progress.step)
         if not math.isfinite(loss):
             raise self._diverged(f"train/loss became {loss}")
         parameter_gradients(network, self.loss.backward())
         if trainer.clip_norm is not None:
-            self.record.metric(
+            self.sink.metric(
                 "train/grad_norm", clip_grad_norm(optimizer.parameters, trainer.clip_norm), self.progress.step
             )
         optimizer.step()
-        self.observer.step(self.progress.step, loss)
+        self.listener.on_step_end(self.progress.step, loss)
 
     def _validate(self) -> None:
-        """Score the fixed crops, keep the best, write the checkpoint, and only then let the record go out."""
+        """Score the validation crops, keep the best, write the checkpoint, and only then let the sink send."""
         progress, setup = self.progress, self.setup
         noisy, clean = setup.data.validation
         output = scoring.denoise(setup.network, noisy)
         scores = scoring.score(output, clean)
-        if progress.first_psnr_db == -math.inf:
-            progress.first_psnr_db = scores.psnr_db
-        progress.last_psnr_db = scores.psnr_db
-        better = scores.psnr_db > progress.best_psnr_db
-        if better:
-            progress.best_psnr_db, progress.best_step, progress.epochs_since_best = scores.psnr_db, progress.step, 0
-        elif progress.step:
-            progress.epochs_since_best += 1
-        patience = setup.trainer.patience
-        if patience and progress.epochs_since_best >= patience and not progress.stopped:
-            progress.stopped = f"no better val/psnr_db for trainer.patience={patience} epochs"
-        if progress.step and not progress.stopped:
-            progress.stopped = self._time_is_up()
+        better = self._update(scores.psnr_db)
         values = {
             "val/loss": scores.mse,
             "val/psnr_db": scores.psnr_db,
@@ -265,16 +210,32 @@ class Training:
             "val/ssim": scores.ssim,
             "val/gain_db": scores.psnr_db - self.noisy_psnr_db,
         }
-        self.record.metrics({**values, "train/lr": setup.optimizer.lr}, progress.step)
-        epoch = -(-progress.step // self.steps_per_epoch)
-        if progress.step and not progress.stopped:
-            progress.stopped = self.judge(epoch, values) or ""
-        self.on_validation(progress.step, output)
+        self.sink.metrics({**values, "train/lr": setup.optimizer.lr}, progress.step)
+        self.listener.on_validation(progress.step, output)
         if not math.isfinite(scores.mse):
             raise self._diverged(f"val/loss became {scores.mse}")
+        reason = self.listener.on_epoch(-(-progress.step // self.steps_per_epoch), values)
+        if progress.step and not progress.stopped:
+            progress.stopped = reason or ""
         self._save(best=better)
-        self.observer.epoch(epoch, values)
-        self.record.sync()
+        self.sink.sync()
+
+    def _update(self, psnr_db: float) -> bool:
+        """Note a validation's PSNR, and any reason to stop, in `progress`; return whether it is the best so far."""
+        progress, patience = self.progress, self.setup.trainer.patience
+        if progress.first_psnr_db == -math.inf:
+            progress.first_psnr_db = psnr_db
+        progress.last_psnr_db = psnr_db
+        better = psnr_db > progress.best_psnr_db
+        if better:
+            progress.best_psnr_db, progress.best_step, progress.epochs_since_best = psnr_db, progress.step, 0
+        elif progress.step:
+            progress.epochs_since_best += 1
+        if patience and progress.epochs_since_best >= patience and not progress.stopped:
+            progress.stopped = f"no better val/psnr_db for trainer.patience={patience} epochs"
+        if progress.step and not progress.stopped:
+            progress.stopped = self._time_is_up()
+        return better
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
@@ -283,10 +244,10 @@ class Training:
         )
 
     def _save_between(self) -> None:
-        """Write a checkpoint that no validation has come before.
+        """Write a checkpoint between two validations.
 
         Raises:
-            Diverged: if the network's output is not finite.
+            Diverged: if the network's output on a validation crop is not finite.
         """
         noisy, _ = self.setup.data.validation
         if not bool(scoring.denoise(self.setup.network, noisy[:1]).isfinite().all()):
@@ -297,7 +258,7 @@ class Training:
         """Write the checkpoint.
 
         Raises:
-            Diverged: if a weight is not finite: no run could go on from there.
+            Diverged: if a weight is not finite, because no run could be resumed from there.
         """
         self._elapsed()
         if not all(bool(parameter.value.isfinite().all()) for parameter in self.setup.network.parameters()):
@@ -314,37 +275,3 @@ class Training:
         if best:
             checkpoint.save(self.checkpoints / checkpoint.BEST, content)
         checkpoint.save_last(self.checkpoints, content)
-
-
-@contextmanager
-def handling(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
-    """Give SIGINT, SIGTERM and SIGHUP to `handler` meanwhile, and yield the handlers from before.
-
-    A SIGHUP that is ignored, as under nohup, stays so. Python lets only the main thread set handlers; in another one
-    nothing changes.
-    """
-    before: dict[int, Any] = {}
-
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for stop in _stopping_signals():
-                before[int(stop)] = signal.getsignal(stop)
-                signal.signal(stop, handler)
-        yield before
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _stopping_signals() -> tuple[signal.Signals, ...]:
-    closed = () if _HANGUP is None or signal.getsignal(_HANGUP) == signal.SIG_IGN else (_HANGUP,)
-    return (signal.SIGINT, signal.SIGTERM, *closed)
-
-
-def interrupt(number: int, _: Any) -> None:
-    """The handler for the time outside the loop, when there is no batch to wait for.
-
-    Raises:
-        Interrupted: always.
-    """
-    raise Interrupted(number)

@@ -1,6 +1,5 @@
-"""Going on with a run: find its folder, compare the settings with the recorded ones, restore its checkpoint."""
+"""Resuming a run: find its folder, compare the settings with the recorded ones, restore its checkpoint."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import kernels, tracking
 from scratch_dl.config.build import build
+from scratch_dl.config.overrides import key_of
 from scratch_dl.config.plain import flat, plain
+from scratch_dl.config.schema import Setup
 from scratch_dl.config.targets import check_targets
 from scratch_dl.config.yaml_files import read_yaml
 from scratch_dl.system.errors import ConfigError
@@ -18,13 +19,15 @@ from scratch_dl.system.passwords import hidden
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.training import checkpoint
 from scratch_dl.training.loop import Progress
-from scratch_dl.training.run import CONFIG, SUMMARY, Result, train_run
+from scratch_dl.training.result import CONFIG, RunResult, read_summary
+from scratch_dl.training.run import train_run
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
 
-# What may differ without a word: where and how long the run goes on, not what it computes.
-IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")  # no reason to go on with a finished run
+# A finished run is not continued because of a change to one of these.
+IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")
+# Settings that may change without permission: they decide where and how long a run continues, not what it computes.
 FREE = (
     "resume",
     "verification",
@@ -36,14 +39,14 @@ FREE = (
     "trainer.checkpoint_every_steps",
     "trainer.test",
 )
-_OF_COMMAND = ("resume", "hydra.", "hydra/", "allowed_targets")  # said of this command, not of the run
+_OF_COMMAND = ("resume", "hydra.", "hydra/", "allowed_targets")  # settings of this command, not of the run
 _LENGTH = "trainer.epochs"
 
 
-def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
-    """Go on with the run `config.resume.run` (an id or a folder) under the settings it recorded.
+def resume_run(config: DictConfig, overrides: Sequence[str]) -> RunResult:
+    """Continue the run `config.resume.run` (an id or a folder) under the settings that it recorded.
 
-    A finished run is left as it is; only what MLflow has not got yet is sent.
+    A finished run is left as it is; only what MLflow has not received yet is sent.
 
     Raises:
         ConfigError: if there is no such run, or a setting differs that may not.
@@ -51,18 +54,10 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     """
     command = plain(config)
     folder = find_folder(str(command["resume"]["run"]), command["tracking"])
-    # Runs of before there were these settings lack them.
-    recorded = {
-        "verification": command["verification"],
-        "diagnosis": command["diagnosis"],
-        "backend": "reference",
-        "fault": "none",
-        **recorded_config(folder),
-        "allowed_targets": command["allowed_targets"],
-    }
+    recorded = {**recorded_config(folder), "allowed_targets": command["allowed_targets"]}
     given = [override for override in overrides if not override.lstrip("+~").startswith(_OF_COMMAND)]
     allowed = _allowed(command["resume"]["allow"])
-    changes = _changes(recorded, command, given)
+    changes = changed_settings(recorded, command, given)
     _check_changes({key: change for key, change in changes.items() if key != _LENGTH}, allowed, folder)
     merged = _merged(recorded, changes)
     check_targets(merged)
@@ -70,43 +65,53 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> Result:
     setup = build(merged)
     _check_changes(changes, allowed, folder, setup.schedule.depends_on_length)
     content = checkpoint.load_last(folder / "checkpoints")
+    summary, progress = read_summary(folder), Progress(**content["progress"])
     total = setup.data.steps_per_epoch(setup.trainer.batch_size) * setup.trainer.epochs
-    summary = _summary(folder)
-    progress = Progress(**content["progress"])
     complete = summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped)
     if complete and all(key.startswith(IDLE) for key in changes):
-        tracked = tracking.replay(folder, merged["tracking"]["dir"], merged["tracking"]["uri"])
-        print(f"the run in {folder} is finished (step {progress.step}): nothing to do")
-        best = checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
-        setup.network.load_state_dict(best["network"])
-        scores, before = summary["scores"], summary["overrides"]
-        return Result(summary["run_id"], folder, "FINISHED", scores, progress, setup.network, tracked, 0, before,
-                      summary.get("verification", "off"), _verdict(summary))  # fmt: skip
-    if setup.threads is None and content["threads"] != torch.get_num_threads():
-        torch.set_num_threads(content["threads"])  # bits depend on it
-    before = content.get("kernels", "reference")
-    if setup.backend == "auto" or (setup.backend == "native" and before.startswith("native")):
-        setup.backend = _same_kernels(before)
+        return _finished(setup, folder, summary, progress)
+    _compute_as_before(setup, content)
     if _target(content["config"]["optimizer"]) != _target(setup.config["optimizer"]):
-        content["optimizer"] = setup.optimizer.state_dict()  # another optimizer begins afresh
+        content["optimizer"] = setup.optimizer.state_dict()  # a different optimizer starts without a history
     print(f"going on with the run in {folder}")
     if any(key.startswith("trainer.") for key in changes):
-        content["progress"]["stopped"] = ""  # the reason to stop early may be gone
+        content["progress"]["stopped"] = ""  # the reason to stop early may no longer hold
     return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    """What the run's summary says; nothing if there is none, or the file is damaged: the checkpoint has it all."""
-    try:
-        return dict(json.loads((folder / SUMMARY).read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+def _finished(setup: Setup, folder: Path, summary: Mapping[str, Any], progress: Progress) -> RunResult:
+    """Send what MLflow has not received of a finished run, and return its result."""
+    tracked = tracking.replay(folder, setup.tracking.dir, setup.tracking.uri)
+    print(f"the run in {folder} is finished (step {progress.step}): nothing to do")
+    best = checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
+    setup.network.load_state_dict(best["network"])
+    return RunResult(
+        run_id=summary["run_id"],
+        folder=folder,
+        status="FINISHED",
+        scores=summary["scores"],
+        progress=progress,
+        network=setup.network,
+        tracked=tracked,
+        overrides=summary["overrides"],
+        verification=summary.get("verification", "off"),
+        diagnosis=_verdict(summary),
+    )
+
+
+def _compute_as_before(setup: Setup, content: Mapping[str, Any]) -> None:
+    """Set the threads and the kernels that the checkpoint was computed with, on which its bits depend."""
+    if setup.threads is None and content["threads"] != torch.get_num_threads():
+        torch.set_num_threads(content["threads"])
+    before = content["kernels"]
+    if setup.backend == "auto" or (setup.backend == "native" and before.startswith("native")):
+        setup.backend = _same_kernels(before)
 
 
 def _store(folder: Path, command: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
-    """Where the run is recorded now: where the command says or found it by its id, else where its folder lies."""
+    """Return tracking.dir and tracking.uri of the resumed run: those of the command, else those of its folder."""
     asked = {key: command["tracking"][key] for key in ("dir", "uri")}
-    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    keys = set(map(key_of, given))
     if Path(str(command["resume"]["run"])).absolute() != folder or keys >= {"tracking.dir", "tracking.uri"}:
         return asked
     try:
@@ -128,7 +133,7 @@ def _verdict(summary: Mapping[str, Any]) -> "Verdict | None":
 
 
 def _same_kernels(before: str) -> str:
-    """The backend that a run was computed with, on which its bits depend; "auto", and a word of it, if not here."""
+    """Return the backend that a run was computed with; "auto", and print why, if it cannot be used here."""
     try:
         kernels.check(before)
     except ValueError:
@@ -138,7 +143,7 @@ def _same_kernels(before: str) -> str:
 
 
 def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> Path:
-    """The folder of a run given by its folder or its id, as the setting `key` has it.
+    """Return the folder of a run that the setting `key` names by its folder or its id.
 
     Raises:
         ConfigError: if there is none.
@@ -160,10 +165,10 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:
-    """The configuration that a run recorded; without its `allowed_targets`, which a command line alone can give.
+    """Return the configuration that a run recorded, without `allowed_targets`, which only a command line can give.
 
     Raises:
-        ConfigError: if it cannot be read, or is no record: in one, every value is written out.
+        ConfigError: if it cannot be read, or contains a ${...}: a recorded configuration has every value written out.
     """
     content = read_yaml(folder / CONFIG)
     if not isinstance(content, dict) or not content:
@@ -174,17 +179,17 @@ def recorded_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _changes(
+def changed_settings(
     recorded: Mapping[str, Any], command: Mapping[str, Any], given: Sequence[str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Key -> (recorded value, new value) of what the command line says otherwise.
+    """Return key -> (recorded value, new value) of every setting that the command line changes.
 
-    A group is compared leaf by leaf, unless it is to make something else: then it is one change.
+    A group is compared leaf by leaf; if its `_target_` changes, the whole group is one change.
     """
     changes: dict[str, tuple[Any, Any]] = {}
     before, now = OmegaConf.create(dict(recorded)), OmegaConf.create(dict(command))
     for override in given:
-        key = override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
+        key = key_of(override)
         if key in ("experiment", "debug"):
             raise ConfigError(
                 f"{key} cannot be chosen on resume, when the recorded settings hold; give single settings"
@@ -196,14 +201,14 @@ def _changes(
         if _target(before.get(top := key.partition(".")[0])) != _target(now.get(top)) and top in changes:
             continue  # a setting of a group that is replaced
         for leaf in sorted({*_leaves(key, old), *_leaves(key, new)}):
-            one, other = _leaves(key, old).get(leaf), _leaves(key, new).get(leaf)
-            if one != hidden(other):  # what is recorded has no passwords
-                changes[leaf] = (one, other)
+            was, becomes = _leaves(key, old).get(leaf), _leaves(key, new).get(leaf)
+            if was != hidden(becomes):  # a recorded configuration contains no passwords
+                changes[leaf] = (was, becomes)
     return changes
 
 
 def _target(node: Any) -> str | None:
-    """The `_target_` of a group; None of anything else."""
+    """Return the `_target_` of a group, or None for anything else."""
     mapping = isinstance(node, Mapping) or OmegaConf.is_dict(node)
     return str(node["_target_"]) if mapping and "_target_" in node else None
 
@@ -211,13 +216,13 @@ def _target(node: Any) -> str | None:
 def _check_changes(
     changes: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], folder: Path, depends_on_length: bool = True
 ) -> None:
-    """Refuse what may not differ and is not permitted.
+    """Refuse a change that needs a permission which was not given.
 
     Raises:
         ConfigError: naming the setting, its old and its new value.
     """
     for key, (old, new) in changes.items():
-        if _free(key, allowed, depends_on_length):
+        if may_change(key, allowed, depends_on_length):
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping) and "_target_" in old:
             permit = "" if key == "model" else f", or permit it by 'resume.allow=[{key}]'"
@@ -254,7 +259,14 @@ def _merged(recorded: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]])
     return plain(merged)
 
 
-def _free(key: str, allowed: Sequence[str], depends_on_length: bool) -> bool:
+def may_change(key: str, allowed: Sequence[str], depends_on_length: bool) -> bool:
+    """Return whether a resumed run may have another value of `key`.
+
+    Args:
+        key: of the setting.
+        allowed: settings and groups of settings that the user permits to change.
+        depends_on_length: whether the schedule depends on `trainer.epochs`.
+    """
     if key == "trainer.epochs" and not depends_on_length:
         return True
     return any(key == free or key.startswith(f"{free}.") for free in (*FREE, *allowed))

@@ -11,16 +11,16 @@ from rich.text import Text
 
 from scratch_dl.config.environment import is_of_environment
 from scratch_dl.config.overrides import in_grammar
+from scratch_dl.evaluation.baselines import BASELINES
 from scratch_dl.evaluation.scoring import PREFIXES
 from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.terminal import console
-from scratch_dl.training.run import Result
+from scratch_dl.training.result import RunResult
 
 LINES = 15
-METHODS = ("noisy", "blur", "tv", "nlm")
 
 
-def show(result: Result, config: DictConfig) -> None:
+def print_summary(result: RunResult, config: DictConfig) -> None:
     """Print the panel: at most 15 lines of 80 columns, for which the last commands give way to very long paths."""
     folder = _short(result.folder)
     progress = result.progress
@@ -43,7 +43,7 @@ def show(result: Result, config: DictConfig) -> None:
     while sum(len(Text(line, overflow="fold").wrap(screen, console.WIDTH - 4)) for line in lines) > free:
         lines.pop()
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
-    screen.print(console.panel(title, console.score_table(rows, (*METHODS, "first", "best", "last")), lines))
+    screen.print(console.panel(title, console.score_table(rows, (*BASELINES, "first", "best", "last")), lines))
 
 
 def where_flags(config: DictConfig) -> str:
@@ -67,7 +67,7 @@ def config_dir() -> list[str]:
     return words[flags[-1] : flags[-1] + 2] if flags else [word for word in words if word.startswith("--config-dir=")]
 
 
-def _rows(result: Result) -> dict[str, dict[str, float]]:
+def _rows(result: RunResult) -> dict[str, dict[str, float]]:
     scores, progress = result.scores, result.progress
     crops = _baselines(scores, "baseline/")
     crops |= {"first": progress.first_psnr_db, "best": progress.best_psnr_db, "last": progress.last_psnr_db}
@@ -79,7 +79,7 @@ def _rows(result: Result) -> dict[str, dict[str, float]]:
 
 
 def _baselines(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
-    return {name: scores[f"{prefix}{name}_psnr_db"] for name in METHODS if f"{prefix}{name}_psnr_db" in scores}
+    return {name: scores[f"{prefix}{name}_psnr_db"] for name in BASELINES if f"{prefix}{name}_psnr_db" in scores}
 
 
 def _short(folder: Path) -> str:
