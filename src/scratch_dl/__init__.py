@@ -9,7 +9,7 @@ The line of a training, and the package or module of each step:
     -> a training           training/   the loop, with optim.py, schedule.py and evaluation/
     -> a record             tracking/   MLflow, by way of a file that survives a crash
 
-Beside it: verification/ (is every module right?), diagnosis/ (why does it not converge?), faults/ (mistakes on purpose),
+Beside it: verification/ (is every module right?), diagnosis/ (why does it not converge?), faults/ (on purpose),
 search/ (Optuna), paper/ (the paper's tables), benchmarks/ (how fast?), terminal/ and system/ (what knows no network).
 """
 

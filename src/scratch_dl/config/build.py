@@ -34,20 +34,13 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     Raises:
         ConfigError: if a setting cannot be used.
     """
-    from scratch_dl import faults, kernels
     from scratch_dl.evaluation.scoring import check_photographs
     from scratch_dl.nn import MSELoss
 
     config = plain(config)
     check_keys("", config, list(KEYS))
     check_targets(config)
-    with naming("", config):
-        seed = integer("seed", config["seed"], minimum=0, maximum=2**63 - 1)
-        dtype = choice("dtype", config["dtype"], ("float32", "float64"))
-        threads = config["threads"] if config["threads"] is None else integer("threads", config["threads"], minimum=1)
-        device = _device(config["device"])
-        kernels.check(config["backend"])
-        fault = faults.find(config.get("fault"))
+    top = _top_level(config)
     if isinstance(config.get("tracking"), Mapping):
         config["tracking"] = {**config["tracking"], "dir": _absolute(config["tracking"].get("dir"))}
     trainer = _settings("trainer", Trainer, config)
@@ -59,16 +52,42 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
     loss: Module = MSELoss()
-    if fault is not None:
+    if (fault := top["fault"]) is not None:
         data = fault.put_into_data(data)
         loss = fault.put_into_loss(loss)
         fault.put_into_optimizer(optimizer)
     with naming("", config):
         check_photographs(network, data, ("validation", *(["test"] if trainer.test else [])))
-    parts = {"data": data, "network": network, "loss": loss, "optimizer": optimizer, "schedule": schedule}
-    settings = {"trainer": trainer, "verification": verification, "diagnosis": diagnosis, "tracking": tracking}
-    numbers = {"seed": seed, "device": device, "dtype": dtype, "backend": config["backend"], "threads": threads}
-    return Setup(config=_recorded(config), fault=fault, **numbers, **parts, **settings)
+    return Setup(
+        config=_recorded(config),
+        data=data,
+        network=network,
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        trainer=trainer,
+        verification=verification,
+        diagnosis=diagnosis,
+        tracking=tracking,
+        **top,
+    )
+
+
+def _top_level(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a Setup that belong to no group, checked."""
+    from scratch_dl import faults, kernels
+
+    with naming("", config):
+        kernels.check(config["backend"])
+        threads = config["threads"]
+        return {
+            "seed": integer("seed", config["seed"], minimum=0, maximum=2**63 - 1),
+            "dtype": choice("dtype", config["dtype"], ("float32", "float64")),
+            "threads": threads if threads is None else integer("threads", threads, minimum=1),
+            "device": _device(config["device"]),
+            "backend": config["backend"],
+            "fault": faults.find(config.get("fault")),
+        }
 
 
 def _data(config: Mapping[str, Any], trainer: Trainer) -> "DataSet":
