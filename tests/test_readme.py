@@ -1,4 +1,4 @@
-"""What README says to type works."""
+"""What README and docs/ say to type works."""
 
 import os
 import re
@@ -17,9 +17,12 @@ from scratch_dl.train import build
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-LINES = re.findall(r"^python -m scratch_dl\.train .*$", README, re.MULTILINE)
+PAGES = {
+    path.name: path.read_text() for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+}
+LINES = re.findall(r"^(?:\$ )?python -m scratch_dl\.train .*$", "\n".join(PAGES.values()), re.MULTILINE)
 WORDS = [shlex.split(line.split("#")[0].split("scratch_dl.train", 1)[1]) for line in LINES]
-OVERRIDES = [words for words in WORDS if not re.search(r"-m |resume=|--help|my_", " ".join(words))]
+OVERRIDES = [words for words in WORDS if not re.search(r"-m |resume=|--help|my_|lrr", " ".join(words))]
 SEARCHES = [words[1:] for words in WORDS if words[:1] == ["-m"] and words[1].startswith("search=")]
 
 
@@ -52,7 +55,7 @@ def test_the_searches_in_the_examples_can_be_read(words):
 
 
 def test_the_conditions_in_the_example_can_be_read():
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(hydra:.*?)```", PAGES["searches.md"], re.DOTALL)
     sweeper = OmegaConf.create(block).hydra.sweeper
     names = [parameter.name for parameter in read_space(sweeper.params, sweeper.conditions, []).parameters]
     assert names == ["optimizer", "optimizer.momentum[optimizer=sgd]", "optimizer.lr[optimizer=sgd]",
@@ -62,7 +65,7 @@ def test_the_conditions_in_the_example_can_be_read():
 def test_the_module_of_ones_own_is_verified_as_shown(tmp_path):
     """The module, the command, what it prints but for the time, and the assertion for a test of one's own."""
     module, check = (
-        re.search(rf"```python\n({start}.*?)```", README, re.DOTALL)[1]
+        re.search(rf"```python\n({start}.*?)```", PAGES["verify.md"], re.DOTALL)[1]
         for start in ("class Tanh", "from scratch_dl.ver")
     )
     (tmp_path / "my_layers.py").write_text(module)
@@ -82,6 +85,14 @@ def without_time(text):
     return [line.rstrip() for line in lines]
 
 
-def test_every_picture_and_folder_named_exists():
-    for path in [*re.findall(r"!\[.*?\]\((.*?)\)", README), "conf/train.yaml", "experiments/002-speed/run.py"]:
-        assert (ROOT / path).is_file(), path
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_page_and_folder_that_is_linked_exists(name):
+    folder = ROOT if name in ("README.md", "CONTRIBUTING.md") else ROOT / "docs"
+    links = [link.partition("#")[0] for link in re.findall(r"\]\((.*?)\)", PAGES[name])]
+    assert not [link for link in links if link and "://" not in link and not (folder / link).exists()]
+    named = re.findall(r"`((?:src|conf|experiments|tests)/[\w./-]+)`", PAGES[name])
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_readme_fits_200_lines():
+    assert len(README.splitlines()) <= 200
