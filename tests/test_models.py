@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_dl.models import check_size, count_parameters, paper, reflect_to_multiple, sequential, trace, unet
+from scratch_dl.models import (
+    Denoiser,
+    check_size,
+    count_parameters,
+    paper,
+    reflect_to_multiple,
+    sequential,
+    trace,
+    unet,
+)
 from scratch_dl.nn import Conv2d, Module, ReLU, Sequential, Upsampling
 
 PAPER = {
@@ -138,6 +147,15 @@ def test_prediction_works_at_any_size(network, size):
     before = images.clone()
     assert network.predict(images).shape == images.shape
     assert torch.equal(images, before)
+
+
+def test_prediction_crops_what_it_padded():
+    """A network that changes nothing predicts every pixel where it was, for sizes that must be padded too."""
+    identity = Conv2d(3, 3, 1, bias=False)
+    identity.weight.value = torch.eye(3)[:, :, None, None]
+    network = Denoiser({"identity": identity}, multiple=4, size=(8, 8))
+    images = torch.rand(2, 3, 5, 7)
+    torch.testing.assert_close(network.predict(images), images)
 
 
 def test_prediction_at_a_multiple_is_the_forward_pass_and_keeps_no_cache():

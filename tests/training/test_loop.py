@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scratch_dl.config.schema import DiagnosisSettings, Setup, Tracking, Trainer, Verification
+from scratch_dl.evaluation import scoring
 from scratch_dl.models import paper
 from scratch_dl.nn import MSELoss
 from scratch_dl.optim import SGD, Adam
@@ -224,6 +225,42 @@ def test_the_record_goes_out_only_after_the_checkpoint_is_written(tmp_path, monk
     monkeypatch.setattr(run.sink, "sync", lambda: saved.append("sync") or True)
     run.fit()
     assert saved == [0, "sync", 3, "sync", 6, "sync", 9, "sync"]
+
+
+def test_the_best_checkpoint_has_the_weights_and_the_step_of_the_highest_score(tmp_path, monkeypatch):
+    run = training(tmp_path)
+    seen, scores = [], iter([1.0, 3.0, 2.0, 2.5])
+
+    def scored(output, clean):
+        seen.append(weights(run))
+        return score(output, clean)._replace(psnr_db=next(scores))
+
+    score = scoring.score
+    monkeypatch.setattr(scoring, "score", scored)
+    run.fit()
+    best = checkpoint.load(tmp_path / "checkpoints" / checkpoint.BEST)
+    assert checkpoint.digest(best["network"]) == seen[1]
+    assert best["progress"]["step"] == run.progress.best_step == 3
+    assert run.progress.best_psnr_db == 3.0
+
+
+def test_each_step_has_the_rate_of_the_schedule_times_the_base_rate(tmp_path):
+    """Also after a resume, whose checkpoint has the rate of its last step."""
+    schedule, rates = LinearRampDown(share=1.0, end=0.1), {}
+
+    class Rates(Listener):
+        def on_step_begin(self, step, _batch):
+            rates[step] = run.setup.optimizer.lr
+
+    run = training(tmp_path, schedule=schedule, lr=0.5)
+    run.listener = Rates()
+    run.fit()
+    rates = {step: rate for step, rate in rates.items() if step < 6}
+    run = training(tmp_path, schedule=schedule, lr=0.5)
+    run.listener = Rates()
+    run.restore(checkpoint.load(tmp_path / "checkpoints" / checkpoint.PREVIOUS))
+    run.fit()
+    assert rates == pytest.approx({step: 0.5 * schedule.factor(step / 9) for step in range(9)})
 
 
 def test_a_diverging_run_stops_with_the_reason_and_keeps_the_best_from_before(tmp_path):
