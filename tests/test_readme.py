@@ -69,7 +69,9 @@ def test_the_module_of_ones_own_is_verified_as_shown(tmp_path):
         for start in ("class Tanh", "from scratch_dl.ver")
     )
     (tmp_path / "my_layers.py").write_text(module)
-    command, shown = re.search(r"\$ python -m (scratch_dl.verify .*?)\n(.*?)```", README, re.DOTALL).groups()
+    command, shown = re.search(
+        r"\$ python -m (scratch_dl.verify .*?)\n(.*?)```", PAGES["verify.md"], re.DOTALL
+    ).groups()
     settings = {**os.environ, "COLUMNS": "80"}
     words = [sys.executable, "-m", *shlex.split(command)]
     done = subprocess.run(words, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)

@@ -558,24 +558,6 @@ def test_with_a_warning_a_broken_module_is_trained_all_the_same(store, monkeypat
             assert [point.step for point in client.get_metric_history(first.run_id, key)] == [0], key
 
 
-@pytest.mark.parametrize("level", ["quick", "off"])
-def test_a_run_recorded_without_the_verification_group_is_resumed(store, level):
-    """As one of an earlier version was: the command's own group holds, and the weights are the same bit for bit."""
-    from mlflow import MlflowClient
-    from omegaconf import OmegaConf
-
-    whole = in_folder(store, "schedule=constant", "trainer.epochs=2", "tracking.detail=trial")
-    part = in_folder(store, "schedule=constant", "trainer.epochs=1", "tracking.detail=trial", "verification=off")
-    record = Path(part.folder) / "config.yaml"
-    config = OmegaConf.load(record)
-    del config["verification"]
-    record.write_text(OmegaConf.to_yaml(config))
-    again = train([f"resume={part.folder}", "trainer.epochs=2", f"verification={level}", f"tracking.dir={store}"])
-    assert digests(again) == digests(whole)
-    tags = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(again.run_id).data.tags
-    assert tags["verification"] == {"quick": "passed", "off": "off"}[level]
-
-
 def test_a_finished_run_is_not_verified_again(store, capsys):
     """Another level is no reason to go on with it."""
     finished = in_folder(store, "tracking.detail=trial", "trainer.epochs=1")

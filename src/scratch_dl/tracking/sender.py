@@ -22,7 +22,7 @@ from scratch_dl.tracking.store import Store, client
 
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
-MODEL_CODE = Path(__file__).parents[1] / "pyfunc_model.py"
+MODEL_CODE = Path(__file__).parents[1] / "training" / "pyfunc_model.py"
 # MLflow's limits: entries of a kind in one batch, and characters of a digest.
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 _BATCH_TOTAL = 1000
