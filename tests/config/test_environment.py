@@ -89,16 +89,17 @@ def test_every_command_uses_the_address(in_process, monkeypatch, tmp_path, comma
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_ui_uses_the_address(monkeypatch, capsys):
+def test_the_ui_uses_the_address(in_process, monkeypatch):
     monkeypatch.setenv(URI, "http://bob:SECRET@127.0.0.1:5000")
-    assert ui.main([]) == 0
-    out = capsys.readouterr().out
+    status, out, _ = in_process(ui)
+    assert status == 0
     assert "SECRET" not in out
     assert f"{URI}=http://bob:***@127.0.0.1:5000 is used as tracking.uri" in out
     assert "http://bob:***@127.0.0.1:5000 is a server with pages of its own" in out
 
 
-def test_the_ui_refuses_an_address_that_cannot_be_used(monkeypatch, capsys):
+def test_the_ui_refuses_an_address_that_cannot_be_used(in_process, monkeypatch):
     monkeypatch.setenv(URI, "file:///x")
-    assert ui.main([]) == 2
-    assert f"scratch_dl.ui: {URI} must be like http" in capsys.readouterr().err
+    status, _, err = in_process(ui)
+    assert status == 2
+    assert f"error: {URI} must be like http" in err
