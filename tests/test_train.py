@@ -136,6 +136,7 @@ MINE = ["debug=fast", "threads=1", "model=sequential", "schedule=constant", "all
         "model.modules.conv1._target_=my_layers.MyConv"]  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_a_module_of_ones_own_is_trained_resumed_evaluated_and_loaded(store, monkeypatch):
     """From the file in the current folder; it knows nothing of this package, and is resumed bit for bit."""
     import mlflow
@@ -241,7 +242,9 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_a
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.exhaustive)]
+)
 def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, killed_at, number, status):
     from mlflow import MlflowClient
 
@@ -447,6 +450,7 @@ def test_a_finished_run_gives_its_best_network_when_resumed_from_another_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_a_grid_with_a_diverging_point_goes_on_and_says_so(store):
     done = command(*SMALL, "-m", "optimizer.lr=1e30,1", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
     assert done.returncode == 1

@@ -84,7 +84,13 @@ def test_a_server_is_pointed_at(in_process):
     assert "http://127.0.0.1:9 is a server" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(number, marks=pytest.mark.exhaustive) for number in (signal.SIGHUP, signal.SIGKILL)),
+    ],
+)
 def test_the_pages_show_the_store_on_this_machine_only_and_end_clean(tmp_path, number):
     store = open_store(tmp_path / "my runs")
     Run.create(store, tmp_path / "my runs" / "one", "pages").finish("FINISHED")

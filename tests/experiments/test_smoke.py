@@ -18,6 +18,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.parent.name)
 def test_the_study_runs(study, tmp_path):
     done = subprocess.run([sys.executable, study, "--smoke"], cwd=tmp_path, capture_output=True, text=True, check=False)

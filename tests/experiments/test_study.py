@@ -111,7 +111,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive, id="ctrl-c"), pytest.param(signal.SIGKILL, id="killed")],
+)
 def test_a_stop_ends_the_workers_and_leaves_the_file_good(number, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

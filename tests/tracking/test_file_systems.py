@@ -40,6 +40,7 @@ def digest(home):
     return checkpoint.digest(checkpoint.load(home / "checkpoints" / "last.pt")["network"])
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_names_the_path_and_the_command_that_goes_on_to_the_same_bits(mounted, tmp_path):
     folder, home = mounted("tmpfs", "12m"), "mlruns/hydra/one"
     with begin(folder, "trainer.epochs=100", f"hydra.run.dir={home}") as process:
@@ -77,6 +78,7 @@ def test_a_file_system_without_hard_links_keeps_two_checkpoints(mounted):
     assert not list((folder / home).rglob("*.tmp"))
 
 
+@pytest.mark.exhaustive
 def test_a_read_only_folder_can_be_looked_at_and_a_training_in_it_is_one_line(mounted):
     folder = mounted("tmpfs", "60m")
     assert train(folder, *TINY, "trainer.epochs=1", "hydra.run.dir=mlruns/hydra/one").returncode == 0
@@ -117,6 +119,7 @@ def test_a_closed_terminal_leaves_a_checkpoint_and_a_killed_run(tmp_path):
     assert checkpoint.load_last(home / "checkpoints")["progress"]["step"] > 0
 
 
+@pytest.mark.exhaustive
 def test_a_pipe_whose_reader_has_ended_stops_no_training(tmp_path):
     """As of `python -m scratch_dl.train | head -1`."""
     with begin(tmp_path, "trainer.epochs=3", "hydra.run.dir=mlruns/hydra/one") as process:
@@ -128,6 +131,7 @@ def test_a_pipe_whose_reader_has_ended_stops_no_training(tmp_path):
     assert '"status": "FINISHED"' in (tmp_path / "mlruns" / "hydra" / "one" / "summary.json").read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_command_whose_output_was_closed_before_its_start_goes_on(tmp_path):
     words = shlex.join([sys.executable, "-m", "scratch_dl.train", *TINY, "trainer.epochs=1"])
     done = subprocess.run(

@@ -65,6 +65,7 @@ MOMENTS = [  # and the size in bytes, of 950,000, that the database has at this 
 ]
 
 
+@pytest.mark.exhaustive
 def test_a_kill_while_the_database_is_made_leaves_a_folder_that_works(tmp_path):
     words = [sys.executable, "-c", KILL, str(tmp_path), json.dumps(MOMENTS)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
@@ -76,7 +77,9 @@ def test_a_kill_while_the_database_is_made_leaves_a_folder_that_works(tmp_path):
     assert left == {"mlflow.db", ".mlflow.db.lock", "artifacts", "processes"}
 
 
-@pytest.mark.parametrize("room", ["16k", "300k", "700k"])
+@pytest.mark.parametrize(
+    "room", ["300k", *(pytest.param(room, marks=pytest.mark.exhaustive) for room in ("16k", "700k"))]
+)
 def test_a_full_disk_while_the_database_is_made_says_so(mounted, room):
     folder = mounted("tmpfs", room)
     with pytest.raises(TrackingError, match=r"; free some space, then run the same command again$") as error:

@@ -33,7 +33,7 @@ for _ in range(10):
 """
 
 
-@pytest.fixture(params=["sqlite", "file", "postgresql"])
+@pytest.fixture(params=["sqlite", "file", pytest.param("postgresql", marks=pytest.mark.exhaustive)])
 def url(request, tmp_path):
     if request.param == "postgresql":
         return request.getfixturevalue("postgres")()

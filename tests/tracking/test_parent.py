@@ -30,7 +30,7 @@ with claimed(folder):
 """
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.exhaustive)])
 def store(request, tmp_path_factory):
     uri = request.getfixturevalue("postgres")() if request.param == "postgresql" else None
     return open_store(tmp_path_factory.mktemp("mlruns"), uri)

@@ -59,6 +59,7 @@ def runs_of(store, experiment):
         return client(store).search_runs([found.experiment_id])
 
 
+@pytest.mark.exhaustive
 def test_four_processes_start_at_once_on_an_empty_database(postgres, tmp_path):
     uri = postgres()
     environment = {**os.environ, "PYTHONPATH": str(Path(tracking.__file__).parents[2])}
@@ -118,6 +119,7 @@ def test_what_was_not_sent_is_sent_later_with_a_password_of_the_environment(stor
     assert found.data.tags["odd"].startswith("a\N{REPLACEMENT CHARACTER}b\\udc80xxx")
 
 
+@pytest.mark.exhaustive
 def test_a_database_that_is_killed_in_mid_run_costs_nothing(own_postgres, tmp_path, in_process):
     """The training goes on at its pace; one command with the password in the address sends the rest."""
     uri, where = own_postgres.database(), f"tracking.dir={tmp_path / 'mlruns'}"

@@ -508,6 +508,7 @@ def test_a_server_that_accepts_and_says_nothing_is_noticed(tmp_path):
         assert time.monotonic() - start < 15
 
 
+@pytest.mark.exhaustive
 def test_four_processes_start_at_once_on_a_fresh_store(tmp_path):
     program = (
         "import sys; from pathlib import Path; from scratch_dl.tracking import Run, open_store\n"
