@@ -142,40 +142,21 @@ def unet(
     def up(before: int, after: int) -> Upsampling:
         return Upsampling(before, after, k, mode=upsampling, bias=bias, generator=generator)
 
-    quarter = Sequential(
-        {
-            "down": conv(2 * c, 2 * c, stride=2),
-            "relu1": ReLU(),
-            "conv": conv(2 * c, 2 * c),
-            "relu2": ReLU(),
-            "up": up(2 * c, 2 * c),
-            "relu3": ReLU(),
-        }
-    )
-    half = Sequential(
-        {
-            "down": conv(c, 2 * c, stride=2),
-            "relu1": ReLU(),
-            "quarter": Skip(quarter),
-            "conv": conv(4 * c, 2 * c),
-            "relu2": ReLU(),
-            "up": up(2 * c, c),
-            "relu3": ReLU(),
-        }
-    )
-    modules: dict[str, Module] = {
-        "conv1": conv(CHANNELS, c),
-        "relu1": ReLU(),
-        "half": Skip(half),
-        "conv2": conv(2 * c, c),
-        "relu2": ReLU(),
-        "conv3": conv(c, CHANNELS),
-    }
+    quarter = _level(conv(2 * c, 2 * c, stride=2), {}, conv(2 * c, 2 * c), up(2 * c, 2 * c))
+    half = _level(conv(c, 2 * c, stride=2), {"quarter": Skip(quarter)}, conv(4 * c, 2 * c), up(2 * c, c))
+    modules: dict[str, Module] = {"conv1": conv(CHANNELS, c), "relu1": ReLU(), "half": Skip(half)}
+    modules |= {"conv2": conv(2 * c, c), "relu2": ReLU(), "conv3": conv(c, CHANNELS)}
     if residual:
         modules = {"residual": Skip(Sequential(modules), "add")}
     else:
         modules["sigmoid"] = Sigmoid()
     return _initialised(Denoiser(modules, multiple=4, size=size), init, generator)
+
+
+def _level(down: Conv2d, below: Mapping[str, Module], conv: Conv2d, up: Upsampling) -> Sequential:
+    """One level of the U-Net: half the size, the level below (if there is one), and back to the full size."""
+    before, after, last = ReLU(), ReLU(), ReLU()
+    return Sequential({"down": down, "relu1": before, **below, "conv": conv, "relu2": after, "up": up, "relu3": last})
 
 
 def sequential(modules: Mapping[str, Any], multiple: int, size: Pair = (32, 32)) -> Denoiser:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scratch_dl import kernels
-from scratch_dl.kernels import Geometry, compiled, library, plans, reference
+from scratch_dl.kernels import Geometry, compiled, library, plans, pointwise, reference
 
 ROOT = Path(__file__).parents[2]
 GEOMETRY = Geometry((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
@@ -198,11 +198,11 @@ CALLS = [  # each function's name, and arguments made of an input and a weight
 def test_each_function_goes_to_the_backend_in_use(name, arguments, monkeypatch):
     """float32 and float64 on the CPU to the native one; anything else, and everything else, to the reference."""
     seen = []
-    function = getattr(compiled, name)
     # The dispatcher holds the function itself, so its library's functions are watched.
-    monkeypatch.setattr(compiled, "FUNCTIONS", Watched(compiled.FUNCTIONS, seen))
+    for module in (compiled, pointwise):
+        monkeypatch.setattr(module, "FUNCTIONS", Watched(library.FUNCTIONS, seen))
     call = getattr(kernels, name)
-    assert call.__name__ == function.__name__
+    assert call.__name__ == name
     for backend, dtype, times in [
         ("native", torch.float32, True), ("native", torch.float64, True), ("reference", torch.float32, False)
     ]:  # fmt: skip
@@ -228,7 +228,8 @@ class Watched:
 def test_what_is_not_on_the_cpu_goes_to_the_reference(name, arguments, monkeypatch):
     """A meta tensor has no memory at all."""
     kernels.use("native")
-    monkeypatch.setattr(compiled, "FUNCTIONS", {})
+    for module in (compiled, pointwise):
+        monkeypatch.setattr(module, "FUNCTIONS", {})
     got = getattr(kernels, name)(*arguments(*images(device="meta")))
     for tensor in got if isinstance(got, tuple) else (got,) if got is not None else ():
         assert tensor.is_meta
@@ -244,7 +245,9 @@ def test_every_function_of_the_reference_has_its_like():
             if name.startswith("upsample_nearest"):
                 assert getattr(kernels, name) is function
                 continue
-            assert inspect.signature(getattr(compiled, name)) == inspect.signature(function), name
+            assert inspect.signature(getattr(compiled, name, None) or getattr(pointwise, name)) == inspect.signature(
+                function
+            ), name
             assert getattr(kernels, name).__doc__ == function.__doc__, name
 
 

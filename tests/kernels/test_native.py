@@ -9,6 +9,7 @@ from functools import cache
 from itertools import product
 from math import log, nan
 from threading import Thread
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scratch_dl import kernels, nn
-from scratch_dl.kernels import Geometry, compiled, reference
+from scratch_dl.kernels import Geometry, compiled, pointwise, reference
 from scratch_dl.kernels.library import load
 from scratch_dl.system.checks import Pair
 
@@ -37,6 +38,12 @@ class Refused:
         pytest.fail(f"reference.{name} was called, though every number is finite")
 
 
+def use_instead(monkeypatch, instead):
+    """Let the native functions ask `instead` where they would ask the reference."""
+    for module in (compiled, pointwise):
+        monkeypatch.setattr(module, "reference", instead)
+
+
 @pytest.fixture(params=OFFERED)
 def backend(request, monkeypatch):
     """Each instruction set of this processor, and nothing but it."""
@@ -44,8 +51,8 @@ def backend(request, monkeypatch):
         pytest.fail(f"no native library to test ({load()}): build it by `python setup.py build_ext --inplace`")
     before = kernels.used()
     kernels.use(request.param)
-    monkeypatch.setattr(compiled, "reference", Refused())
-    yield compiled
+    use_instead(monkeypatch, Refused())
+    yield SimpleNamespace(**{**vars(pointwise), **vars(compiled)})
     kernels.use(before)
 
 
@@ -429,7 +436,7 @@ def test_a_view_that_torch_negates_on_reading_is_read_as_torch_does(dtype, backe
 @pytest.mark.parametrize("case", ONE_OF_EACH)
 def test_a_number_that_is_not_finite_comes_out_where_the_reference_has_it(case, value, dtype, backend, monkeypatch):
     """One in the input, the weight, the bias or the gradient, at its ends and in its middle."""
-    monkeypatch.setattr(compiled, "reference", reference)
+    use_instead(monkeypatch, reference)
     t = example(case, 5, 17, dtype)[0]
     for name, activation in [("x", None), ("x", "relu"), ("w", "sigmoid"), ("w", "relu"), ("b", "relu"), ("g", None)]:
         tensor = getattr(t, name)
@@ -450,7 +457,7 @@ def test_a_number_that_is_not_finite_comes_out_where_the_reference_has_it(case, 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_sum_that_overflows_is_infinite(dtype, backend, monkeypatch):
     """Also where only kernel elements that are added beforehand overflow, and the sum of all terms does not."""
-    monkeypatch.setattr(compiled, "reference", reference)
+    use_instead(monkeypatch, reference)
     most = torch.finfo(dtype).max
     case = upsampled((2, 2), 2, 2, ((0, 1), (0, 1)))
     t = drawn(case, 1, 1, dtype)
@@ -724,7 +731,7 @@ def test_adam_is_the_references(betas, dtype, backend, generator, threads):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_tensors_that_do_not_lie_side_by_side_are_updated_all_the_same(dtype, backend, generator, monkeypatch):
     """By the reference; the numbers between them stay as they are."""
-    monkeypatch.setattr(compiled, "reference", reference)
+    use_instead(monkeypatch, reference)
     value, grad = (strided(torch.randn(4, 3, generator=generator, dtype=dtype), 2, 1) for _ in range(2))
     expected = value - 0.5 * grad
     backend.sgd([value], [grad], None, 0.5, 0.0, False)
@@ -768,7 +775,7 @@ def test_an_infinite_gradient_of_a_window_of_padding_alone_is_multiplied_by_zero
     value, backend, generator, monkeypatch
 ):
     """As the definition does: 0 times infinity is no number."""
-    monkeypatch.setattr(compiled, "reference", reference)
+    use_instead(monkeypatch, reference)
     geometry = Geometry((3, 3), (1, 1), ((4, 4), (4, 4)), (1, 1))
     input, grad = torch.randn(1, 16, 5, 5, generator=generator), torch.randn(1, 2, 11, 11, generator=generator)
     grad[0, 0, 0, 0] = value

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scratch_dl.kernels import reference
-from scratch_dl.kernels.reference import Geometry
+from scratch_dl.kernels.geometry import Geometry
 
 GEOMETRIES = [  # size of the input, kernel, stride, padding before and after, dilation
     pytest.param((4, 5), Geometry((3, 2), (1, 1), ((1, 0), (0, 2)), (1, 1)), id="padding-on-one-side"),

@@ -1,18 +1,18 @@
-"""How the sums are computed, apart from what the modules are: one file a backend, with the same functions.
+"""How the sums are computed, apart from what the modules are: the same functions in two backends.
 
-    reference    torch's tensor arithmetic: the definition, on any device
-    native       a C++ library, on the CPU
+    reference    torch's tensor arithmetic: the definition, on any device (reference.py)
+    native       a C++ library, on the CPU (compiled.py, pointwise.py, plans.py, cpp/)
 
-`use` chooses between them. The functions here are the chosen backend's, whose docstrings are `reference`'s.
+`use` chooses between them. The functions here call the chosen backend; `reference` has their docstrings.
 """
 
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scratch_dl.kernels import compiled, reference
+from scratch_dl.kernels import compiled, pointwise, reference
+from scratch_dl.kernels.geometry import Geometry
 from scratch_dl.kernels.library import DTYPES, VECTOR_BYTES, Library, load
-from scratch_dl.kernels.reference import Geometry
 from scratch_dl.system.checks import choice
 
 __all__ = [
@@ -49,10 +49,10 @@ _native = False
 
 
 def check(backend: str) -> None:
-    """Refuse a backend that there is not, or that cannot be used here.
+    """Refuse a backend that does not exist, or that cannot be used here.
 
     Raises:
-        ValueError: saying why, and what can.
+        ValueError: with the reason, and the backends that can be used.
     """
     choice("backend", backend, BACKENDS)
     kind, _, instructions = backend.partition(" ")
@@ -84,27 +84,28 @@ def use(backend: str = "auto") -> None:
 
 
 def used(device: str = "cpu") -> str:
-    """The backend in use on a device, in a form that `use` takes: "reference", or "native" and its instructions."""
+    """Return the backend in use on a device, as `use` takes it: "reference", or "native" and its instruction set."""
     library = load()
     on_cpu = device.startswith("cpu")
     return f"native {library.instructions}" if _native and on_cpu and isinstance(library, Library) else "reference"
 
 
 def why_not_native() -> str:
-    """Why the native backend cannot be used here; empty if it can."""
+    """Return why the native backend cannot be used here; empty if it can."""
     library = load()
     return library if isinstance(library, str) else ""
 
 
 def peak_gflops(threads: int) -> float | None:
-    """Billions of float32 operations a second of so many threads that do nothing else; None without the library."""
+    """Return how many billion float32 operations per second so many threads do at most; None without the library."""
     library = load()
     return library.peak_gflops(threads) if isinstance(library, Library) else None
 
 
 def _dispatched(function: F) -> F:
-    """The function of that name of the backend in use; where its first tensor is not one for it, the reference's."""
-    other = getattr(compiled, function.__name__)
+    """Return a call of the function of that name of the backend in use, or of `function` for any other tensor."""
+    name = function.__name__
+    other = getattr(compiled, name, None) or getattr(pointwise, name)
 
     @functools.wraps(function)
     def call(first: Any, *others: Any, **named: Any) -> Any:

@@ -1,15 +1,7 @@
 """What the native kernels are to do, worked out once for each shape.
 
-Along one axis, a window lies over the input at every `step` pixels, and each of its taps multiplies a number by a sum
-of kernel elements. With k the kernel's size, s a stride or factor, d the dilation, t the padding before:
-
-    convolution             one phase, step s: tap i d - t has element i
-    transposed              out[s a + p], step 1: tap (p + t - i d) / s has element i, where that is a whole number
-    nearest, convolution    out[s a + p], step 1: tap floor((p + i d - t) / s) has the sum of such elements i
-    its gradient            step s: tap r - i d + t has the sum of the elements i, r in [0, s)
-
-Of the four, the second is also the input gradient of the first, and the last with s = 1 its weight gradient with
-input and gradient exchanged. Phases that need few lanes are computed side by side, where that costs fewer vectors.
+`axes.py` says which numbers are multiplied along each axis. Phases that need few lanes are computed side by side, where
+that costs fewer vectors.
 """
 
 import ctypes
@@ -17,18 +9,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from scratch_dl.kernels.reference import Geometry
+from scratch_dl.kernels.axes import Axis, Taps, axes_of
+from scratch_dl.kernels.geometry import Geometry
 from scratch_dl.system.checks import Pair
 
 _MOST_PLANAR = 8  # as in cpp/planar.h
-Taps = dict[int, list[int]]
-"""Along one axis: tap -> the kernel elements whose sum it multiplies."""
+# When planes are laid out: half vectors per position that this takes, and the share of the other cost below which it is
+# faster. Estimates: no measurement of them is recorded.
+_LAYING_OUT, _PLANAR_GAIN = 2, 0.75
 
 
 class _Structure(ctypes.Structure):
-    """Of whole numbers, with the names and the order of cpp/plan.h."""
+    """A structure of whole numbers, with the names and the order of cpp/plan.h."""
 
 
 def _fields(*names: str) -> list[tuple[str, Any]]:
@@ -91,53 +85,18 @@ class Plan:
     kept: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a gather: the phases of the output, `step` input pixels from position to position."""
-
-    phases: tuple[Taps, ...]
-    step: int
-
-    @property
-    def union(self) -> list[int]:
-        """The taps of any phase."""
-        return sorted({tap for phase in self.phases for tap in phase})
-
-
-def convolution_axis(k: int, s: int, t: int, d: int) -> Axis:
-    """Of a convolution; see the head of the file."""
-    return Axis(({i * d - t: [i] for i in range(k)},), s)
-
-
-def transposed_axis(k: int, s: int, t: int, d: int) -> Axis:
-    """Of a transposed convolution, and of a convolution's input gradient."""
-    return Axis(tuple({(p + t - i * d) // s: [i] for i in range(k) if (p + t - i * d) % s == 0} for p in range(s)), 1)
-
-
-def nearest_axis(k: int, s: int, t: int, d: int) -> Axis:
-    """Of repetition s times, then a convolution of stride 1."""
-    return Axis(tuple(_merged(((p + i * d - t) // s, i) for i in range(k)) for p in range(s)), 1)
-
-
-def nearest_grad_axis(k: int, s: int, t: int, d: int) -> Axis:
-    """Of the gradient of that; with s = 1 of a convolution's with respect to its kernel, seen from the input."""
-    return Axis((_merged((r - i * d + t, i) for r in range(s) for i in range(k)),), s)
-
-
-AXES = {
-    "convolution": convolution_axis,
-    "transposed": transposed_axis,
-    "nearest": nearest_axis,
-    "nearest_grad": nearest_grad_axis,
-}
-
-
 @lru_cache(maxsize=1024)
 def gather(
-    kind: str, geometry: Geometry, scale: Pair, shape: tuple[int, ...], size: Pair, channels: int, stride: Pair,
+    kind: str,
+    geometry: Geometry,
+    scale: Pair,
+    shape: tuple[int, ...],
+    size: Pair,
+    channels: int,
+    stride: Pair,
     width: int,
-) -> Plan:  # fmt: skip
-    """The plan of a forward pass or an input gradient.
+) -> Plan:
+    """Return the plan of a forward pass or an input gradient.
 
     Args:
         kind: one of AXES.
@@ -149,49 +108,63 @@ def gather(
         stride: in the weight, from one output channel to the next, and from one input channel to the next.
         width: numbers in a vector.
     """
-    axes = _axes(kind, geometry, scale)
-    n, c = shape[:2]
-    area = geometry.kernel_size[1]
-    top, left = axes[0].union[0], axes[1].union[0]
-    best: tuple[float, int, list[tuple[Any, ...]]] | None = None
+    axes = axes_of(kind, geometry, scale)
+    choice = _cheapest(axes, size, channels, width)
+    factors = len(axes[0].phases), len(axes[1].phases)
+    first, columns = (axes[0].union[0], axes[1].union[0]), geometry.kernel_size[1]
+    made = [_group(rows, cols, first, factors, size, channels, columns) for rows, cols in choice.groups]
+    groups = (_Group * len(made))(*(group for group, _ in made))
+    grid = tuple(-(-size[i] // factors[i]) for i in (0, 1))
+    window = _window(shape, axes, grid)
+    image = size[0] * size[1] * channels
+    plan = _Gather(*window, image, channels, *stride, choice.planar, len(made), ctypes.addressof(groups))
+    work = int(shape[0] * shape[1] * grid[0] * grid[1] * choice.cost * width / 2)
+    return Plan(ctypes.addressof(plan), (shape[0], channels, *size), work, (plan, groups, made))
+
+
+class _Choice(NamedTuple):
+    """How the phases of a gather are computed: `cost` in half vectors per position, `planar` by cpp/planar.h."""
+
+    cost: float
+    groups: list[tuple[Any, ...]]
+    planar: bool
+
+
+def _cheapest(axes: tuple[Axis, Axis], size: Pair, channels: int, width: int) -> _Choice:
+    """Join the phases of an axis, or not, or lay out planes: whatever costs least."""
+    best: _Choice | None = None
     for joined in itertools.product((False, True), repeat=2):
         if any(join and size[i] % len(axes[i].phases) for i, join in enumerate(joined)):
             continue
-        parts = [_parts(axis, join) for axis, join in zip(axes, joined, strict=True)]
-        groups = list(itertools.product(*parts))
+        groups = list(itertools.product(*(_parts(axis, join) for axis, join in zip(axes, joined, strict=True))))
         cost = sum(
             len(_taps(rows)) * len(_taps(columns)) * _lane_cost(channels * len(rows) * len(columns), width)
             for rows, columns in groups
         )
-        if best is None or (cost, len(groups)) < best[:2]:
-            best = (cost, len(groups), groups)
+        if best is None or (cost, len(groups)) < (best.cost, len(best.groups)):
+            best = _Choice(cost, groups, planar=False)
     assert best is not None
     phases = list(itertools.product(*(_parts(axis, join=False) for axis in axes)))
     products = sum(len(_taps(rows)) * len(_taps(columns)) for rows, columns in phases) * channels
     # A lane of W positions needs no more products than there are, but planes have to be laid out.
-    planar = (
-        channels <= _MOST_PLANAR and axes[0].step == axes[1].step == 1 and 2 * products / width + 2 < 0.75 * best[0]
-    )
-    if planar:
-        best = (2 * products / width, 0, phases)
-    factors = len(axes[0].phases), len(axes[1].phases)
-    made = [_group(rows, columns, (top, left), factors, size, channels, area) for rows, columns in best[2]]
-    groups_array = (_Group * len(made))(*(group for group, _ in made))
-    grid = tuple(-(-size[i] // factors[i]) for i in (0, 1))
-    plan = _Gather(
-        *_window(shape, axes, grid), size[0] * size[1] * channels, channels, *stride, planar, len(made),
-        ctypes.addressof(groups_array),
-    )  # fmt: skip
-    work = int(n * c * grid[0] * grid[1] * best[0] * width / 2)
-    return Plan(ctypes.addressof(plan), (n, channels, *size), work, (plan, groups_array, made))
+    planar_cost = 2 * products / width
+    steps = axes[0].step == axes[1].step == 1
+    if channels <= _MOST_PLANAR and steps and planar_cost + _LAYING_OUT < _PLANAR_GAIN * best.cost:
+        return _Choice(planar_cost, phases, planar=True)
+    return best
 
 
 @lru_cache(maxsize=1024)
 def correlate(
-    kind: str, geometry: Geometry, scale: Pair, shape: tuple[int, ...], lanes: tuple[int, ...], stride: Pair,
+    kind: str,
+    geometry: Geometry,
+    scale: Pair,
+    shape: tuple[int, ...],
+    lanes: tuple[int, ...],
+    stride: Pair,
     weight: tuple[int, ...],
-) -> Plan:  # fmt: skip
-    """The plan of a kernel's gradient.
+) -> Plan:
+    """Return the plan of a kernel's gradient.
 
     Args:
         kind: "convolution" or "nearest_grad".
@@ -202,7 +175,7 @@ def correlate(
         stride: in the weight, from one channel of `lanes` to the next, and from one of the windows' to the next.
         weight: its shape.
     """
-    axes = _axes(kind, geometry, scale)
+    axes = axes_of(kind, geometry, scale)
     rows, columns = axes[0].phases[0], axes[1].phases[0]
     taps = [(row, column) for row in sorted(rows) for column in sorted(columns)]
     elements = geometry.kernel_size[0] * geometry.kernel_size[1]
@@ -223,7 +196,7 @@ def correlate(
 @lru_cache(maxsize=1024)
 def cost(kind: str, geometry: Geometry, channels: int, lanes: int, width: int) -> int:
     """Half vectors multiplied and added at one position, where as many positions as pixels are alike."""
-    rows, columns = (axis.union for axis in _axes(kind, geometry, (1, 1)))
+    rows, columns = (axis.union for axis in axes_of(kind, geometry, (1, 1)))
     return len(rows) * len(columns) * channels * _lane_cost(lanes, width)
 
 
@@ -231,14 +204,6 @@ def cost(kind: str, geometry: Geometry, channels: int, lanes: int, width: int) -
 def strides(stride: tuple[int, int, int, int]) -> Strides:
     """A tensor's strides as the kernels take them."""
     return Strides(*stride)
-
-
-def _axes(kind: str, geometry: Geometry, scale: Pair) -> tuple[Axis, Axis]:
-    factor = scale if kind.startswith("nearest") else geometry.stride
-    rows, columns = (
-        AXES[kind](geometry.kernel_size[i], factor[i], geometry.padding[i][0], geometry.dilation[i]) for i in (0, 1)
-    )
-    return rows, columns
 
 
 def _window(shape: Sequence[int], axes: tuple[Axis, Axis], grid: Sequence[int]) -> tuple[int, ...]:
@@ -259,9 +224,14 @@ def _taps(part: Mapping[int, Taps]) -> list[int]:
 
 
 def _group(
-    rows: Mapping[int, Taps], columns: Mapping[int, Taps], first: Pair, factors: Pair, size: Pair, channels: int,
+    rows: Mapping[int, Taps],
+    columns: Mapping[int, Taps],
+    first: Pair,
+    factors: Pair,
+    size: Pair,
+    channels: int,
     area: int,
-) -> tuple[_Group, Any]:  # fmt: skip
+) -> tuple[_Group, Any]:
     """The phases of `rows` times those of `columns`, as blocks of lanes side by side."""
     phases = list(itertools.product(rows, columns))
     taps = list(itertools.product(_taps(rows), _taps(columns)))
@@ -284,11 +254,19 @@ def _group(
     segment_array = (_Segment * len(segments))(*(_Segment(*segment) for segment in segments))
     runs = _runs(taps, first)
     group = _Group(
-        -(-(size[0] - p0) // factors[0]), -(-(size[1] - q0) // factors[1]),
-        p0 * line + q0 * channels, factors[0] * line, factors[1] * channels,
-        len(phases), len(taps), len(runs), len(segments),
-        ctypes.addressof(runs), ctypes.addressof(segment_array), sources,
-    )  # fmt: skip
+        -(-(size[0] - p0) // factors[0]),
+        -(-(size[1] - q0) // factors[1]),
+        p0 * line + q0 * channels,
+        factors[0] * line,
+        factors[1] * channels,
+        len(phases),
+        len(taps),
+        len(runs),
+        len(segments),
+        ctypes.addressof(runs),
+        ctypes.addressof(segment_array),
+        sources,
+    )
     return group, (runs, segment_array, kept)
 
 
@@ -316,10 +294,3 @@ def _lane_cost(lanes: int, width: int) -> int:
     """Half vectors that hold so many lanes."""
     whole, rest = divmod(lanes, width)
     return 2 * whole + (rest > 0) + (rest > width // 2)
-
-
-def _merged(pairs: Any) -> Taps:
-    taps: Taps = {}
-    for tap, element in pairs:
-        taps.setdefault(tap, []).append(element)
-    return taps

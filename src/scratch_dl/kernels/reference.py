@@ -17,31 +17,12 @@ the output of a ReLU that was the forward's input: the gradient is then that of 
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from scratch_dl.kernels.geometry import Geometry
 from scratch_dl.system.checks import Pair, choice
-
-
-class Geometry(NamedTuple):
-    """How a kernel lies over its input: per axis (height, width), padding as (before, after).
-
-    A negative padding after an axis leaves that many of its last pixels unread.
-    """
-
-    kernel_size: Pair
-    stride: Pair
-    padding: tuple[Pair, Pair]
-    dilation: Pair
-
-    def output_size(self, size: Pair) -> Pair:
-        """floor((H + padding - d (k - 1) - 1) / s) + 1 on each axis (the paper's equations 4 and 5, mended)."""
-        (k0, k1), (s0, s1), ((top, bottom), (left, right)), (d0, d1) = self
-        height, width = size[0] + top + bottom - d0 * (k0 - 1), size[1] + left + right - d1 * (k1 - 1)
-        return (height - 1) // s0 + 1, (width - 1) // s1 + 1
-
 
 # Patches of so many numbers are multiplied at a time: they then stay in a core's cache, and no large buffer is needed.
 _CHUNK = 1 << 19
@@ -161,9 +142,13 @@ def squared_error(input: Tensor, target: Tensor, factor: float, scale: float) ->
 
 
 def sgd(
-    values: Sequence[Tensor], grads: Sequence[Tensor], velocities: Sequence[Tensor] | None, lr: float, momentum: float,
+    values: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    velocities: Sequence[Tensor] | None,
+    lr: float,
+    momentum: float,
     nesterov: bool,
-) -> None:  # fmt: skip
+) -> None:
     """In place: v <- momentum v + g, w <- w - lr v (nesterov: lr (g + momentum v)); without v, w <- w - lr g."""
     for k, (value, grad) in enumerate(zip(values, grads, strict=True)):
         change = grad
@@ -174,9 +159,15 @@ def sgd(
 
 
 def adam(
-    values: Sequence[Tensor], grads: Sequence[Tensor], means: Sequence[Tensor], squares: Sequence[Tensor], lr: float,
-    betas: tuple[float, float], eps: float, step: int,
-) -> None:  # fmt: skip
+    values: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    step: int,
+) -> None:
     """Adam's update at its `step`-th step, from 1, in place; the equations stand in `scratch_dl.optim.Adam`."""
     b1, b2 = betas
     for value, grad, mean, square in zip(values, grads, means, squares, strict=True):
