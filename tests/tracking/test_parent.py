@@ -119,10 +119,10 @@ def test_a_parameter_is_said_once_and_a_change_is_a_tag(store, parent):
 def test_a_parameter_that_another_process_says_in_between_does_no_harm(store, parent, monkeypatch):
     api, original = client(store), client(store).log_batch
 
-    def overtaken(run_id, **what):
+    def overtaken(run_id, metrics, params, tags):
         monkeypatch.setattr(api, "log_batch", original)
-        original(run_id, params=[type(what["params"][0])("seed", "2")])
-        original(run_id, **what)
+        original(run_id, params=[type(params[0])("seed", "2")])
+        original(run_id, metrics, params, tags)
 
     monkeypatch.setattr(api, "log_batch", overtaken)
     parent.params({"seed": 1})

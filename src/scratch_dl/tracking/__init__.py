@@ -15,16 +15,18 @@ tracked.py     the run of a command that trains nothing
 lookup.py      runs left over, experiments and folders of runs already there
 """
 
+from scratch_dl.tracking.artifacts import ARTIFACTS
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.journal import Record
 from scratch_dl.tracking.locks import BusyError, claimed, exclusive
 from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, folder_of, is_taken
 from scratch_dl.tracking.names import image_key
-from scratch_dl.tracking.parent import DESCRIPTION, Parent
+from scratch_dl.tracking.parent import Parent
 from scratch_dl.tracking.replay import replay, whereabouts
-from scratch_dl.tracking.run import ARTIFACTS, Run
+from scratch_dl.tracking.run import Run
 from scratch_dl.tracking.store import Store, open_store
 from scratch_dl.tracking.tracked import Untracked, tracked_run
+from scratch_dl.tracking.values import DESCRIPTION
 
 __all__ = [
     "ARTIFACTS",

@@ -7,10 +7,52 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scratch_dl.tracking.errors import SettingError, TrackingError
+from scratch_dl.system.passwords import hide
+from scratch_dl.tracking.database import patiently
+from scratch_dl.tracking.errors import SettingError, TrackingError, UnavailableError
+from scratch_dl.tracking.journal import Record
 from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, folder_of, get_run
+from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.store import Store, client
+from scratch_dl.tracking.values import texts
+
+
+def new_record(
+    store: Store, folder: Path, experiment: str, name: str | None, tags: Mapping[str, str], run_id: str | None
+) -> Record:
+    """Begin a run in MLflow, and its record in `folder`; see `Run.create`."""
+    experiment, name = hide(experiment), None if name is None else hide(name)
+    every_tag = {**origin(), **texts("tag", tags), **process_tags(folder)}
+    try:
+        begin = adopted if run_id else begun
+        info = patiently(lambda: begin(store, run_id or experiment, name, every_tag), store.shown)
+    except UnavailableError as error:
+        raise TrackingError(f"tracking.uri={store.shown} began no run: {error}") from None
+    place = {"uri": store.address, "directory": str(store.directory), "folder": str(folder)}
+    header = {"run_id": info.run_id, "experiment_id": info.experiment_id, **place, **this_process()}
+    try:
+        return Record.create(folder, header)
+    except (OSError, TrackingError):
+        with conversation():
+            client(store).set_terminated(info.run_id, "FAILED")
+        raise
+
+
+def resumed_record(store: Store, folder: Path, step: int) -> Record:
+    """Set the run of `folder` RUNNING again, and take out of its record what lies after `step`; see `Run.reopen`."""
+    record = Record(folder)
+    run_id = record.header["run_id"]
+    try:
+        patiently(lambda: check_not_a_copy(store, run_id, folder), store.shown)
+        patiently(lambda: taken_up(store, run_id, process_tags(folder)), store.shown)
+    except UnavailableError as error:
+        raise TrackingError(f"tracking.uri={store.shown} cannot go on with the run of {folder}: {error}") from None
+    for entry in record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step):
+        for file in entry.get("files", ()):
+            record.inside(file).unlink(missing_ok=True)
+    record.append({"kind": "process", "reopened_at": step, **this_process()})
+    return record
 
 
 def begun(store: Store, experiment: str, name: str | None, tags: Mapping[str, str]) -> Any:

@@ -14,15 +14,14 @@ from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.begin import origin
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import check_active, experiment_id
-from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, check_name, clip
+from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, check_name, clip
 from scratch_dl.tracking.process import process_tags, worker_tag
 from scratch_dl.tracking.quiet import conversation
-from scratch_dl.tracking.run import STATUSES, chunks, now_ms
+from scratch_dl.tracking.run import STATUSES
 from scratch_dl.tracking.store import Store, client, unavailable_reason
+from scratch_dl.tracking.values import chunks, clip_tag, log_values, nonfinite_tags, now_ms, texts
 
-DESCRIPTION = "mlflow.note.content"
 _PARENT = "mlflow.parentRunId"
-_CUT = "\n\n(cut here)"
 _TIMEOUT_S = 2.0
 
 
@@ -61,7 +60,7 @@ class Parent:
             RefusedError: if the experiment was deleted, or a name cannot be used.
         """
         with _call(store):
-            every_tag = {**origin(), **_tags(tags), **worker_tag(store.directory)}
+            every_tag = {**origin(), **_created(tags), **worker_tag(store.directory)}
             made = client(store).create_run(
                 experiment_id(store, experiment), run_name=clip(name, NAME_LENGTH), tags=every_tag
             )
@@ -85,12 +84,12 @@ class Parent:
     def tag_run(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags of another run, as a trial's that has ended."""
         with _call(self._store):
-            self._log(run_id, tags=_tags(tags))
+            self._log(run_id, tags=texts("tag", tags))
 
     def params(self, values: Mapping[str, object]) -> None:
         """Set parameters, each once: a tag `changed/<name>` has the value that came later and differs."""
         with _call(self._store):
-            said = _params(values)
+            said = {key: clip(text, PARAM_LENGTH) for key, text in texts("parameter", values).items()}
         try:
             self._add_params(said)
         except RefusedError:  # another process said one of them in between
@@ -143,11 +142,11 @@ class Parent:
         with _call(self._store):
             for key in metrics:
                 check_name("metric", key)
-            said, settings = _tags(tags), _params(params)
+            settings = texts("parameter", params)
             made = client(self._store).create_run(
                 self.experiment_id,
                 run_name=clip(name, NAME_LENGTH),
-                tags={**origin(), **said, **process_tags(), _PARENT: self.run_id},
+                tags={**origin(), **_created(tags), **process_tags(), _PARENT: self.run_id},
             )
             run_id = str(made.info.run_id)
             status = "FAILED"
@@ -165,20 +164,21 @@ class Parent:
             fresh = {key: text for key, text in said.items() if key not in there}
             self._log(self.run_id, params=fresh, tags=changed)
 
-    def _log(self, run_id: str, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
-             metrics: Mapping[str, float] | None = None, step: int = 0) -> None:  # fmt: skip
-        from mlflow.entities import Metric, Param, RunTag
-
-        numbers = {key: float(value) for key, value in (metrics or {}).items()}
-        marks = {f"nonfinite/{key}": str(step) for key, value in numbers.items() if not math.isfinite(value)}
-        api, time_ms = client(self._store), now_ms()
-        points = [Metric(key, value, time_ms, step) for key, value in numbers.items() if math.isfinite(value)]
-        if points:
-            api.log_batch(run_id, points)
+    def _log(
+        self,
+        run_id: str,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+    ) -> None:
+        numbers, api, time_ms = dict(metrics or {}), client(self._store), now_ms()
+        if numbers:
+            log_values(api, run_id, [(key, float(value), time_ms, step) for key, value in numbers.items()])
         for some in chunks(params or {}):
-            api.log_batch(run_id, params=[Param(key, value) for key, value in some.items()])
-        for some in chunks({**(tags or {}), **marks}):
-            api.log_batch(run_id, tags=[RunTag(key, value) for key, value in some.items()])
+            log_values(api, run_id, params=some)
+        for some in chunks({**(tags or {}), **nonfinite_tags(numbers, step)}):
+            log_values(api, run_id, tags=some)
 
 
 @contextlib.contextmanager
@@ -200,24 +200,6 @@ def _call(store: Store) -> Iterator[None]:
         raise RefusedError(f"{where}: {error}") from error
 
 
-def _tags(values: Mapping[str, object]) -> dict[str, str]:
-    tags = {}
-    for key, value in values.items():
-        check_name("tag", key)
-        text = hide(str(value))
-        tags[key] = _cut_at_line(text) if key == DESCRIPTION else clip(text, TAG_LENGTH)
-    return tags
-
-
-def _params(values: Mapping[str, object]) -> dict[str, str]:
-    for key in values:
-        check_name("parameter", key)
-    return {key: clip(hide(str(value)), PARAM_LENGTH) for key, value in values.items()}
-
-
-def _cut_at_line(text: str) -> str:
-    """Half a row of a table would spoil all of it."""
-    if len(text) <= TAG_LENGTH:
-        return clip(text, TAG_LENGTH)
-    head = clip(text, TAG_LENGTH - len(_CUT) + 1)
-    return (head.rpartition("\n")[0] or head[:-1]) + _CUT
+def _created(tags: Mapping[str, object]) -> dict[str, str]:
+    """Return tags as `create_run` takes them, which does not cut them to MLflow's length."""
+    return {key: clip_tag(key, text) for key, text in texts("tag", tags).items()}

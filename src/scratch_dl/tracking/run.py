@@ -3,11 +3,8 @@
 import logging
 import math
 import operator
-import re
 import shutil
-import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,24 +14,21 @@ from numpy.typing import NDArray
 from scratch_dl.system import checks
 from scratch_dl.system.files import file_errors
 from scratch_dl.system.passwords import hide
+from scratch_dl.tracking.artifacts import artifact_file, check_image, save_image
 from scratch_dl.tracking.background import Background
-from scratch_dl.tracking.begin import adopted, begun, check_not_a_copy, origin, taken_up
-from scratch_dl.tracking.database import patiently
-from scratch_dl.tracking.errors import TrackingError, UnavailableError
+from scratch_dl.tracking.begin import new_record, resumed_record
+from scratch_dl.tracking.errors import TrackingError
 from scratch_dl.tracking.journal import Entry, Record
-from scratch_dl.tracking.names import check_artifact_path, check_name
-from scratch_dl.tracking.process import process_tags, this_process
-from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.names import check_name
 from scratch_dl.tracking.sender import Sender
-from scratch_dl.tracking.store import Store, client, unavailable_reason
+from scratch_dl.tracking.store import Store, unavailable_reason
+from scratch_dl.tracking.values import chunks, nonfinite_tags, now_ms, texts
 
 LOG = logging.getLogger("scratch_dl.tracking")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
-ARTIFACTS = "artifacts"
 PATIENCE_S = 60.0
 HURRY_S = 10.0
 _PROBE_TIMEOUT_S = 2.0
-_THUMBNAIL_PX = 256
 
 
 class Run:
@@ -65,8 +59,15 @@ class Run:
             self._remember(entry)
 
     @classmethod
-    def create(cls, store: Store, folder: Path, experiment: str, name: str | None = None,
-               tags: Mapping[str, str] | None = None, run_id: str | None = None) -> "Run":  # fmt: skip
+    def create(
+        cls,
+        store: Store,
+        folder: Path,
+        experiment: str,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> "Run":
         """Begin a run, and its record in `folder`.
 
         Args:
@@ -80,47 +81,17 @@ class Run:
         Raises:
             TrackingError: if the experiment is deleted or has no name, the folder holds a run, or the store fails.
         """
-        folder = Path(folder).absolute()
-        experiment, name = hide(experiment), None if name is None else hide(name)
-        given = {key: hide(str(value)) for key, value in (tags or {}).items()}
-        every_tag = {**origin(), **given, **process_tags(folder)}
-        for key in every_tag:
-            check_name("tag", key)
-        try:
-            begin = adopted if run_id else begun
-            info = patiently(lambda: begin(store, run_id or experiment, name, every_tag), store.shown)
-        except UnavailableError as error:
-            raise TrackingError(f"tracking.uri={store.shown} began no run: {error}") from None
-        header = {"run_id": info.run_id, "experiment_id": info.experiment_id, "uri": store.address,
-                  "directory": str(store.directory), "folder": str(folder), **this_process()}  # fmt: skip
-        try:
-            record = Record.create(folder, header)
-        except (OSError, TrackingError):
-            with conversation():
-                client(store).set_terminated(info.run_id, "FAILED")
-            raise
+        record = new_record(store, Path(folder).absolute(), experiment, name, tags or {}, run_id)
         return cls(store, record, certain=True)
 
     @classmethod
     def reopen(cls, store: Store, folder: Path, step: int) -> "Run":
-        """Go on in the run of `folder` from `step`; what it said of later steps and has not sent is dropped.
+        """Continue the run of `folder` from `step`; entries of later steps that were not sent are dropped.
 
         Raises:
             TrackingError: if the folder holds no run, or the store does not know it.
         """
-        folder = Path(folder).absolute()
-        record = Record(folder)
-        run_id = record.header["run_id"]
-        try:
-            patiently(lambda: check_not_a_copy(store, run_id, folder), store.shown)
-            patiently(lambda: taken_up(store, run_id, process_tags(folder)), store.shown)
-        except UnavailableError as error:
-            raise TrackingError(f"tracking.uri={store.shown} cannot go on with the run of {folder}: {error}") from None
-        later = record.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step)
-        for entry in later:
-            for file in entry.get("files", ()):
-                record.inside(file).unlink(missing_ok=True)
-        record.append({"kind": "process", "reopened_at": step, **this_process()})
+        record = resumed_record(store, Path(folder).absolute(), step)
         return cls(store, record, certain=False)
 
     def metric(self, key: str, value: float, step: int) -> None:
@@ -134,16 +105,16 @@ class Run:
             ValueError: if MLflow would refuse a name, or `step` is negative.
         """
         step = checks.integer("step", operator.index(step), minimum=0)
-        fresh: dict[str, float | str] = {}
-        for key, value in values.items():
+        for key in values:
             check_name("metric", key)
-            if step not in self._steps.get(key, ()):
-                fresh[key] = float(value) if math.isfinite(value) else str(float(value))
+        fresh = {key: float(value) for key, value in values.items() if step not in self._steps.get(key, ())}
         if fresh:
-            self._say({"kind": "metrics", "step": step, "values": fresh, "time": now_ms()})
-        for key, number in fresh.items():
-            if isinstance(number, str) and key not in self._nonfinite:
-                self._say({"kind": "tags", "step": step, "values": {f"nonfinite/{key}": str(step)}})
+            # JSON has no NaN and no infinity, so the record has their names.
+            written = {key: value if math.isfinite(value) else str(value) for key, value in fresh.items()}
+            self._say({"kind": "metrics", "step": step, "values": written, "time": now_ms()})
+        for tag, text in nonfinite_tags(fresh, step).items():
+            if tag.removeprefix("nonfinite/") not in self._nonfinite:
+                self._say({"kind": "tags", "step": step, "values": {tag: text}})
 
     def params(self, values: Mapping[str, object]) -> None:
         """Note parameters, an address in them without its password; MLflow gets 6000 characters of each.
@@ -153,18 +124,11 @@ class Run:
         Raises:
             ValueError: if MLflow would refuse a name.
         """
-        fresh: dict[str, str] = {}
-        changed: dict[str, str] = {}
-        for key, value in values.items():
-            check_name("parameter", key)
-            text = hide(str(value))
-            if key not in self._params:
-                fresh[key] = text
-            elif self._params[key] != text:
-                changed[f"changed/{key}"] = text
-        for some in chunks(fresh):
+        given = texts("parameter", values)
+        changed = {key: text for key, text in given.items() if self._params.get(key, text) != text}
+        for some in chunks({key: text for key, text in given.items() if key not in self._params}):
             self._say({"kind": "params", "values": some})
-        self.tags(changed)
+        self.tags({f"changed/{key}": text for key, text in changed.items()})
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags, an address in them without its password; MLflow gets 8000 characters of each.
@@ -172,21 +136,19 @@ class Run:
         Raises:
             ValueError: if MLflow would refuse a name.
         """
-        for key in values:
-            check_name("tag", key)
-        for some in chunks({key: hide(str(value)) for key, value in values.items()}):
+        for some in chunks(texts("tag", values)):
             self._say({"kind": "tags", "values": some})
 
     def text(self, text: str, path: str) -> None:
         """Keep a text as the artifact `path`, the addresses in it without a password."""
-        file = self._artifact_file(path)
+        file = artifact_file(self.folder, path)
         with file_errors(file):
             file.write_text(hide(text), encoding="utf-8")
         self._say_artifact(file, str(PurePosixPath(path).parent))
 
     def figure(self, figure: Any, path: str) -> None:
         """Keep a matplotlib figure as the artifact `path`, whose suffix says the format."""
-        file = self._artifact_file(path)
+        file = artifact_file(self.folder, path)
         with file_errors(file):
             figure.savefig(file)
         self._say_artifact(file, str(PurePosixPath(path).parent))
@@ -201,7 +163,7 @@ class Run:
         if not source.is_file():
             raise FileNotFoundError(f"{source} is no file, so it cannot be kept as an artifact")
         if not source.is_relative_to(self.folder):
-            copy = self._artifact_file(f"{artifact_dir}/{source.name}".lstrip("/"))
+            copy = artifact_file(self.folder, f"{artifact_dir}/{source.name}".lstrip("/"))
             with file_errors(copy):
                 shutil.copyfile(source, copy)
             source = copy
@@ -214,24 +176,10 @@ class Run:
             ValueError: if it is no such picture, or the key has a slash (MLflow's grid cannot show it).
         """
         step = checks.integer("step", operator.index(step), minimum=0)
-        if not re.fullmatch(r"[\w\-. ]+", key, re.ASCII):
-            raise ValueError(f"an image's key must be letters, digits, '_', '-', '.' or spaces, but got {key!r}")
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-            raise ValueError(f"an image must be uint8 of shape (height, width, 3), but got {array.dtype} {array.shape}")
+        check_image(array, key)
         if (key, step) in self._pictures:
             return
-        from PIL import Image
-
-        # MLflow's names: its grid reads key, step and time out of them, and shows the small picture first.
-        stem = f"{key}+step+{step}+timestamp+{now_ms()}+{uuid.uuid4()}"
-        large, small = (self._artifact_file(f"images/{stem}{suffix}") for suffix in (".png", "+compressed.webp"))
-        picture = Image.fromarray(np.ascontiguousarray(array))
-        with file_errors(large):
-            picture.save(large)
-        picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-        with file_errors(small):
-            picture.save(small)
-        files = [self._relative(file) for file in (large, small)]
+        files = [self._relative(file) for file in save_image(self.folder, array, key, step)]
         self._say({"kind": "image", "key": key, "step": step, "files": files})
 
     def dataset(self, description: Mapping[str, Any], context: str) -> None:
@@ -328,24 +276,8 @@ class Run:
         elif kind == "tags":
             self._nonfinite.update(key.removeprefix("nonfinite/") for key in entry["values"] if "nonfinite/" in key)
 
-    def _artifact_file(self, path: str) -> Path:
-        file = self.folder / ARTIFACTS / check_artifact_path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file
-
     def _say_artifact(self, file: Path, into: str) -> None:
         self._say({"kind": "artifact", "file": self._relative(file), "into": "" if into == "." else into})
 
     def _relative(self, file: Path) -> str:
         return str(file.relative_to(self.folder)) if file.is_relative_to(self.folder) else str(file)
-
-
-def chunks(values: Mapping[str, str], size: int = 100) -> Iterator[dict[str, str]]:
-    """Split values into parts that a batch takes."""
-    items = list(values.items())
-    return (dict(items[start : start + size]) for start in range(0, len(items), size))
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970, MLflow's time."""
-    return int(time.time() * 1000)

@@ -16,17 +16,15 @@ from typing import Any
 from scratch_dl import __version__
 from scratch_dl.tracking.errors import RefusedError, UnavailableError
 from scratch_dl.tracking.journal import Entry, Record
-from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, check_artifact_path, clip
+from scratch_dl.tracking.names import check_artifact_path
 from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.store import Store, client
+from scratch_dl.tracking.values import BATCH, BATCH_TOTAL, log_values
 
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
 MODEL_CODE = Path(__file__).parents[1] / "training" / "pyfunc_model.py"
-# MLflow's limits: entries of a kind in one batch, and characters of a digest.
-_BATCH = {"metrics": 1000, "params": 100, "tags": 100}
-_BATCH_TOTAL = 1000
-_DIGEST_LENGTH = 36
+_DIGEST_LENGTH = 36  # characters, MLflow's limit
 
 
 class Sender:
@@ -75,7 +73,7 @@ class Sender:
     def _deliver(self, entries: list[Entry]) -> None:
         try:
             with conversation():
-                if entries[0]["kind"] in _BATCH:
+                if entries[0]["kind"] in BATCH:
                     self._batch(entries)
                 else:
                     getattr(self, f"_send_{entries[0]['kind']}")(entries[0])
@@ -95,28 +93,20 @@ class Sender:
             raise UnavailableError(f"the run {self._run_id} is {stage}")
 
     def _batch(self, entries: list[Entry]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics: list[Any] = []
+        metrics: list[tuple[str, float, int, int]] = []
         params: dict[str, str] = {}
         tags: dict[str, str] = {}
         for entry in entries:
             if entry["kind"] == "metrics":
                 for key, value in entry["values"].items():
                     number = float(value)
-                    # MLflow would show an infinity as 1.8e308.
                     if math.isfinite(number) and not self._is_there(key, entry["step"]):
-                        metrics.append(Metric(key, number, entry["time"], entry["step"]))
+                        metrics.append((key, number, entry["time"], entry["step"]))
             elif entry["kind"] == "params":
-                params.update({key: clip(value, PARAM_LENGTH) for key, value in entry["values"].items()})
+                params.update(entry["values"])
             else:
-                tags.update({key: clip(value, TAG_LENGTH) for key, value in entry["values"].items()})
-        client(self._store).log_batch(
-            self._run_id,
-            metrics,
-            [Param(key, value) for key, value in params.items()],
-            [RunTag(key, value) for key, value in tags.items()],
-        )
+                tags.update(entry["values"])
+        log_values(client(self._store), self._run_id, metrics, params, tags)
 
     def _is_there(self, key: str, step: int) -> bool:
         if self._certain:
@@ -219,17 +209,17 @@ def _signature(shape: Iterable[int]) -> Any:
 def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, list[Entry]]]:
     """Group entries that fit one batch, keeping their order; any other entry stands alone."""
     group: list[Entry] = []
-    counts = dict.fromkeys(_BATCH, 0)
+    counts = dict.fromkeys(BATCH, 0)
     reached = 0
     for end, entry in unsent:
         kind = entry["kind"]
-        size = len(entry["values"]) if kind in _BATCH else 0
-        full = kind in _BATCH and (counts[kind] + size > _BATCH[kind] or sum(counts.values()) + size > _BATCH_TOTAL)
-        if group and (full or kind not in _BATCH):
+        size = len(entry["values"]) if kind in BATCH else 0
+        full = kind in BATCH and (counts[kind] + size > BATCH[kind] or sum(counts.values()) + size > BATCH_TOTAL)
+        if group and (full or kind not in BATCH):
             yield reached, group
-            group, counts = [], dict.fromkeys(_BATCH, 0)
+            group, counts = [], dict.fromkeys(BATCH, 0)
         reached = end
-        if kind in _BATCH:
+        if kind in BATCH:
             group.append(entry)
             counts[kind] += size
         else:

@@ -1,0 +1,83 @@
+"""Tags, parameters and metrics as MLflow takes them: one treatment for the runs of trainings and of studies."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from scratch_dl.system.passwords import hide
+from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, check_name, clip
+
+DESCRIPTION = "mlflow.note.content"
+# MLflow's limits: values of a kind in one batch, and values of all kinds.
+BATCH = {"metrics": 1000, "params": 100, "tags": 100}
+BATCH_TOTAL = 1000
+_CUT = "\n\n(cut here)"
+
+
+def texts(what: str, values: Mapping[str, object]) -> dict[str, str]:
+    """Return values as texts, with `***` for every password in an address.
+
+    Args:
+        what: "tag" or "parameter", for the message.
+        values: by name.
+
+    Raises:
+        ValueError: if MLflow would refuse a name.
+    """
+    for key in values:
+        check_name(what, key)
+    return {key: hide(str(value)) for key, value in values.items()}
+
+
+def nonfinite_tags(values: Mapping[str, float], step: int) -> dict[str, str]:
+    """Return a tag `nonfinite/<metric>` with the step for each value that is NaN or infinite.
+
+    MLflow shows an infinity as 1.8e308, so such a value is not logged as a metric.
+    """
+    return {f"nonfinite/{key}": str(step) for key, value in values.items() if not math.isfinite(value)}
+
+
+def chunks(values: Mapping[str, str], size: int = BATCH["tags"]) -> Iterator[dict[str, str]]:
+    """Split values into parts that one batch takes."""
+    items = list(values.items())
+    return (dict(items[start : start + size]) for start in range(0, len(items), size))
+
+
+def log_values(
+    api: Any,
+    run_id: str,
+    metrics: Iterable[tuple[str, float, int, int]] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log values in one batch, cut to the length that MLflow takes.
+
+    Args:
+        api: an MlflowClient.
+        run_id: of the run.
+        metrics: (name, value, time in ms, step); a value that is NaN or infinite is left out.
+        params: texts by name.
+        tags: texts by name; DESCRIPTION, which MLflow shows as Markdown, is cut at the end of a line.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    api.log_batch(
+        run_id,
+        [Metric(key, value, time_ms, step) for key, value, time_ms, step in metrics if math.isfinite(value)],
+        [Param(key, clip(value, PARAM_LENGTH)) for key, value in (params or {}).items()],
+        [RunTag(key, clip_tag(key, value)) for key, value in (tags or {}).items()],
+    )
+
+
+def clip_tag(key: str, value: str) -> str:
+    """Return a tag's value as long as MLflow takes it; half a row of a table would spoil all of a description."""
+    if key != DESCRIPTION or len(value) <= TAG_LENGTH:
+        return clip(value, TAG_LENGTH)
+    head = clip(value, TAG_LENGTH - len(_CUT) + 1)
+    return (head.rpartition("\n")[0] or head[:-1]) + _CUT
+
+
+def now_ms() -> int:
+    """Return the milliseconds since 1970, MLflow's time."""
+    return int(time.time() * 1000)
