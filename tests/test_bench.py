@@ -11,7 +11,7 @@ import torch
 from scratch_dl import bench, nn
 from scratch_dl.benchmarks import cases, goals, memory, scaling, steps, suite
 from scratch_dl.benchmarks.convolutions import LARGE, PAPER, PASSES, SMALL
-from scratch_dl.benchmarks.loop import Stopwatch, Watched
+from scratch_dl.benchmarks.loop import Stopwatch
 from scratch_dl.benchmarks.outcome import Comparison, compared
 from scratch_dl.benchmarks.settings import Settings
 from scratch_dl.benchmarks.twins import UnequalError, check_equal, last, twin
@@ -288,18 +288,17 @@ def test_a_process_that_fails_is_told_in_one_line():
         memory.beyond(dataclasses.replace(cases.SMALL[0], network=(0, 1)), "own", SETTINGS)
 
 
-def test_a_watched_module_is_itself_and_its_time_is_added_up(monkeypatch):
-    """Call and backward are timed; everything else is handed through."""
+def test_a_stopwatch_adds_up_the_time_of_modules_and_functions(monkeypatch):
+    """Also of the backward of a training, which leaves the input's gradient out; afterwards nothing is timed."""
     clock = iter(range(100))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    watch = Stopwatch()
-    module = nn.Sequential({"relu": nn.ReLU()})
-    watched = Watched(module, watch)
-    output = watched(torch.tensor([-1.0, 2.0]))
-    assert torch.equal(watched.backward(torch.ones(2)), torch.tensor([0.0, 1.0]))
-    assert torch.equal(output, torch.tensor([0.0, 2.0]))
-    assert watch.seconds == 2
-    assert watched.parameters() == module.parameters()
+    watch, network = Stopwatch(), nn.Sequential({"conv": nn.Conv2d(1, 1, 1), "relu": nn.ReLU()})
+    with nn.observing([(network, watch)]):
+        output = network(torch.ones(1, 1, 2, 2))
+        assert nn.parameter_gradients(network, torch.ones_like(output)).numel() == 0
+    assert watch.timed(max)(1, 2) == 2
+    network(torch.ones(1, 1, 2, 2))
+    assert watch.seconds == 3
 
 
 def test_help_names_every_setting(run):

@@ -6,8 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
-from unittest import mock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +18,6 @@ from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.schema import Setup
 from scratch_dl.diagnosis import signals
-from scratch_dl.models import Denoiser
-from scratch_dl.optim import clip_grad_norm
 from scratch_dl.system.timing import Quartiles
 from scratch_dl.terminal.text_table import TextTable
 from scratch_dl.training import loop
@@ -32,68 +29,69 @@ _ALONE = 200  # steps
 _WATCHED = 30  # steps
 
 
-class Stopwatch:
-    """Seconds within the functions it watches, which do not call one another."""
+class Stopwatch(nn.Observer):
+    """Adds up the seconds within what it times: modules that it observes, and functions; none of them inside another.
+
+    Attributes:
+        seconds: the sum.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def watch(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, its time added up."""
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, with its time added up."""
 
-        def watched(*arguments: Any, **named: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
             try:
-                return function(*arguments, **named)
+                return function(*arguments, **options)
             finally:
                 self.seconds += time.perf_counter() - start
 
-        return watched
+        return call
+
+    def forward(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Time a module's forward."""
+        output: Tensor = self.timed(function)(*inputs)
+        return output
+
+    def backward(self, function: Callable[..., Tensor], *grad_outputs: Tensor, **options: bool) -> Tensor:
+        """Time a module's backward."""
+        grad_input: Tensor = self.timed(function)(*grad_outputs, **options)
+        return grad_input
 
 
-class Watched:
-    """Stands in a module's place; its call is watched, and its backward, from outside, so that it runs as ever."""
+class StepClock:
+    """A metrics sink and listener of the training that keeps times only.
 
-    def __init__(self, module: nn.Module, watch: Stopwatch) -> None:
-        self.module = module
-        self._call, self.backward = watch.watch(module), watch.watch(module.backward)
+    Attributes:
+        first: when the first step began.
+        last: when the last step ended.
+        arithmetic: seconds of the stopwatch between the two; the validations before and after do not count.
+    """
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """The module's output."""
-        return self._call(*inputs)
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the module's."""
-        return getattr(self.module, name)
-
-
-def gradients(network: Watched, grad_output: Tensor) -> Tensor:
-    """What a training calls for its backward, of the module itself: it leaves out what no training needs."""
-    return nn.parameter_gradients(network.module, grad_output)
-
-
-class Silent:
-    """A record and an observer that keep nothing but when the first step began and the last one ended."""
-
-    def __init__(self) -> None:
-        self.first = self.last = 0.0
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+        self.first = self.last = self.arithmetic = 0.0
 
     def metric(self, key: str, value: float, step: int) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     def sync(self) -> None:
-        """Nothing is sent."""
+        """Send nothing."""
 
-    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (an observer's arguments)
-        """A step is done."""
-        self.last = time.perf_counter()
+    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the loop's arguments)
+        """Note that a step has ended."""
+        self.last, self.arithmetic = time.perf_counter(), self.watch.seconds
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:  # noqa: ARG002
-        """A validation is done: the first one before the first step."""
+        """Begin after the validation that stands before the first step."""
         if not epoch:
+            self.watch.seconds = 0.0
             self.first = time.perf_counter()
 
 
@@ -122,27 +120,22 @@ def measure(settings: Settings) -> Outcome:
 
 
 def train(settings: Settings) -> dict[str, float]:
-    """Train one epoch; shares of the network's arithmetic (zero_grad and update included) in it.
+    """Train one epoch; shares of the network's arithmetic in it: both passes, the loss, zero_grad and the update.
 
-    All is called as ever, but through a stopwatch.
+    The default training does not clip gradients, so that there is nothing else to time.
     """
     overrides = [f"seed={settings.seed}", "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
-    setup, watch, silent = build(compose_config("train", overrides)), Stopwatch(), Silent()
-    setup.data.describe()  # as a session does: the pictures are read before the first step
-    setup.network = cast(Denoiser, Watched(setup.network, watch))
-    for name in ("zero_grad", "step"):
-        setattr(setup.optimizer, name, watch.watch(getattr(setup.optimizer, name)))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(loop, "parameter_gradients", watch.watch(gradients)),
-        mock.patch.object(loop, "clip_grad_norm", watch.watch(clip_grad_norm)),
-    ):
-        run = loop.Training(setup, Path(folder), silent, silent, 0.0, lambda *_: None)
-        run.loss = cast(nn.MSELoss, Watched(run.loss, watch))
+    setup, watch = build(compose_config("train", overrides)), Stopwatch()
+    clock = StepClock(watch)
+    setup.data.describe()  # reads the pictures before the first step, as a run does
+    for part, methods in ((setup.optimizer, ("zero_grad", "step")), (setup.loss, ("forward", "backward"))):
+        for name in methods:
+            setattr(part, name, watch.timed(getattr(part, name)))
+    with tempfile.TemporaryDirectory() as folder, nn.observing([(setup.network, watch)]):
+        run = loop.Training(setup, Path(folder), clock, clock, 0.0, lambda *_: None)
         steps = run.fit().step
-        whole, arithmetic = time.perf_counter() - silent.first, watch.seconds
-        between = silent.last - silent.first
-        # Drawing beside it may slow it down, which the stopwatch alone would count as arithmetic.
+        whole, between = time.perf_counter() - clock.first, clock.last - clock.first
+        # Drawing batches beside it may slow a step down, which the stopwatch alone would count as arithmetic.
         some, run.progress.step, watch.seconds = min(steps, _ALONE), 0, 0.0
         start = time.perf_counter()
         for number in range(some):
@@ -161,9 +154,9 @@ def train(settings: Settings) -> dict[str, float]:
         "watch_ms": watch_ms,
         "watched_steps": watched,
         "diagnosis_share": watched * watch_ms / (total * step_ms),
-        "arithmetic_share": arithmetic / between,
+        "arithmetic_share": clock.arithmetic / between,
         "undisturbed_share": alone / some * steps / between,
-        "arithmetic_share_of_epoch": arithmetic / whole,
+        "arithmetic_share_of_epoch": clock.arithmetic / whole,
         "step_ms": step_ms,
         "batch_ms": 1e3 * drawn / some,
         "steps": steps,

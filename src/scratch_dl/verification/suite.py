@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from scratch_dl.config.build import full_verification
 from scratch_dl.config.schema import Verification
 from scratch_dl.models import CHANNELS, check_size
-from scratch_dl.nn import Module, MSELoss, Sequential, Skip
+from scratch_dl.nn import Module, MSELoss, Observer, Sequential, Skip, observing
 from scratch_dl.optim import Optimizer
 from scratch_dl.system.checks import Pair
 from scratch_dl.system.seeding import seeded
@@ -131,7 +131,7 @@ class _Suite:
             elif name in shapes:
                 self._check(name or NETWORK, module, [shapes[name]])
             else:
-                self.report.note(f"{name} was not reached by a forward of the network")
+                self.report.note(f"{name} was not reached by a forward of the network, as a call module(input)")
         images = (_SAMPLES, *self.shape)
         self._check(LOSS, self.loss, [images, images])
 
@@ -247,10 +247,10 @@ class _Suite:
         """The shape of what reaches each module."""
         shapes: dict[str, tuple[int, ...]] = {}
         network = copied(self.network)
-        for name, module in network.named_modules():
-            vars(module)["forward"] = _noting(shapes, name, module.forward)
+        recorders = [(module, _ShapeRecorder(shapes, name)) for name, module in network.named_modules()]
         try:
-            own_step(network, self.loss, self._batch(0), clear=False)
+            with observing(recorders):
+                own_step(network, self.loss, self._batch(0), clear=False)
         except BrokenPassError as error:
             self.report.add(
                 [Finding(NETWORK, error.direction, "a step", math.inf, ORACLE[self.exact], detail=str(error))]
@@ -258,13 +258,16 @@ class _Suite:
         return shapes
 
 
-def _noting(shapes: dict[str, tuple[int, ...]], name: str, function: Any) -> Any:
-    def call(input: Tensor) -> Tensor:
-        shapes[name] = tuple(input.shape)
-        output: Tensor = function(input)
-        return output
+class _ShapeRecorder(Observer):
+    """Notes the shape of what reaches the module `name`."""
 
-    return call
+    def __init__(self, shapes: dict[str, tuple[int, ...]], name: str) -> None:
+        self.shapes, self.name = shapes, name
+
+    def forward(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Note the shape of the first input."""
+        self.shapes[self.name] = tuple(inputs[0].shape)
+        return function(*inputs)
 
 
 def _with_detail(finding: Finding, detail: str) -> Finding:
