@@ -14,9 +14,9 @@ from scratch_dl.benchmarks.convolutions import LARGE, PAPER, PASSES, SMALL
 from scratch_dl.benchmarks.loop import Stopwatch
 from scratch_dl.benchmarks.outcome import Comparison, compared
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.benchmarks.twins import UnequalError, check_equal, last, twin
 from scratch_dl.models import paper, unet
 from scratch_dl.system.timing import Quartiles, Side, interleave
+from scratch_dl.verification.counterparts import UnequalError, check_equal, in_channels_last, pytorch_twin
 
 SETTINGS = Settings(rounds=2, seed=0, backend="auto", threads=1, smoke=True)
 
@@ -127,7 +127,7 @@ def test_the_twin_computes_the_same(make, channels_last, generator):
 def test_the_twin_has_weights_of_its_own_and_draws_nothing(generator):
     network = paper((2, 2, 2), 3, "same", "nearest", True, "pytorch", generator=generator)
     before = torch.get_rng_state()
-    made = last(twin(network))
+    made = in_channels_last(pytorch_twin(network))
     assert torch.equal(torch.get_rng_state(), before)
     with torch.no_grad():
         next(made.parameters()).zero_()
@@ -135,20 +135,20 @@ def test_the_twin_has_weights_of_its_own_and_draws_nothing(generator):
 
 
 def test_a_module_without_a_twin_is_named():
-    with pytest.raises(TypeError, match="but has a MSELoss"):
-        twin(nn.Sequential(nn.ReLU(), nn.MSELoss()))
+    with pytest.raises(TypeError, match="Odd has no counterpart"):
+        pytorch_twin(nn.Sequential(nn.ReLU(), type("Odd", (nn.Module,), {})()))
 
 
 def test_what_differs_is_not_timed(monkeypatch):
     """A twin with one weight of its own is refused before the first round."""
 
     def other(network):
-        made = twin(network)
+        made = pytorch_twin(network)
         with torch.no_grad():
             next(made.parameters())[0, 0, 0, 0] += 0.1
         return made
 
-    monkeypatch.setattr(cases, "twin", other)
+    monkeypatch.setattr(cases, "pytorch_twin", other)
     with pytest.raises(UnequalError, match=r"nearest, tiny: .* must be PyTorch's to 0.0001, but differs by"):
         steps.measure(SETTINGS)
 

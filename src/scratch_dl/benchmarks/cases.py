@@ -7,11 +7,11 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl import nn, optim
-from scratch_dl.benchmarks.twins import last, twin
 from scratch_dl.config.build import build_network
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.plain import plain
 from scratch_dl.models import Denoiser, paper
+from scratch_dl.verification.counterparts import in_channels_last, pytorch_twin
 
 LR, MOMENTUM = 0.1, 0.9
 
@@ -105,9 +105,9 @@ def pytorch(
     network: Denoiser, images: Tensor, target: Tensor, *, channels_last: bool = False, compiled: bool = False
 ) -> Rival:
     """The step of a copy in `torch.nn` with autograd; compiled: forward and loss in one graph, and its backward."""
-    model = twin(network)
+    model = pytorch_twin(network)
     if channels_last:
-        model = last(model)
+        model = in_channels_last(model)
         images, target = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (images, target))
     parameters = list(model.parameters())
     optimizer, criterion = torch.optim.SGD(parameters, LR, momentum=MOMENTUM), torch.nn.MSELoss()

@@ -6,9 +6,9 @@ from scratch_dl import kernels
 from scratch_dl.benchmarks.convolutions import LARGE, PAPER, PASSES, SMALL
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, number, told
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.benchmarks.twins import check_equal
 from scratch_dl.system.timing import Quartiles, Side, interleave
 from scratch_dl.terminal.text_table import TextTable
+from scratch_dl.verification.counterparts import check_equal
 
 _SIDE, _SMALL_SIDE = 2048, 64
 

@@ -9,8 +9,8 @@ import torch
 from scratch_dl.benchmarks.cases import DEFAULT, UNET
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.benchmarks.twins import check_equal, last, twin
 from scratch_dl.system.timing import Quartiles, Side, interleave
+from scratch_dl.verification.counterparts import check_equal, in_channels_last, pytorch_twin
 
 
 def measure(settings: Settings) -> Outcome:
@@ -24,8 +24,11 @@ def measure(settings: Settings) -> Outcome:
         for kind, batch, size in sizes:
             case = replace(model, batch=batch, size=size)
             network, images = case.build(generator), case.images(generator)
-            models = {"eager": (twin(network), images)}
-            models["eager last"] = last(twin(network)), images.contiguous(memory_format=torch.channels_last)
+            models = {"eager": (pytorch_twin(network), images)}
+            models["eager last"] = (
+                in_channels_last(pytorch_twin(network)),
+                images.contiguous(memory_format=torch.channels_last),
+            )
             sides = [Side(partial(network.predict, images))]
             sides += [Side(partial(made, given), torch.inference_mode) for made, given in models.values()]
             label = f"{model.name}, {batch} x {size[0]}x{size[1]}"

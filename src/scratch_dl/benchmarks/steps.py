@@ -11,8 +11,8 @@ from torch import Tensor
 from scratch_dl.benchmarks.cases import DEFAULT, LARGE, NEAREST, SMALL, TRANSPOSED, UNET, Case, Rival, own, pytorch
 from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
 from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.benchmarks.twins import AT_A_KINK, check_equal
 from scratch_dl.system.timing import Side, interleave
+from scratch_dl.verification.counterparts import AT_A_KINK, check_equal
 
 _EAGER, _LAST, _COMPILED, _COMPILED_LAST = "eager", "eager last", "compiled", "compiled last"
 

@@ -14,9 +14,10 @@ from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
 from scratch_dl.verification.bands import ORACLE, limit_of, short
 from scratch_dl.verification.blame import blame
+from scratch_dl.verification.counterparts import pytorch_optimizer
 from scratch_dl.verification.optimizer import OPTIMIZER
 from scratch_dl.verification.passes import BrokenPassError, copied, flat, naming, relative_error
-from scratch_dl.verification.references import Twin, reference_optimizer
+from scratch_dl.verification.references import Twin
 from scratch_dl.verification.report import NETWORK, Finding
 from scratch_dl.verification.trace import Batch, Trace, own_step, training_step, twin_step
 
@@ -32,10 +33,10 @@ class Pair:
         self.network, self.optimizer = copied((network, optimizer))
         self.network.to(dtype=dtype)
         self.twin = Twin(network, dtype)
-        self.twin_optimizer: Any = reference_optimizer(optimizer, list(self.twin.values.values()))
+        self.twin_optimizer: Any = pytorch_optimizer(optimizer, list(self.twin.values.values()))
         # PyTorch's optimizer at the network's own numbers: it tells a wrong step from one at other gradients.
         self.shadow = {name: value.detach().clone() for name, value in self.twin.values.items()}
-        self.shadow_optimizer: Any = reference_optimizer(optimizer, list(self.shadow.values()))
+        self.shadow_optimizer: Any = pytorch_optimizer(optimizer, list(self.shadow.values()))
         self.before: dict[str, Tensor] = {}
 
     def step(self, loss: Module, batch: Batch) -> Trace:

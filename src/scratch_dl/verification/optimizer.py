@@ -8,9 +8,9 @@ from torch import Generator, Tensor
 
 from scratch_dl.nn import Module, Parameter
 from scratch_dl.optim import SGD, Optimizer
+from scratch_dl.verification.counterparts import pytorch_optimizer
 from scratch_dl.verification.network import EXACT
 from scratch_dl.verification.passes import BrokenPassError, compare, copied, draw_like, flat, naming
-from scratch_dl.verification.references import reference_optimizer
 from scratch_dl.verification.report import NETWORK, Finding
 from scratch_dl.verification.trace import Batch, own_step
 
@@ -79,7 +79,7 @@ def check_updates(optimizer: Optimizer, generator: Generator, oracle: bool) -> l
     ]  # fmt: skip
     if oracle:
         tensors = [value.clone().requires_grad_() for value in values]
-        if (reference := reference_optimizer(optimizer, tensors)) is not None:
+        if (reference := pytorch_optimizer(optimizer, tensors)) is not None:
             for step in grads:
                 for tensor, grad in zip(tensors, step, strict=True):
                     tensor.grad = grad.clone()

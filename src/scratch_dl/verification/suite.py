@@ -21,12 +21,13 @@ from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
 from scratch_dl.verification.blame import LOSS
 from scratch_dl.verification.contract import SAME_TENSOR
 from scratch_dl.verification.counterexample import explain
+from scratch_dl.verification.counterparts import is_container
 from scratch_dl.verification.geometries import Case, cases_for
 from scratch_dl.verification.lockstep import check_lockstep
 from scratch_dl.verification.network import check_composed, check_slope
 from scratch_dl.verification.optimizer import OPTIMIZER, check_optimizer, check_updates
 from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, converted, copied, foreign
-from scratch_dl.verification.references import is_container, leaves, reference_for
+from scratch_dl.verification.references import leaves, reference_for
 from scratch_dl.verification.report import NETWORK, Finding, Report
 from scratch_dl.verification.trace import Batch, own_step
 
