@@ -21,7 +21,8 @@ from rich.text import Text
 from torch import Generator, Tensor
 
 from scratch_dl import nn
-from scratch_dl.paper.equations import NOTES, Slip, sigmoid_gradient_at_upstream, slips
+from scratch_dl.faults.modules import sigmoid_gradient_at_upstream
+from scratch_dl.paper.equations import NOTES, Slip, slips
 from scratch_dl.paper.module_timing import Spread, Timing, compete, contests
 from scratch_dl.paper.subjects import SUBJECTS, Figure, Subject
 from scratch_dl.system.checks import integer
