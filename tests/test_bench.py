@@ -7,9 +7,10 @@ from functools import partial
 
 import pytest
 import torch
+from variants import exhaustive
 
 from scratch_dl import bench, nn
-from scratch_dl.benchmarks import cases, goals, memory, scaling, steps, suite
+from scratch_dl.benchmarks import cases, goals, loop, memory, scaling, steps, suite
 from scratch_dl.benchmarks.convolutions import LARGE, PAPER, PASSES, SMALL
 from scratch_dl.benchmarks.loop import Stopwatch
 from scratch_dl.benchmarks.outcome import Comparison, compared
@@ -30,19 +31,32 @@ def run(tmp_path, monkeypatch, in_process):
     return partial(in_process, bench)
 
 
-def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path):
+TITLES = {
+    "modules": "Modules of Table III", "steps": "Training step", "flops": "Convolutions", "memory": "Peak memory",
+    "scaling": "Growth of a step", "prediction": "Prediction", "loop": "Default training",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        # Of those that measure in processes of their own, one.
+        pytest.param([part for part in bench.PARTS if part not in ("scaling", "loop")], id="most"),
+        exhaustive(list(bench.PARTS), id="all"),
+    ],
+)
+def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path, parts):
     """At the smallest size: a table a part within 80 columns, JSON, picture, and an MLflow run with all of it."""
     from mlflow import MlflowClient
 
-    status, out, err = run("smoke=true", "threads=[1]", "output=results")
+    status, out, err = run("smoke=true", "threads=[1]", "output=results", f"parts=[{','.join(parts)}]")
     assert (status, err) == (0, ""), out
-    for title in ("Modules of Table III", "Training step", "Convolutions", "Peak memory", "Growth of a step",
-                  "Prediction", "Default training"):  # fmt: skip
-        assert f"\n{title}" in f"\n{out}", title
+    for part in parts:
+        assert f"\n{TITLES[part]}" in f"\n{out}", part
     assert "figures reach their goal" not in out, "tiny sizes are held against no goal"
     assert max(len(line) for line in out.splitlines()) <= 80
     found = json.loads((tmp_path / "results" / "bench.json").read_text())
-    assert [outcome["part"] for outcome in found["outcomes"]] == list(bench.PARTS)
+    assert [outcome["part"] for outcome in found["outcomes"]] == parts
     assert {outcome["threads"] for outcome in found["outcomes"]} == {1}
     assert (tmp_path / "results" / "bench.png").read_bytes().startswith(b"\x89PNG")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
@@ -50,14 +64,15 @@ def test_every_part_is_measured_printed_written_and_recorded(run, tmp_path):
     assert f"recorded  {recorded.info.run_id} (experiment bench)" in out
     assert recorded.info.status == "FINISHED"
     assert recorded.data.metrics["smoke/1_threads/modules/relu/forward_ratio"] > 0
-    assert recorded.data.metrics["smoke/1_threads/scaling/batch/own_time_exponent"] < 10
+    if "scaling" in parts:
+        assert recorded.data.metrics["smoke/1_threads/scaling/batch/own_time_exponent"] < 10
     assert recorded.data.params["machine.torch"] == torch.__version__
     assert recorded.data.params["machine.backend"] == found["machine"]["backend"]
     assert recorded.data.params["backend"] == "auto"
     assert recorded.data.params["machine.rounds"] == "2"
     assert recorded.data.tags["kernels"] == found["machine"]["backend"]
     paths = {item.path for item in client.list_artifacts(recorded.info.run_id)}
-    assert paths == {"bench.json", "bench.png", "bench.md"}
+    assert paths - {"git.diff"} == {"bench.json", "bench.png", "bench.md"}
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "results"}
 
 
@@ -274,6 +289,7 @@ def test_operations_are_counted_by_the_definition():
     assert up1.plain_flops / up1.needed_flops == pytest.approx(2.25)
 
 
+@pytest.mark.exhaustive
 def test_memory_is_what_the_steps_take_beyond_the_start():
     """A batch a hundred times as large takes more, in bytes that fit its tensors; measured in a fresh process."""
     small = dataclasses.replace(cases.SMALL[0], batch=64, size=(32, 32))
@@ -283,9 +299,22 @@ def test_memory_is_what_the_steps_take_beyond_the_start():
     assert few < many / 4, (few, many)
 
 
-def test_a_process_that_fails_is_told_in_one_line():
-    with pytest.raises(RuntimeError, match=r"memory of .*: the process failed with 1: ValueError: channels"):
-        memory.beyond(dataclasses.replace(cases.SMALL[0], network=(0, 1)), "own", SETTINGS)
+def test_a_process_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
+    """A real one, but of a shell, which starts faster than the measurement's own."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2; echo 'ValueError: channels' >&2; exit 1\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(memory.sys, "executable", str(python))
+    with pytest.raises(RuntimeError, match=r"memory of .*: the process failed with 1: ValueError: channels$"):
+        memory.beyond(cases.SMALL[0], "own", SETTINGS)
+
+
+def test_the_default_training_is_measured_without_a_trace_of_the_stopwatch():
+    """Shares of one short epoch; the arithmetic takes a part of the time, and a step a part of it."""
+    found = loop.train(SETTINGS)
+    assert 0 < found["arithmetic_share_of_epoch"] < found["arithmetic_share"] < 1
+    assert found["undisturbed_share"] > 0
+    assert found["steps"] == 2
 
 
 def test_a_stopwatch_adds_up_the_time_of_modules_and_functions(monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from variants import DTYPES
 
 from scratch_dl import kernels, nn
 from scratch_dl.models import paper, unet
@@ -20,17 +21,6 @@ from scratch_dl.nn import (
 )
 from scratch_dl.nn import UpsamplingNearest2d as Nearest
 from scratch_dl.optim import SGD
-
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
-BACKENDS = ["reference", *(f"native {name}" for name in getattr(kernels.load(), "offered", ()))]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    before = kernels.used()
-    kernels.use(request.param)
-    yield request.param
-    kernels.use(before)
 
 
 def conv(c, o, **more):
