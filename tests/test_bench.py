@@ -13,13 +13,13 @@ from scratch_dl import bench, nn
 from scratch_dl.benchmarks import cases, goals, loop, memory, scaling, steps, suite
 from scratch_dl.benchmarks.convolutions import LARGE, PAPER, PASSES, SMALL
 from scratch_dl.benchmarks.loop import Stopwatch
-from scratch_dl.benchmarks.outcome import Comparison, compared
-from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.part_result import Comparison, ComparisonTable
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.models import paper, unet
 from scratch_dl.system.timing import Quartiles, Side, interleave
 from scratch_dl.verification.counterparts import UnequalError, check_equal, in_channels_last, pytorch_twin
 
-SETTINGS = Settings(rounds=2, seed=0, backend="auto", threads=1, smoke=True)
+SETTINGS = BenchSettings(rounds=2, seed=0, backend="auto", threads=1, smoke=True)
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_the_exponent_of_a_power_law(power):
 )
 def test_goals(name, value, said):
     goal = goals.goal_of(name)
-    assert (goal and goal.told(value)) == said
+    assert (goal and goal.goal_text(value)) == said
 
 
 def test_every_goal_is_of_a_figure_that_is_measured():
@@ -263,9 +263,9 @@ def test_every_goal_is_of_a_figure_that_is_measured():
 
 def test_the_table_says_reached_or_not_beside_the_figure():
     rows = [Comparison.of(f"memory/{name}", name, "eager", [value], [1]) for name, value in (("a", 0.5), ("b", 0.9))]
-    outcome = compared("memory", "Memory", "", "MiB", 1, rows)
+    outcome = ComparisonTable("memory", "Memory", "", "MiB").result(1, rows)
     assert [row[-1] for row in outcome.table.rows] == ["<=0.70 reached", "<=0.70 not reached"]
-    results = suite.Results({}, [outcome])
+    results = suite.BenchResults({}, [outcome])
     assert results.verdict == "1 of 2 figures reach their goal"
     assert results.summary.rows == [("memory/*_ratio", "<= 0.70", "1 of 2", "0.90", "1")]
     assert results.metrics()["bench/1_threads/memory/b_ratio"] == 0.9

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scratch_dl import nn
 from scratch_dl.faults import modules
-from scratch_dl.paper import module_timing, subjects, tables
+from scratch_dl.paper import module_timing, table_modules, tables
 from scratch_dl.system import timing
 from scratch_dl.tracking.names import check_name
 
@@ -196,8 +196,8 @@ def test_times_are_per_call_and_the_ratio_is_of_pairs(monkeypatch):
 
         return call
 
-    contest = module_timing.Contest(subjects.SUBJECTS[0], "full", call(6), call(2))
-    (measured,) = module_timing.compete([contest], rounds=4, calls=5)
+    pair = module_timing.TimedPair(table_modules.TABLE_MODULES[0], "full", call(6), call(2))
+    (measured,) = module_timing.time_pairs([pair], rounds=4, calls=5)
     assert measured.ours == timing.Quartiles(6, 6, 6)
     assert measured.pytorch == timing.Quartiles(2, 2, 2)
     assert measured.ratio == timing.Quartiles(3, 3, 3)

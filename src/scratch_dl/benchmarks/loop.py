@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from scratch_dl import nn
-from scratch_dl.benchmarks.outcome import Outcome, told
-from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.part_result import PartResult, goal_text
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.schema import Setup
@@ -95,31 +95,40 @@ class StepClock:
             self.first = time.perf_counter()
 
 
-def measure(settings: Settings) -> Outcome:
+def measure(settings: BenchSettings) -> PartResult:
     """One epoch of the default training, and `train --help` a few times."""
     shares = train(settings)
     times = [start_s() for _ in range(1 if settings.smoke else 5)]
     start = Quartiles.of(times)
     figures = {**{f"loop/{name}": value for name, value in shares.items()}, "loop/help_s": start.median}
     rows = [
-        ("arithmetic, first to last step", f"{shares['arithmetic_share']:.1%}",
-         told("loop/arithmetic_share", shares["arithmetic_share"])),
+        (
+            "arithmetic, first to last step",
+            f"{shares['arithmetic_share']:.1%}",
+            goal_text("loop/arithmetic_share", shares["arithmetic_share"]),
+        ),
         ("the same, as fast as with no drawing beside", f"{shares['undisturbed_share']:.1%}", ""),
         ("with the epoch's validation and checkpoint", f"{shares['arithmetic_share_of_epoch']:.1%}", ""),
         ("a step", f"{shares['step_ms']:.2f} ms", ""),
         ("a batch, drawn alone", f"{shares['batch_ms']:.2f} ms", ""),
         (f"a step watched by the diagnosis, {shares['watched_steps']:.0f} in all", f"{shares['watch_ms']:.2f} ms", ""),
-        ("the diagnosis, of the whole training's loop", f"{shares['diagnosis_share']:.1%}",
-         told("loop/diagnosis_share", shares["diagnosis_share"])),
-        (f"python -m scratch_dl.train --help, of {len(times)}", f"{start.median:.2f} s",
-         told("loop/help_s", start.median)),
-    ]  # fmt: skip
+        (
+            "the diagnosis, of the whole training's loop",
+            f"{shares['diagnosis_share']:.1%}",
+            goal_text("loop/diagnosis_share", shares["diagnosis_share"]),
+        ),
+        (
+            f"python -m scratch_dl.train --help, of {len(times)}",
+            f"{start.median:.2f} s",
+            goal_text("loop/help_s", start.median),
+        ),
+    ]
     legend = f"one epoch, {shares['steps']:.0f} steps; forward, loss, backward and optimizer; nothing is recorded"
     table = TextTable("Default training", legend, 1, ("", "", "goal"), rows)
-    return Outcome("loop", settings.threads, figures, table, [{**shares, "help_s": times}])
+    return PartResult("loop", settings.threads, figures, table, [{**shares, "help_s": times}])
 
 
-def train(settings: Settings) -> dict[str, float]:
+def train(settings: BenchSettings) -> dict[str, float]:
     """Train one epoch; shares of the network's arithmetic in it: both passes, the loss, zero_grad and the update.
 
     The default training does not clip gradients, so that there is nothing else to time.

@@ -24,7 +24,7 @@ class UnequalError(RuntimeError):
     """The two do not compute the same, so that a comparison of their times says nothing."""
 
 
-class Skip(torch.nn.Module):
+class TorchSkip(torch.nn.Module):
     """[x, inner(x)] along the channels, or x + inner(x)."""
 
     def __init__(self, inner: torch.nn.Module, join: str) -> None:
@@ -93,7 +93,7 @@ def assembled(module: Module, leaf: Callable[[str, Module], torch.nn.Module], na
     prefix = f"{name}." if name else ""
     children = [assembled(child, leaf, f"{prefix}{key}") for key, child in module.children()]
     # By position, since torch.nn takes no child of the name "half".
-    return Skip(children[0], module.join) if isinstance(module, nn.Skip) else torch.nn.Sequential(*children)
+    return TorchSkip(children[0], module.join) if isinstance(module, nn.Skip) else torch.nn.Sequential(*children)
 
 
 def is_container(module: Module) -> bool:

@@ -22,7 +22,7 @@ from scratch_dl.verification.blame import LOSS
 from scratch_dl.verification.contract import SAME_TENSOR
 from scratch_dl.verification.counterexample import explain
 from scratch_dl.verification.counterparts import is_container
-from scratch_dl.verification.geometries import Case, cases_for
+from scratch_dl.verification.geometries import GeometryCase, cases_for
 from scratch_dl.verification.lockstep import check_lockstep
 from scratch_dl.verification.network import check_composed, check_slope
 from scratch_dl.verification.optimizer import OPTIMIZER, check_optimizer, check_updates
@@ -167,7 +167,7 @@ class _Suite:
                 where = ", ".join(f"{key}={value}" for key, value in case.arguments.items())
                 self.report.add(_with_detail(finding, where) for finding in found)
 
-    def _made(self, kind: type[Module], case: Case) -> Module | None:
+    def _made(self, kind: type[Module], case: GeometryCase) -> Module | None:
         """The class at a case's arguments; None, and a note, if its constructor takes others."""
         try:
             module = kind(**case.arguments)
@@ -206,9 +206,10 @@ class _Suite:
         if self.oracle and self.settings.lockstep_steps:
             pairs = [self.exact, *([torch.float32] if self.settings.float32 and self.exact == torch.float64 else [])]
             self.report.add(
-                check_lockstep(self.network, self.optimizer, self.loss, self._batch, pairs, self.settings,
-                               self.report.note)
-            )  # fmt: skip
+                check_lockstep(
+                    self.network, self.optimizer, self.loss, self._batch, pairs, self.settings, self.report.note
+                )
+            )
 
     def optimizer_alone(self, network: Module, optimizer: Any, batch: Batch) -> bool:
         """Its contract with the network, and its rule; whether it is of a kind that can be verified."""

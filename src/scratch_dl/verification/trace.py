@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scratch_dl.nn import Module, Observer, observing, parameter_gradients
 from scratch_dl.system.seeding import seeded
-from scratch_dl.verification.passes import naming
+from scratch_dl.verification.passes import pass_errors
 from scratch_dl.verification.references import Twin, gradients, leaves, reference_for
 
 
@@ -70,13 +70,13 @@ def _step(
     network: Module, loss: Module, batch: Batch, trace: Trace, backward: Callable[[Tensor], Tensor], clear: bool
 ) -> None:
     if clear:
-        with naming("contract"):
+        with pass_errors("contract"):
             network.zero_grad()
-    with naming("forward"):
+    with pass_errors("forward"):
         output = network(batch.input.clone())
         trace.outputs[""] = output.detach()
         trace.loss = float(loss.forward(output, batch.target.clone()))
-    with naming("grad_input"):
+    with pass_errors("grad_input"):
         backward(loss.backward())
     trace.grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 

@@ -16,7 +16,7 @@ Figure = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Subject:
+class TableModule:
     """A module under test.
 
     Attributes:
@@ -46,17 +46,21 @@ class Subject:
 _UPSAMPLING_US = (353.9, 49.0), (73.3, 5.3)
 # Each `own` looks its class up when it is called, so that a test can put a broken one there. The paper prints neither
 # channels nor kernels, nor which of the two its Upsampling is.
-SUBJECTS = (
-    Subject("relu", "ReLU", lambda _: nn.ReLU(), ((17.8, 3.8), (4.5, 0.7)), low=-0.5),
-    Subject("sigmoid", "Sigmoid", lambda _: nn.Sigmoid(), ((35.8, 4.8), (3.2, 0.2))),
-    Subject("mse", "MSE", lambda _: nn.MSELoss(), ((25.8, 2.24), (44.2, 4.6))),
-    Subject("conv2d", "Conv2d", lambda g: nn.Conv2d(3, 8, 3, generator=g), ((121.8, 13.9), (48.4, 5.2))),
-    Subject("upsampling_nearest", "Upsampling nearest", lambda g: nn.Upsampling(3, 8, 3, generator=g), _UPSAMPLING_US),
-    Subject(
+TABLE_MODULES = (
+    TableModule("relu", "ReLU", lambda _: nn.ReLU(), ((17.8, 3.8), (4.5, 0.7)), low=-0.5),
+    TableModule("sigmoid", "Sigmoid", lambda _: nn.Sigmoid(), ((35.8, 4.8), (3.2, 0.2))),
+    TableModule("mse", "MSE", lambda _: nn.MSELoss(), ((25.8, 2.24), (44.2, 4.6))),
+    TableModule("conv2d", "Conv2d", lambda g: nn.Conv2d(3, 8, 3, generator=g), ((121.8, 13.9), (48.4, 5.2))),
+    TableModule(
+        "upsampling_nearest", "Upsampling nearest", lambda g: nn.Upsampling(3, 8, 3, generator=g), _UPSAMPLING_US
+    ),
+    TableModule(
         "upsampling_transposed",
         "Upsampling transp.",
         lambda g: nn.Upsampling(3, 8, 4, mode="transposed", generator=g),
         _UPSAMPLING_US,
     ),
-    Subject("conv_transpose2d", "ConvTranspose2d", lambda g: nn.ConvTranspose2d(3, 8, 3, stride=2, generator=g), None),
+    TableModule(
+        "conv_transpose2d", "ConvTranspose2d", lambda g: nn.ConvTranspose2d(3, 8, 3, stride=2, generator=g), None
+    ),
 )
