@@ -16,6 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from variants import BACKENDS
+
+from scratch_dl import kernels
 
 
 def pytest_configure():
@@ -149,6 +152,15 @@ def _run(*words):
 def generator():
     """A generator of the test's own, so that no test depends on what ran before it."""
     return torch.Generator().manual_seed(20240607)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Each backend in turn."""
+    before = kernels.used()
+    kernels.use(request.param)
+    yield request.param
+    kernels.use(before)
 
 
 @pytest.fixture(scope="session")

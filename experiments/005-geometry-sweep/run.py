@@ -34,7 +34,6 @@ from filelock import FileLock
 from rich.console import Console
 
 from scratch_dl import kernels, tracking
-from scratch_dl.benchmarks.twins import check_equal, last, twin
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
 from scratch_dl.data import metrics
@@ -43,7 +42,7 @@ from scratch_dl.models import count_parameters
 from scratch_dl.system import provenance
 from scratch_dl.terminal.text_table import TextTable
 from scratch_dl.training import checkpoint
-from scratch_dl.verification.references import reference_optimizer
+from scratch_dl.verification.counterparts import check_equal, in_channels_last, pytorch_optimizer, pytorch_twin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _study import Point, run_all
@@ -342,8 +341,8 @@ class Twin:
         self.setup = setup_of(words)
         kernels.use(self.setup.backend)
         self.network = self.setup.network
-        self.model = last(twin(self.network))
-        self.optimizer = reference_optimizer(self.setup.optimizer, self.model.parameters())
+        self.model = in_channels_last(pytorch_twin(self.network))
+        self.optimizer = pytorch_optimizer(self.setup.optimizer, self.model.parameters())
         self.base_lr = self.setup.optimizer.lr
         self.per_epoch = self.setup.data.steps_per_epoch(self.setup.trainer.batch_size)
         self.total = self.per_epoch * self.setup.trainer.epochs

@@ -1,4 +1,4 @@
-"""Which mistake a module makes is read off what it does: the broken copies here know nothing of the fault bank."""
+"""Which mistake a module makes is read off what it does, in a fault of the bank as in a class of a user's own."""
 
 import broken
 import pytest
@@ -8,14 +8,13 @@ from scratch_dl import models, nn, optim
 from scratch_dl.config.schema import Verification
 from scratch_dl.diagnosis import conclude, known_mistakes
 from scratch_dl.diagnosis.recognition import recognise, unrecognised
+from scratch_dl.faults import modules, outside_modules
 from scratch_dl.nn import Sequential
 from scratch_dl.verification import verify_network
 from scratch_dl.verification.report import Report
 from scratch_dl.verification.trace import Batch
 
 SIZE = (12, 8)
-CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
-UP = ("in_channels", "out_channels", "kernel_size", "mode")
 
 
 def network(upsampling="nearest"):
@@ -32,13 +31,10 @@ def with_repetition():
     return Sequential(inside)
 
 
-def replaced(whole, name, kind, keys=()):
-    """The network with its module `name` of another class, with the same weights."""
-    old = getattr(whole, name)
-    new = kind(**{key: getattr(old, key) for key in keys})
-    if keys:
-        new.load_state_dict(old.state_dict())
-    setattr(whole, name, new)
+def spoiled(place, mistake, whole=None):
+    """The network with a mistake in its module `place`."""
+    whole = whole or network()
+    broken.spoil(getattr(whole, place), mistake)
     return whole
 
 
@@ -55,32 +51,32 @@ def verdict(whole, optimizer=None, loss=None, *, oracle):
 
 ORACLE = pytest.mark.parametrize("oracle", [True, False], ids=["oracle", "algebra"])
 
-# (place, broken class, keys of its arguments, the fault's name, direction)
+# (place, mistake, the fault's name, direction)
 IN_THE_BANK = [
-    ("sigmoid", broken.SigmoidGradientAtUpstream, (), "sigmoid_gradient_at_upstream", "grad_input"),
-    ("sigmoid", broken.SigmoidGradientWrongForm, (), "sigmoid_gradient_wrong_form", "grad_input"),
-    ("conv1", broken.BiasGradientOnClass, CONV, "conv_bias_gradient_on_class", "grad_bias"),
-    ("conv2", broken.BiasGradientMean, CONV, "conv_bias_gradient_mean", "grad_bias"),
-    ("conv2", broken.BiasNeverCleared, CONV, "conv_bias_never_cleared", "contract"),
-    ("conv1", broken.StaleGradients, CONV, "stale_gradient_reference", "contract"),
-    ("conv2", broken.KernelNotFlipped, CONV, "conv_input_gradient_not_flipped", "grad_input"),
-    ("conv1", broken.StrideIgnored, CONV, "conv_input_gradient_ignores_stride", "grad_input"),
-    ("conv2", broken.OverlapsAssigned, CONV, "conv_input_gradient_assigned", "grad_input"),
-    ("relu1", broken.ReLUMaskFromGradient, (), "relu_mask_from_gradient", "grad_input"),
-    ("relu3", broken.ReLUForgetsInput, (), "relu_forgets_input", "grad_input"),
-    ("up1", broken.BlockGradientAveraged, UP, "upsampling_gradient_averaged", "grad_input"),
-    ("up2", broken.BlockNeverCleared, UP, "upsampling_gradient_never_cleared", "contract"),
+    ("sigmoid", modules.SigmoidAtUpstream, "sigmoid_gradient_at_upstream", "grad_input"),
+    ("sigmoid", modules.SigmoidWrongForm, "sigmoid_gradient_wrong_form", "grad_input"),
+    ("conv1", modules.ConvBiasOnClass, "conv_bias_gradient_on_class", "grad_bias"),
+    ("conv2", modules.ConvBiasMean, "conv_bias_gradient_mean", "grad_bias"),
+    ("conv2", outside_modules.keep_bias_gradients, "conv_bias_never_cleared", "contract"),
+    ("conv1", modules.ConvNewParameters, "stale_gradient_reference", "contract"),
+    ("conv2", modules.ConvNotFlipped, "conv_input_gradient_not_flipped", "grad_input"),
+    ("conv1", modules.ConvIgnoresStride, "conv_input_gradient_ignores_stride", "grad_input"),
+    ("conv2", modules.ConvAssigned, "conv_input_gradient_assigned", "grad_input"),
+    ("relu1", modules.ReLUMaskFromGradient, "relu_mask_from_gradient", "grad_input"),
+    ("relu3", modules.ReLUForgetsInput, "relu_forgets_input", "grad_input"),
+    ("up1", modules.UpsamplingAveraged, "upsampling_gradient_averaged", "grad_input"),
+    ("up2", outside_modules.keep_upsampling_gradients, "upsampling_gradient_never_cleared", "contract"),
 ]
 
 
 @ORACLE
 @pytest.mark.parametrize(
-    ("place", "kind", "keys", "cause", "direction"),
+    ("place", "kind", "cause", "direction"),
     [pytest.param(*row, id=f"{row[1].__name__}-{row[0]}") for row in IN_THE_BANK],
 )
-def test_a_mistake_of_the_bank_is_called_by_its_name(place, kind, keys, cause, direction, oracle):
+def test_a_mistake_of_the_bank_is_called_by_its_name(place, kind, cause, direction, oracle):
     """In the right module and direction, whoever wrote it, with PyTorch as the oracle and without it."""
-    found, report = verdict(replaced(network(), place, kind, keys), oracle=oracle)
+    found, report = verdict(spoiled(place, kind), oracle=oracle)
     assert (found.cause, found.module, found.direction) == (cause, place, direction), str(report)
     assert found.step == 0
     assert found.what
@@ -90,7 +86,7 @@ def test_a_mistake_of_the_bank_is_called_by_its_name(place, kind, keys, cause, d
 @ORACLE
 def test_a_repetition_that_averages_is_called_by_its_name(oracle):
     """Where it is a module of its own, too."""
-    whole = replaced(with_repetition(), "enlarge", broken.UpsamplingGradientAveraged, ("scale_factor",))
+    whole = spoiled("enlarge", modules.UpsamplingNearestAveraged, with_repetition())
     found, _ = verdict(whole, oracle=oracle)
     assert (found.cause, found.module) == ("upsampling_gradient_averaged", "enlarge")
 
@@ -98,34 +94,34 @@ def test_a_repetition_that_averages_is_called_by_its_name(oracle):
 @ORACLE
 def test_a_loss_and_an_optimizer_of_the_bank_are_called_by_their_names(oracle):
     """F12 and F20."""
-    found, _ = verdict(network(), loss=broken.MSENotDividedByBatch(), oracle=oracle)
+    found, _ = verdict(network(), loss=modules.MSENotDivided(), oracle=oracle)
     assert (found.cause, found.module, found.direction) == ("mse_gradient_not_divided", "loss", "grad_input")
     whole = network()
-    found, _ = verdict(whole, broken.MomentumShared(whole.parameters(), lr=0.5, momentum=0.9), oracle=oracle)
+    found, _ = verdict(whole, outside_modules.MomentumShared(whole.parameters(), lr=0.5, momentum=0.9), oracle=oracle)
     assert (found.cause, found.module, found.direction) == ("sgd_momentum_shared", "optimizer", "contract")
 
 
-# (place, broken class, keys, cause with the oracle and without it, direction)
+# (place, mistake, cause with the oracle and without it, direction)
 IN_NO_BANK = [
-    ("sigmoid", broken.SigmoidForgetsUpstream, (), "gradient_wrong", "gradient_not_linear", "grad_input"),
-    ("conv2", broken.KernelAxesSwapped, CONV, "gradient_wrong", "gradient_wrong", "grad_input"),
-    ("conv2", broken.PaddingCroppedOnOneSide, CONV, "gradient_wrong", "gradient_wrong", "grad_input"),
-    ("conv1", broken.GradientsReplaced, CONV, "contract_broken", "contract_broken", "contract"),
-    ("relu2", broken.ReLUInPlace, (), "contract_broken", "contract_broken", "contract"),
-    ("conv2", broken.ForwardKernelFlipped, CONV, "forward_wrong", None, "forward"),
+    ("sigmoid", broken.SigmoidForgetsUpstream, "gradient_wrong", "gradient_not_linear", "grad_input"),
+    ("conv2", broken.KernelAxesSwapped, "gradient_wrong", "gradient_wrong", "grad_input"),
+    ("conv2", broken.PaddingCroppedOnOneSide, "gradient_wrong", "gradient_wrong", "grad_input"),
+    ("conv1", broken.GradientsReplaced, "contract_broken", "contract_broken", "contract"),
+    ("relu2", broken.ReLUInPlace, "contract_broken", "contract_broken", "contract"),
+    ("conv2", broken.ForwardKernelFlipped, "forward_wrong", None, "forward"),
 ]
 
 
 @ORACLE
 @pytest.mark.parametrize(
-    ("place", "kind", "keys", "with_oracle", "without", "direction"),
+    ("place", "kind", "with_oracle", "without", "direction"),
     [pytest.param(*row, id=row[1].__name__) for row in IN_NO_BANK],
 )
 def test_a_mistake_of_no_bank_has_its_module_its_direction_and_a_general_cause(
-    place, kind, keys, with_oracle, without, direction, oracle
+    place, kind, with_oracle, without, direction, oracle
 ):
     """Nothing is guessed: no fault's name. What is consistent in every pass only the oracle sees."""
-    found, report = verdict(replaced(network(), place, kind, keys), oracle=oracle)
+    found, report = verdict(spoiled(place, kind), oracle=oracle)
     cause = with_oracle if oracle else without
     if cause is None:
         assert found.healthy
@@ -137,7 +133,7 @@ def test_a_mistake_of_no_bank_has_its_module_its_direction_and_a_general_cause(
 
 
 @ORACLE
-@pytest.mark.parametrize("kind", [broken.MSENotDivided])
+@pytest.mark.parametrize("kind", [broken.MSEWithoutFactor])
 def test_a_loss_of_no_bank_is_a_wrong_gradient(kind, oracle):
     """Times N / 2 is not times the batch."""
     found, _ = verdict(network(), loss=kind(), oracle=oracle)
@@ -237,9 +233,11 @@ def test_right_classes_of_ones_own_are_healthy(oracle):
 
 def test_the_verification_names_the_known_mistakes_in_a_line_each():
     """As `verify` prints them: those of the bank, and nothing that is guessed."""
-    for kind, place, keys, known in [(broken.BiasGradientMean, "conv2", CONV, ["conv_bias_gradient_mean"]),
-                                     (broken.KernelAxesSwapped, "conv2", CONV, [])]:  # fmt: skip
-        whole = replaced(network(), place, kind, keys)
+    for kind, place, known in [
+        (modules.ConvBiasMean, "conv2", ["conv_bias_gradient_mean"]),
+        (broken.KernelAxesSwapped, "conv2", []),
+    ]:
+        whole = spoiled(place, kind)
         _, report = verdict(whole, oracle=True)
         batch = Batch(*torch.rand((2, 4, 3, *SIZE), generator=torch.Generator().manual_seed(1)))
         lines = known_mistakes(report, whole, nn.MSELoss(), batch)
@@ -251,19 +249,19 @@ def test_the_verification_names_the_known_mistakes_in_a_line_each():
 
 def test_from_a_report_alone_it_is_said_what_kind_of_verdict_failed():
     """As `diagnose` has it of a run that was verified and not watched: place and direction, and a general cause."""
-    _, report = verdict(replaced(network(), "conv2", broken.BiasGradientMean, CONV), oracle=True)
+    _, report = verdict(spoiled("conv2", modules.ConvBiasMean), oracle=True)
     found = conclude(unrecognised(Report.from_json(report.to_json())), progress=True)
     assert (found.cause, found.module, found.direction) == ("gradient_wrong", "conv2", "grad_bias")
-    _, report = verdict(replaced(network(), "conv1", broken.StaleGradients, CONV), oracle=True)
+    _, report = verdict(spoiled("conv1", modules.ConvNewParameters), oracle=True)
     found = conclude(unrecognised(Report.from_json(report.to_json())), progress=True)
     assert (found.cause, found.module) == ("stale_gradient_reference", "conv1")
 
 
 def test_recognising_changes_nothing():
     """Copies are tried."""
-    whole = replaced(network(), "relu1", broken.ReLUMaskFromGradient)
+    whole = spoiled("relu1", modules.ReLUMaskFromGradient)
     before, state = whole.state_dict(), torch.random.get_rng_state()
     verdict(whole, oracle=False)
-    assert type(whole.relu1) is broken.ReLUMaskFromGradient
+    assert type(whole.relu1) is modules.ReLUMaskFromGradient
     assert all(torch.equal(before[name], value) for name, value in whole.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)

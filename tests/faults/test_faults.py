@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from variants import exhaustive
 
 from scratch_dl import evaluate, faults, models, nn, optim, train, verify
 from scratch_dl.config.build import build, build_network
@@ -547,7 +548,9 @@ def test_a_run_with_a_fault_says_so_and_goes_on_past_the_failing_verification(st
     """The tag, the terminal, and the verification's verdict, which is logged all the same."""
     from mlflow import MlflowClient
 
-    result = trained(store, "said", "fault=conv_bias_gradient_mean", "trainer.epochs=1", "verification=quick")
+    result = trained(
+        store, "said", "fault=conv_bias_gradient_mean", "trainer.epochs=1", "verification=quick", "data.crop_size=8"
+    )
     out = capsys.readouterr().out
     assert result.status == "FINISHED"
     assert result.verification == "FAILED, first at conv1 grad_bias"
@@ -576,7 +579,9 @@ def test_a_healthy_run_has_no_tag_of_a_fault(store, capsys):
     assert "fault:" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["sgd_momentum_shared", "kernel_one_stride_two", "learning_rate_too_small"])
+@pytest.mark.parametrize(
+    "name", ["sgd_momentum_shared", *map(exhaustive, ("kernel_one_stride_two", "learning_rate_too_small"))]
+)
 def test_a_resumed_run_keeps_its_fault_bit_for_bit(store, name, capsys):
     """One whole run, and one in two parts, end with the same weights; another fault is refused."""
     whole = trained(store, f"whole-{name}", *SHORT, f"fault={name}", "trainer.epochs=2")

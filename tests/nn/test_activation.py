@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from variants import DTYPES
 
 from scratch_dl.nn import ReLU, Sigmoid
 
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
 PAIRS = [pytest.param(ReLU, torch.relu, id="relu"), pytest.param(Sigmoid, torch.sigmoid, id="sigmoid")]
 SHAPES = [(), (7,), (0,), (3, 5), (2, 3, 4, 5), (2, 0, 3)]
 EDGES = [math.nan, math.inf, -math.inf, 1e4, -1e4, 0.0, -0.0, 1.0, -1.0, 17.0, -17.0, 40.0, -40.0]

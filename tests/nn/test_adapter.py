@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
-from scratch_dl.nn import Conv2d, MSELoss, Parameter, ReLU, Sequential, adapt
+from scratch_dl.nn import Conv2d, MSELoss, Observer, Parameter, ReLU, Sequential, adapt, observing
 from scratch_dl.optim import SGD, Adam
 
 
@@ -491,6 +491,22 @@ def test_a_module_of_ours_inside_keeps_nothing_in_evaluation_mode():
     network.train()(torch.ones(1, 2, 3, 3, dtype=torch.float64))
     network.backward(torch.ones(1, 2, 3, 3, dtype=torch.float64))
     assert all(parameter.grad.any() for parameter in network.parameters())
+
+
+def test_an_object_is_observed_as_any_module_is():
+    class Doubling(Observer):
+        def forward(self, function, *inputs):
+            return 2 * function(*inputs)
+
+        def backward(self, function, *grad_outputs):
+            return 3 * function(*grad_outputs)
+
+    network, x = Sequential({"course": Course(2, 3), "relu": ReLU()}), torch.ones(1, 2, 3, 3, dtype=torch.float64)
+    output = network(x)
+    grad = network.backward(torch.ones_like(output))
+    with observing([(network.course, Doubling())]):
+        assert torch.equal(network(x), 2 * output)
+        assert torch.equal(network.backward(torch.ones_like(output)), 3 * grad)
 
 
 def test_its_description_has_the_objects_class():

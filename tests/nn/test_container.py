@@ -3,12 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from variants import DTYPES
 
 from scratch_dl.nn import Conv2d, Module, MSELoss, ReLU, Sequential, Sigmoid, Skip, Upsampling, UpsamplingNearest2d
 from scratch_dl.nn.adapter import Adapted
 from scratch_dl.optim import SGD
-
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
 
 
 @pytest.fixture

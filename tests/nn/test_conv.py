@@ -5,10 +5,9 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from variants import DTYPES
 
 from scratch_dl.nn import Conv2d, ConvTranspose2d
-
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
 
 # (in, out, settings, size of the input): each row is a way to get the sums wrong. At stride 1 the sums change roles
 # with the side that has the fewer channels, so that geometries come with more outputs and with fewer.

@@ -2,23 +2,25 @@
 
 import pytest
 import torch
+from variants import DTYPES
 
 from scratch_dl import kernels, nn
 from scratch_dl.models import paper, unet
-from scratch_dl.nn import Conv2d, ConvTranspose2d, MSELoss, ReLU, Sequential, Sigmoid, Skip, Upsampling, fusion
+from scratch_dl.nn import (
+    Conv2d,
+    ConvTranspose2d,
+    MSELoss,
+    Observer,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Skip,
+    Upsampling,
+    fusion,
+    observing,
+)
 from scratch_dl.nn import UpsamplingNearest2d as Nearest
 from scratch_dl.optim import SGD
-
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
-BACKENDS = ["reference", *(f"native {name}" for name in getattr(kernels.load(), "offered", ()))]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    before = kernels.used()
-    kernels.use(request.param)
-    yield request.param
-    kernels.use(before)
 
 
 def conv(c, o, **more):
@@ -75,9 +77,9 @@ NETWORKS = {
 
 
 def observed(network):
-    """Each module's own forward and backward, set on the object, so that none is computed with another one."""
+    """The network with an observer at each module, so that none is computed with another one."""
     for _, module in network.named_modules():
-        vars(module)["forward"], vars(module)["backward"] = module.forward, module.backward
+        module.observers = (Observer(),)
     return network
 
 
@@ -244,18 +246,50 @@ def noting(seen, name, function):
     return call
 
 
+class Noting(Observer):
+    """Notes the directions in which its module is called."""
+
+    def __init__(self):
+        self.seen = []
+
+    def forward(self, function, *inputs):
+        self.seen.append("forward")
+        return function(*inputs)
+
+    def backward(self, function, *grad_outputs, **options):
+        self.seen.append("backward")
+        return function(*grad_outputs, **options)
+
+
+def steps_are_near(network, alone, draw, assert_near):
+    x = draw(2, 3, 8, 8)
+    got, expected = (step(one, x, torch.ones_like) for one in (network, alone))
+    for one, other in zip((*got[:2], *got[2].values()), (*expected[:2], *expected[2].values()), strict=True):
+        assert_near(one, other)
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_an_observed_module_is_called_itself(position, generator, draw, assert_near):
+    """The numbers stay the same; after the context it is no longer observed."""
+    network, alone = twins(chain(conv), torch.float64, generator)
+    observer = Noting()
+    with observing([(network[position], observer)]):
+        steps_are_near(network, alone, draw, assert_near)
+    assert observer.seen == ["forward", "backward"]
+    step(network, draw(2, 3, 8, 8), torch.ones_like)
+    assert len(observer.seen) == 2
+
+
 @pytest.mark.parametrize("position", range(4))
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_an_observed_module_is_called_itself(direction, position, generator, draw, assert_near):
-    """Whose forward or backward was replaced on the object; the numbers stay the same."""
+def test_a_module_whose_method_was_replaced_on_the_object_is_called_itself(
+    direction, position, generator, draw, assert_near
+):
     network, alone = twins(chain(conv), torch.float64, generator)
     seen, module = [], network[position]
     vars(module)[direction] = noting(seen, direction, getattr(module, direction))
-    x = draw(2, 3, 8, 8)
-    got, expected = (step(one, x, torch.ones_like) for one in (network, alone))
+    steps_are_near(network, alone, draw, assert_near)
     assert seen == [direction]
-    for one, other in zip((*got[:2], *got[2].values()), (*expected[:2], *expected[2].values()), strict=True):
-        assert_near(one, other)
 
 
 @pytest.mark.parametrize("position", range(4))
@@ -269,11 +303,8 @@ def test_a_module_of_a_subclass_is_called_itself(direction, position, generator,
         return getattr(kind, direction)(self, argument)
 
     network[position].__class__ = type("Mine", (kind,), {direction: call})
-    x = draw(2, 3, 8, 8)
-    got, expected = (step(one, x, torch.ones_like) for one in (network, alone))
+    steps_are_near(network, alone, draw, assert_near)
     assert seen == ["Mine"]
-    for one, other in zip((*got[:2], *got[2].values()), (*expected[:2], *expected[2].values()), strict=True):
-        assert_near(one, other)
 
 
 @pytest.mark.parametrize("kind", [Conv2d, ConvTranspose2d, Upsampling, ReLU, Sigmoid], ids=lambda kind: kind.__name__)
@@ -319,7 +350,16 @@ def test_a_sequence_of_ones_own_with_a_backward_of_its_own_still_trains(generato
     assert Mine.calls == 10
 
 
-def test_an_observed_network_is_asked_for_its_backward_as_ever(generator, draw):
+def test_an_observed_network_still_leaves_out_the_inputs_gradient(generator, draw):
+    """An observer of the whole network times what a training does; each module inside is computed as ever."""
+    network, observer = chain(conv)(generator), Noting()
+    with observing([(network, observer)]):
+        z = network(draw(2, 3, 8, 8, dtype=torch.float32))
+        assert nn.parameter_gradients(network, z).numel() == 0
+    assert observer.seen == ["forward", "backward"]
+
+
+def test_a_network_with_another_backward_is_asked_for_it_as_ever(generator, draw):
     network, seen = chain(conv)(generator), []
     vars(network)["backward"] = noting(seen, "backward", network.backward)
     z = network(draw(2, 3, 8, 8, dtype=torch.float32))

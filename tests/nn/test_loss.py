@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from variants import DTYPES
 
 from scratch_dl.nn import MSELoss
-
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -10,6 +10,7 @@ from scratch_dl.nn import (
     Conv2d,
     ConvTranspose2d,
     Module,
+    Observer,
     Parameter,
     ReLU,
     Sequential,
@@ -17,6 +18,7 @@ from scratch_dl.nn import (
     Skip,
     Upsampling,
     UpsamplingNearest2d,
+    observing,
 )
 from scratch_dl.optim import SGD
 
@@ -170,6 +172,17 @@ def test_a_copy_has_forgotten_the_forward_and_goes_on_alone(build, clone, draw):
     assert all(not p.grad.any() for p in twin.parameters())
     fresh(y)
     assert torch.equal(twin.backward(z), fresh.backward(z))
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_has_no_observers(clone, build):
+    """Nor has the state; and one module's observers are no other's."""
+    module, keys = build(), list(build().state_dict())
+    with observing((inner, Observer()) for _, inner in module.named_modules()):
+        assert all(inner.observers for _, inner in module.named_modules())
+        assert not any(inner.observers for whole in (build(), clone(module)) for _, inner in whole.named_modules())
+        assert list(module.state_dict()) == keys
+    assert not any(inner.observers for _, inner in module.named_modules())
 
 
 # Gradients: row N2

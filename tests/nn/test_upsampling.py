@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from variants import DTYPES
 
 from scratch_dl.nn import Upsampling, UpsamplingNearest2d
 
-DTYPES = [pytest.param(torch.float64, id="float64"), pytest.param(torch.float32, id="float32")]
 MODES = ["nearest", "transposed"]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
+from scratch_dl.faults.modules import sigmoid_gradient_at_upstream
 from scratch_dl.paper import equations
 
 
@@ -77,7 +78,7 @@ def test_the_papers_sigmoid_by_formula():
     grad_output = torch.tensor([0.0, 3.0, 1 / 3], dtype=torch.float64)
     grad_output[1:] = grad_output[1:].log()
     expected = torch.tensor([1 / 4, 3 / 16, 3 / 16], dtype=torch.float64)
-    torch.testing.assert_close(equations.sigmoid_gradient_at_upstream(grad_output), expected)
+    torch.testing.assert_close(sigmoid_gradient_at_upstream(grad_output), expected)
 
 
 def test_every_note_says_what_is_printed_and_what_is_meant():

@@ -9,7 +9,8 @@ import torch
 from rich.console import Console
 
 from scratch_dl import nn
-from scratch_dl.paper import module_timing, subjects, tables
+from scratch_dl.faults import modules
+from scratch_dl.paper import module_timing, table_modules, tables
 from scratch_dl.system import timing
 from scratch_dl.tracking.names import check_name
 
@@ -46,31 +47,6 @@ def test_the_papers_sigmoid_is_sigma_prime_at_the_incoming_gradient(healthy):
     assert cell(healthy, "sigmoid", "grad_input").difference.mean < 1e-11
 
 
-class AtUpstream(nn.Sigmoid):
-    """Fault F1."""
-
-    def backward(self, grad_output):
-        super().backward(grad_output)
-        return grad_output.sigmoid() * (1 - grad_output.sigmoid())
-
-
-class MaskFromGradient(nn.ReLU):
-    """Fault F8."""
-
-    def backward(self, grad_output):
-        super().backward(grad_output)
-        return torch.where(grad_output > 0, grad_output, 0.0)
-
-
-class ForgetsBias(nn.Conv2d):
-    """Its bias gradient stays zero, as under fault F3."""
-
-    def backward(self, grad_output):
-        grad_input = super().backward(grad_output)
-        self.bias.zero_grad()
-        return grad_input
-
-
 class Nan(nn.ReLU):
     """Its forward is no number anywhere."""
 
@@ -78,19 +54,12 @@ class Nan(nn.ReLU):
         return super().forward(input) * math.nan
 
 
-class NotDivided(nn.MSELoss):
-    """Fault F12; every gradient of the tables comes through it."""
-
-    def backward(self):
-        return super().backward() * 100
-
-
 BROKEN = [
-    pytest.param("Sigmoid", AtUpstream, {("sigmoid", "grad_input")}, id="sigmoid"),
-    pytest.param("ReLU", MaskFromGradient, {("relu", "grad_input")}, id="relu"),
+    pytest.param("Sigmoid", modules.SigmoidAtUpstream, {("sigmoid", "grad_input")}, id="sigmoid"),
+    pytest.param("ReLU", modules.ReLUMaskFromGradient, {("relu", "grad_input")}, id="relu"),
     pytest.param("ReLU", Nan, {("relu", "forward"), ("relu", "grad_input")}, id="nan"),
-    pytest.param("Conv2d", ForgetsBias, {("conv2d", "grad_bias")}, id="conv2d"),
-    pytest.param("MSELoss", NotDivided, None, id="mse"),
+    pytest.param("Conv2d", modules.ConvBiasOnClass, {("conv2d", "grad_bias")}, id="conv2d"),
+    pytest.param("MSELoss", modules.MSENotDivided, None, id="mse"),
 ]
 
 
@@ -227,8 +196,8 @@ def test_times_are_per_call_and_the_ratio_is_of_pairs(monkeypatch):
 
         return call
 
-    contest = module_timing.Contest(subjects.SUBJECTS[0], "full", call(6), call(2))
-    (measured,) = module_timing.compete([contest], rounds=4, calls=5)
+    pair = module_timing.TimedPair(table_modules.TABLE_MODULES[0], "full", call(6), call(2))
+    (measured,) = module_timing.time_pairs([pair], rounds=4, calls=5)
     assert measured.ours == timing.Quartiles(6, 6, 6)
     assert measured.pytorch == timing.Quartiles(2, 2, 2)
     assert measured.ratio == timing.Quartiles(3, 3, 3)

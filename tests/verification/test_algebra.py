@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from variants import SEEDS
 
 from scratch_dl import nn
 from scratch_dl.verification import check_module
 from scratch_dl.verification.algebra import check_adjoint, check_linearity, numeric_gradient
-
-SEEDS = range(20)
 
 
 def failures(module, inputs, **options):
@@ -23,17 +22,19 @@ KINKED = [
 ]
 
 
+@SEEDS
 @pytest.mark.parametrize("inputs", KINKED)
-def test_a_relu_at_its_kink_is_no_failure(inputs):
+def test_a_relu_at_its_kink_is_no_failure(inputs, seeds):
     """There the slope is what one takes it to be; with the oracle it is PyTorch's."""
-    for seed in SEEDS:
+    for seed in seeds:
         assert not failures(nn.ReLU(), inputs, seed=seed), seed
         assert check_module(nn.ReLU(), inputs=inputs, seed=seed, draws=1).passed, seed
 
 
-def test_a_relu_of_rounded_numbers_passes():
+@SEEDS
+def test_a_relu_of_rounded_numbers_passes(seeds):
     """Pixels of a black picture, or sums of such, are exactly 0 here and there."""
-    for seed in range(100):
+    for seed in seeds:
         inputs = torch.randn(4, 4, generator=torch.Generator().manual_seed(seed)).round()
         assert not failures(nn.ReLU(), inputs, seed=seed), seed
 
@@ -84,20 +85,22 @@ WRONG = {
 }
 
 
+@SEEDS
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0])
 @pytest.mark.parametrize("name", SMOOTH)
-def test_a_smooth_module_without_a_reference_passes(name, scale):
+def test_a_smooth_module_without_a_reference_passes(name, scale, seeds):
     """Over many seeds, and where the numbers are small or large."""
-    for seed in SEEDS:
+    for seed in seeds:
         inputs = scale * torch.randn(3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         assert not failures(Elementwise(*SMOOTH[name]), inputs, seed=seed), seed
 
 
+@SEEDS
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_derivative_fails_for_every_seed(name):
+def test_a_wrong_derivative_fails_for_every_seed(name, seeds):
     """Even by a ten-thousandth; the input's gradient is named and nothing else."""
     function, derivative = SMOOTH[WRONG[name][0]][0], WRONG[name][1]
-    for seed in SEEDS:
+    for seed in seeds:
         found = failures(Elementwise(function, derivative), (3, 4), seed=seed)
         assert {direction for direction, *_ in found} == {"grad_input"}, seed
 
@@ -174,16 +177,17 @@ class Single:
         return g * (1 - self.y**2)
 
 
+@SEEDS
 @pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "casts"])
-def test_a_module_of_float32_alone_is_checked_in_float32_and_that_is_said(refuses):
+def test_a_module_of_float32_alone_is_checked_in_float32_and_that_is_said(refuses, seeds):
     """For every seed, with and without a reference; a wrong one is caught there too."""
-    for seed in SEEDS:
+    for seed in seeds:
         for reference in (None, torch.tanh):
             report = check_module(Single(refuses), reference, inputs=(3, 4), seed=seed, draws=1)
             assert report.passed, report
             assert [note for note in report.notes if note.startswith("Single took no float64: its forward r")]
     wrong = type("Wrong", (Single,), {"backward": lambda self, g: g * tanh_wrong(self.y)})
-    for seed in SEEDS:
+    for seed in seeds:
         assert {direction for direction, *_ in failures(wrong(refuses), (3, 4), seed=seed)} == {"grad_input"}, seed
 
 

@@ -2,23 +2,15 @@
 
 import pytest
 import torch
+from variants import exhaustive
 
 from scratch_dl import kernels, models, nn, optim
 from scratch_dl.config.schema import Verification
 from scratch_dl.nn import container
 from scratch_dl.verification import verify_network
 
-BACKENDS = ["reference", *(f"native {name}" for name in getattr(kernels.load(), "offered", ()))]
 SIZE = (12, 8)
 IN_ONE = "as in training, modules computed in one, float64"
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    before = kernels.used()
-    kernels.use(request.param)
-    yield request.param
-    kernels.use(before)
 
 
 def paper(kernel, upsampling):
@@ -32,8 +24,8 @@ def unet(upsampling):
 
 NETWORKS = [
     pytest.param(lambda: paper(3, "nearest"), lambda p: optim.SGD(p, 0.5, 0.9, nesterov=True), id="paper-nearest"),
-    pytest.param(lambda: paper(4, "transposed"), lambda p: optim.SGD(p, 0.5, 0.9), id="paper-transposed"),
-    pytest.param(lambda: unet("nearest"), lambda p: optim.Adam(p, 1e-3), id="unet"),
+    exhaustive(lambda: paper(4, "transposed"), lambda p: optim.SGD(p, 0.5, 0.9), id="paper-transposed"),
+    exhaustive(lambda: unet("nearest"), lambda p: optim.Adam(p, 1e-3), id="unet"),
 ]
 
 

@@ -6,6 +6,7 @@ import torch
 
 from scratch_dl import models, nn, optim
 from scratch_dl.config.schema import Verification
+from scratch_dl.faults import modules, outside_modules
 from scratch_dl.verification import check_module, verify_network
 
 CONV = {"in_channels": 2, "out_channels": 3, "kernel_size": (3, 2), "stride": (2, 1), "padding": 1, "dilation": (1, 2)}
@@ -13,54 +14,61 @@ IMAGES = (4, 2, 8, 9)
 ORACLE_ONLY = "consistent in every pass, so that algebra cannot see it"
 
 
-def conv(kind):
-    return lambda: kind(**CONV)
+def conv():
+    return nn.Conv2d(**CONV)
 
 
-# (broken copy, shapes of its inputs, directions that fail with the oracle, and without it)
+def up():
+    return nn.Upsampling(2, 3, 3)
+
+
+# (right module, its mistake, directions that fail with the oracle, and without it)
 MODULES = [
-    (conv(broken.KernelNotFlipped), IMAGES, {"grad_input"}, {"grad_input"}),
-    (lambda: broken.KernelAxesSwapped(2, 3, 3), IMAGES, {"grad_input"}, {"grad_input"}),
-    (conv(broken.ForwardStridesSwapped), IMAGES, {"forward"}, ORACLE_ONLY),
-    (conv(broken.StridesSwapped), IMAGES, {"grad_input"}, {"grad_input"}),
-    (conv(broken.PaddingCroppedOnOneSide), IMAGES, {"grad_input"}, {"grad_input"}),
-    (conv(broken.DilationIgnored), IMAGES, {"grad_weight"}, {"grad_weight"}),
-    (conv(broken.StrideIgnored), IMAGES, {"grad_input"}, {"grad_input"}),
-    (conv(broken.OverlapsAssigned), IMAGES, {"grad_input"}, {"grad_input"}),
-    (conv(broken.BiasGradientMean), IMAGES, {"grad_bias"}, {"grad_bias"}),
-    (conv(broken.BiasGradientOnClass), IMAGES, {"grad_bias"}, {"grad_bias"}),
-    (conv(broken.BiasNeverCleared), IMAGES, {"contract"}, {"contract"}),
-    (conv(broken.GradientsReplaced), IMAGES, {"contract"}, {"contract"}),
-    (conv(broken.StaleGradients), IMAGES, {"contract"}, {"contract"}),
-    (conv(broken.ForwardKernelFlipped), IMAGES, {"forward", "grad_input", "grad_weight"}, ORACLE_ONLY),
-    (broken.SigmoidGradientAtUpstream, IMAGES, {"grad_input"}, {"grad_input"}),
-    (broken.SigmoidGradientWrongForm, IMAGES, {"grad_input"}, {"grad_input"}),
-    (broken.SigmoidForgetsUpstream, IMAGES, {"grad_input"}, {"grad_input"}),
-    (broken.ReLUMaskFromGradient, IMAGES, {"grad_input"}, {"grad_input"}),
-    (broken.ReLUForgetsInput, IMAGES, {"grad_input"}, {"grad_input"}),
-    (broken.ReLUInPlace, IMAGES, {"contract"}, {"contract"}),
-    (lambda: broken.UpsamplingGradientAveraged(2), IMAGES, {"grad_input"}, {"grad_input"}),
-    (lambda: broken.BlockGradientAveraged(2, 3, 3), IMAGES, {"grad_input"}, {"grad_input"}),
-    (lambda: broken.BlockNeverCleared(2, 3, 3), IMAGES, {"contract"}, {"contract"}),
-    (lambda: broken.TransposedForgetsOverlap(2, 3, 4, 2), IMAGES, {"grad_weight"}, {"grad_weight"}),
-    (broken.MSENotDivided, [IMAGES, IMAGES], {"grad_input"}, {"grad_input"}),
-    (broken.MSENotDividedByBatch, [IMAGES, IMAGES], {"grad_input"}, {"grad_input"}),
-    (lambda: broken.SkipForgetsItself(nn.ReLU()), IMAGES, {"grad_input"}, {"grad_input"}),
-    (lambda: broken.SkipForgetsItself(nn.ReLU(), "add"), IMAGES, {"grad_input"}, {"grad_input"}),
+    (conv, modules.ConvNotFlipped, {"grad_input"}, {"grad_input"}),
+    (lambda: nn.Conv2d(2, 3, 3), broken.KernelAxesSwapped, {"grad_input"}, {"grad_input"}),
+    (conv, broken.ForwardStridesSwapped, {"forward"}, ORACLE_ONLY),
+    (conv, broken.StridesSwapped, {"grad_input"}, {"grad_input"}),
+    (conv, broken.PaddingCroppedOnOneSide, {"grad_input"}, {"grad_input"}),
+    (conv, broken.DilationIgnored, {"grad_weight"}, {"grad_weight"}),
+    (conv, modules.ConvIgnoresStride, {"grad_input"}, {"grad_input"}),
+    (conv, modules.ConvAssigned, {"grad_input"}, {"grad_input"}),
+    (conv, modules.ConvBiasMean, {"grad_bias"}, {"grad_bias"}),
+    (conv, modules.ConvBiasOnClass, {"grad_bias"}, {"grad_bias"}),
+    (conv, outside_modules.keep_bias_gradients, {"contract"}, {"contract"}),
+    (conv, broken.GradientsReplaced, {"contract"}, {"contract"}),
+    (conv, modules.ConvNewParameters, {"contract"}, {"contract"}),
+    (conv, broken.ForwardKernelFlipped, {"forward", "grad_input", "grad_weight"}, ORACLE_ONLY),
+    (nn.Sigmoid, modules.SigmoidAtUpstream, {"grad_input"}, {"grad_input"}),
+    (nn.Sigmoid, modules.SigmoidWrongForm, {"grad_input"}, {"grad_input"}),
+    (nn.Sigmoid, broken.SigmoidForgetsUpstream, {"grad_input"}, {"grad_input"}),
+    (nn.ReLU, modules.ReLUMaskFromGradient, {"grad_input"}, {"grad_input"}),
+    (nn.ReLU, modules.ReLUForgetsInput, {"grad_input"}, {"grad_input"}),
+    (nn.ReLU, broken.ReLUInPlace, {"contract"}, {"contract"}),
+    (lambda: nn.UpsamplingNearest2d(2), modules.UpsamplingNearestAveraged, {"grad_input"}, {"grad_input"}),
+    (up, modules.UpsamplingAveraged, {"grad_input"}, {"grad_input"}),
+    (up, outside_modules.keep_upsampling_gradients, {"contract"}, {"contract"}),
+    (lambda: nn.ConvTranspose2d(2, 3, 4, 2), broken.TransposedForgetsOverlap, {"grad_weight"}, {"grad_weight"}),
+    (nn.MSELoss, broken.MSEWithoutFactor, {"grad_input"}, {"grad_input"}),
+    (nn.MSELoss, modules.MSENotDivided, {"grad_input"}, {"grad_input"}),
+    (lambda: nn.Skip(nn.ReLU()), broken.SkipForgetsItself, {"grad_input"}, {"grad_input"}),
+    (lambda: nn.Skip(nn.ReLU(), "add"), broken.SkipForgetsItself, {"grad_input"}, {"grad_input"}),
 ]
-
-
-@pytest.mark.parametrize(
-    ("make", "inputs", "with_oracle", "without"),
-    [pytest.param(*row, id=f"{type(row[0]()).__name__}-{number}") for number, row in enumerate(MODULES)],
+ORACLE = pytest.mark.parametrize(
+    "oracle", [pytest.param(True, id="oracle"), pytest.param(False, id="algebra", marks=pytest.mark.exhaustive)]
 )
-def test_a_broken_module_fails_in_its_own_directions_and_no_other(make, inputs, with_oracle, without):
+
+
+@ORACLE
+@pytest.mark.parametrize(
+    ("make", "mistake", "with_oracle", "without"),
+    [pytest.param(*row, id=f"{row[1].__name__}-{number}") for number, row in enumerate(MODULES)],
+)
+def test_a_broken_module_fails_in_its_own_directions_and_no_other(make, mistake, with_oracle, without, oracle):
     """The right directions stay green, so that the report points at the line to mend."""
-    module = make()
-    failed = {finding.direction for finding in check_module(module, inputs=inputs, draws=1).failures}
-    assert failed == with_oracle
-    failed = {finding.direction for finding in check_module(module, inputs=inputs, draws=1, oracle=False).failures}
-    assert failed == (set() if without is ORACLE_ONLY else without)
+    module = broken.spoil(make(), mistake)
+    inputs = [IMAGES, IMAGES] if isinstance(module, nn.MSELoss) else IMAGES
+    failed = {finding.direction for finding in check_module(module, inputs=inputs, draws=1, oracle=oracle).failures}
+    assert failed == (with_oracle if oracle else set() if without is ORACLE_ONLY else without)
 
 
 def network():
@@ -69,34 +77,30 @@ def network():
     return models.paper([4, 5, 4], 3, "same", "nearest", True, "pytorch", (12, 8), generator)
 
 
-def replaced(name, kind, **settings):
-    """The same with the module `name` of another class, with the same weights."""
+def spoiled(place, mistake):
+    """The same with a mistake in the module `place`."""
     whole = network()
-    old = getattr(whole, name)
-    new = kind(**{key: getattr(old, key) for key in settings.pop("keys", ())})
-    new.load_state_dict(old.state_dict())
-    setattr(whole, name, new)
+    broken.spoil(getattr(whole, place), mistake)
     return whole
 
 
-CONV_KEYS = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
-UP_KEYS = ("in_channels", "out_channels", "kernel_size")
-# (place, broken class, keys of its arguments, direction that fails, whether algebra alone names it)
+# (place, mistake, direction that fails, whether algebra alone names it, what the lock-step says of it)
 PLACES = [
-    ("conv2", broken.KernelNotFlipped, CONV_KEYS, "grad_input", True),
-    ("conv1", broken.StrideIgnored, CONV_KEYS, "grad_input", True),
-    ("conv2", broken.BiasGradientMean, CONV_KEYS, "grad_bias", True),
-    ("conv1", broken.BiasGradientOnClass, CONV_KEYS, "grad_bias", True),
-    ("conv2", broken.BiasNeverCleared, CONV_KEYS, "contract", True),
-    ("conv1", broken.StaleGradients, CONV_KEYS, "contract", True),
-    ("conv2", broken.ForwardKernelFlipped, CONV_KEYS, "forward", False),
-    ("relu1", broken.ReLUMaskFromGradient, (), "grad_input", True),
-    ("relu3", broken.ReLUForgetsInput, (), "grad_input", True),
-    ("up1", broken.BlockGradientAveraged, UP_KEYS, "grad_input", True),
-    ("up2", broken.BlockNeverCleared, UP_KEYS, "contract", True),
-    ("sigmoid", broken.SigmoidGradientAtUpstream, (), "grad_input", True),
-    ("sigmoid", broken.SigmoidGradientWrongForm, (), "grad_input", True),
-]
+    ("conv2", modules.ConvNotFlipped, "grad_input", True, ""),
+    ("conv1", modules.ConvIgnoresStride, "grad_input", True, ""),
+    ("conv2", modules.ConvBiasMean, "grad_bias", True, "first wrong in conv2 gradient of bias"),
+    ("conv1", modules.ConvBiasOnClass, "grad_bias", True, ""),
+    ("conv2", outside_modules.keep_bias_gradients, "contract", True,
+     "at step 2 of the training first wrong in conv2 gradient of bi"),
+    ("conv1", modules.ConvNewParameters, "contract", True, ""),
+    ("conv2", broken.ForwardKernelFlipped, "forward", False, "first wrong in conv2 forward"),
+    ("relu1", modules.ReLUMaskFromGradient, "grad_input", True, ""),
+    ("relu3", modules.ReLUForgetsInput, "grad_input", True, ""),
+    ("up1", modules.UpsamplingAveraged, "grad_input", True, "first wrong in up1 grad_input"),
+    ("up2", outside_modules.keep_upsampling_gradients, "contract", True, ""),
+    ("sigmoid", modules.SigmoidAtUpstream, "grad_input", True, "first wrong in sigmoid grad_input"),
+    ("sigmoid", modules.SigmoidWrongForm, "grad_input", True, ""),
+]  # fmt: skip
 
 
 def verdicts(whole, optimizer, loss=None, *, oracle=True):
@@ -106,44 +110,32 @@ def verdicts(whole, optimizer, loss=None, *, oracle=True):
     return verify_network(whole, optimizer, (12, 8), settings, loss=loss)
 
 
-@pytest.mark.parametrize("oracle", [True, False], ids=["oracle", "algebra"])
+@ORACLE
 @pytest.mark.parametrize(
-    ("place", "kind", "keys", "direction", "algebra"), [pytest.param(*row, id=row[1].__name__) for row in PLACES]
+    ("place", "mistake", "direction", "algebra", "where"), [pytest.param(*row, id=row[1].__name__) for row in PLACES]
 )
-def test_a_broken_module_in_a_network_is_named_and_no_other(place, kind, keys, direction, algebra, oracle):
-    """Only the network as a whole, and the optimizer that is not served, may fail beside it."""
-    whole = replaced(place, kind, keys=keys)
+def test_a_broken_module_in_a_network_is_named_and_no_other(place, mistake, direction, algebra, where, oracle):
+    """Only the network as a whole, and the optimizer that is not served, may fail beside it.
+
+    The lock-step names the first module and the step: a module that spoils others is told from those it spoils.
+    """
+    whole = spoiled(place, mistake)
     report = verdicts(whole, optim.SGD(whole.parameters(), lr=0.5, momentum=0.9), oracle=oracle)
     failed = {(finding.module, finding.direction) for finding in report.failures}
     assert {module for module, _ in failed} <= {place, "network", "optimizer"}
     assert ((place, direction) in failed) == (oracle or algebra)
     if failed:
         assert report.failures[0].module == place
+    if oracle:
+        assert where in report.verdicts["network"]["lockstep"].decisive.detail
 
 
-@pytest.mark.parametrize(
-    ("place", "kind", "keys", "where"),
-    [
-        ("sigmoid", broken.SigmoidGradientAtUpstream, (), "first wrong in sigmoid grad_input"),
-        ("up1", broken.BlockGradientAveraged, UP_KEYS, "first wrong in up1 grad_input"),
-        ("conv2", broken.BiasGradientMean, CONV_KEYS, "first wrong in conv2 gradient of bias"),
-        ("conv2", broken.ForwardKernelFlipped, CONV_KEYS, "first wrong in conv2 forward"),
-        ("conv2", broken.BiasNeverCleared, CONV_KEYS, "at step 2 of the training first wrong in conv2 gradient of bi"),
-    ],
-)  # fmt: skip
-def test_the_lock_step_names_the_first_module_and_the_step(place, kind, keys, where):
-    """A module that spoils everything before it is told from those it spoils."""
-    whole = replaced(place, kind, keys=keys)
-    report = verdicts(whole, optim.SGD(whole.parameters(), lr=0.5, momentum=0.9))
-    assert where in report.verdicts["network"]["lockstep"].decisive.detail
-
-
-@pytest.mark.parametrize("oracle", [True, False], ids=["oracle", "algebra"])
+@ORACLE
 @pytest.mark.parametrize(
     ("kind", "settings", "algebra"),
     [
         (broken.MomentumIgnored, {"lr": 0.5, "momentum": 0.9}, True),
-        (broken.MomentumShared, {"lr": 0.5, "momentum": 0.9}, True),
+        (outside_modules.MomentumShared, {"lr": 0.5, "momentum": 0.9}, True),
         (broken.HoldsCopies, {"lr": 0.5}, True),
         (broken.AdamWithoutCorrection, {"lr": 0.01}, False),
     ],
@@ -157,8 +149,8 @@ def test_a_broken_optimizer_is_named(kind, settings, algebra, oracle):
     assert failed <= {("optimizer", "contract"), ("network", "lockstep")}
 
 
-@pytest.mark.parametrize("oracle", [True, False], ids=["oracle", "algebra"])
-@pytest.mark.parametrize("kind", [broken.MSENotDivided, broken.MSENotDividedByBatch])
+@ORACLE
+@pytest.mark.parametrize("kind", [broken.MSEWithoutFactor, modules.MSENotDivided])
 def test_a_broken_loss_is_named(kind, oracle):
     """It stands under its own name."""
     whole = network()
@@ -170,7 +162,7 @@ def test_a_broken_loss_is_named(kind, oracle):
 def test_the_table_of_geometries_finds_what_the_networks_own_shapes_hide():
     """Dilation 1 cannot show a dilation ignored, nor equal strides strides swapped."""
     for kind, direction in ((broken.DilationIgnored, "grad_weight"), (broken.StridesSwapped, "grad_input")):
-        whole = replaced("conv1", kind, keys=CONV_KEYS)
+        whole = spoiled("conv1", kind)
         optimizer = optim.SGD(whole.parameters(), lr=0.1)
         assert verdicts(whole, optimizer).passed
         full = Verification(
@@ -184,7 +176,7 @@ def test_the_table_of_geometries_finds_what_the_networks_own_shapes_hide():
 def test_a_broken_skip_in_a_unet_is_named():
     """Containers are checked around an identity."""
     whole = models.unet(2, 3, "nearest", True, "he", (8, 8), torch.Generator().manual_seed(0))
-    whole.half = broken.SkipForgetsItself(whole.half.inner)
+    broken.spoil(whole.half, broken.SkipForgetsItself)
     report = verdicts(whole, optim.SGD(whole.parameters(), lr=0.1))
     assert report.failures[0].module == "half"
     assert {finding.module for finding in report.failures} == {"half", "network"}

@@ -6,21 +6,22 @@ import random
 import numpy as np
 import pytest
 import torch
+from variants import SEEDS
 
 from scratch_dl import nn
 from scratch_dl.verification import check_module
 from scratch_dl.verification.geometries import GEOMETRIES
 from scratch_dl.verification.module import NO_ORACLE, as_inputs
 
-SEEDS = range(20)
 WEIGHTS = (1.0, 1e-3, 30.0, 1e3)
 
 
+@SEEDS
 @pytest.mark.parametrize("kind", GEOMETRIES, ids=lambda kind: kind.__name__)
-def test_healthy_modules_pass_for_every_seed_and_size_of_numbers(kind):
+def test_healthy_modules_pass_for_every_seed_and_size_of_numbers(kind, seeds):
     """20 seeds over the geometries in turn, with PyTorch and without; inputs and weights of four sizes. No alarm."""
     cases = GEOMETRIES[kind]
-    for seed in SEEDS:
+    for seed in seeds:
         case = cases[seed % len(cases)]
         for scale in (1e-3, 1.0, 1e3):
             generator = torch.Generator().manual_seed(seed)
@@ -227,11 +228,12 @@ class Block(nn.Module):
         return g + self.conv.backward(self.relu.backward(self.gain.value * g))
 
 
+@SEEDS
 @pytest.mark.parametrize("module", [Block(), nn.Sequential(Block(), nn.Skip(Block()), nn.Sigmoid())],
                          ids=["own", "containers"])  # fmt: skip
-def test_composite_modules_pass_for_every_seed(module):
+def test_composite_modules_pass_for_every_seed(module, seeds):
     """All parameters below are verified."""
-    for seed in SEEDS:
+    for seed in seeds:
         report = check_module(module, inputs=(2, 2, 5, 4), seed=seed, draws=1)
         assert report.passed, report
 
@@ -332,9 +334,10 @@ class Cancelling:
         return g
 
 
-def test_a_gradient_that_cancels_to_nothing_passes():
+@SEEDS
+def test_a_gradient_that_cancels_to_nothing_passes(seeds):
     """Of rounding alone no digit is right."""
-    for seed in SEEDS:
+    for seed in seeds:
         report = check_module(Cancelling(), lambda x, b: (x + b[:, None]) - (x + b[:, None]).mean(2, keepdim=True),
                               inputs=(4, 3, 7), seed=seed, draws=1)  # fmt: skip
         assert report.passed, report

@@ -180,7 +180,7 @@ def test_an_exception_names_its_pass(methods, direction):
 
 
 class Nothing(nn.Module):
-    """Returns no tensor from one of its passes; a Module, so that no adapter says so."""
+    """Returns something other than a tensor from one of its passes; a Module, so that no adapter says so."""
 
     def __init__(self, where):
         self.where = where
@@ -195,7 +195,7 @@ class Nothing(nn.Module):
 @pytest.mark.parametrize(("where", "direction"), [("forward", "forward"), ("backward", "grad_input")])
 def test_what_is_no_tensor_is_a_broken_pass(where, direction):
     """And the message says what came instead."""
-    with pytest.raises(BrokenPassError, match=f"{where} returned no tensor but NoneType") as caught:
+    with pytest.raises(BrokenPassError, match=f"{where} returned NoneType instead of a tensor") as caught:
         passes.own_pass(Nothing(where), [torch.ones(2)], torch.ones(2))
     assert caught.value.direction == direction
 

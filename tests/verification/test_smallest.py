@@ -2,11 +2,11 @@
 
 import re
 
-import broken
 import pytest
 import torch
 
 from scratch_dl import nn
+from scratch_dl.faults import modules
 from scratch_dl.verification import check_module
 
 
@@ -77,7 +77,7 @@ def test_the_numbers_shown_are_right():
 
 def test_a_wrong_weight_gradient_is_shown_beside_the_right_one():
     """Of a module of known channels the other axes are shortened; the bias's gradient is a mean there."""
-    conv = broken.BiasGradientMean(2, 3, 3)
+    conv = modules.ConvBiasMean(2, 3, 3)
     (failure,) = check_module(conv, inputs=(4, 2, 9, 9), draws=1).failures
     assert failure.direction == "grad_bias"
     # With one output pixel of one sample the mean is the sum: two pixels of one sample are the least.
@@ -88,7 +88,7 @@ def test_a_wrong_weight_gradient_is_shown_beside_the_right_one():
 
 def test_both_inputs_of_a_loss_shrink_together():
     """Their shapes have to agree."""
-    (failure,) = check_module(broken.MSENotDividedByBatch(), inputs=[(4, 3), (4, 3)], draws=1).failures
+    (failure,) = check_module(modules.MSENotDivided(), inputs=[(4, 3), (4, 3)], draws=1).failures
     assert "smallest failing input [2, 1] and [2, 1] with input [" in failure.detail
 
 

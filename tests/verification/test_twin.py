@@ -5,7 +5,8 @@ import torch
 from course import Linear
 
 from scratch_dl import models, nn, optim
-from scratch_dl.verification.references import AtItsWord, Twin, gradients, leaves, reference_optimizer
+from scratch_dl.verification.counterparts import pytorch_optimizer
+from scratch_dl.verification.references import AtItsWord, Twin, gradients, leaves
 
 
 class Brings(Linear):
@@ -82,7 +83,7 @@ def test_a_module_at_its_word_passes_a_wrong_gradient_on(generator):
 def test_an_optimizers_counterpart_has_its_settings(make, expected):
     """Every one, and on the tensors given."""
     tensor = torch.zeros(2, requires_grad=True)
-    made = reference_optimizer(make([nn.Parameter(torch.zeros(2))]), [tensor])
+    made = pytorch_optimizer(make([nn.Parameter(torch.zeros(2))]), [tensor])
     assert made.param_groups[0]["params"] == [tensor]
     assert {name: made.param_groups[0][name] for name in expected} == expected
 
@@ -90,4 +91,4 @@ def test_an_optimizers_counterpart_has_its_settings(make, expected):
 def test_an_optimizer_of_ones_own_has_no_counterpart():
     """None, which the lock-step then says."""
     own = type("Own", (optim.Optimizer,), {"_update": lambda *_: None})
-    assert reference_optimizer(own([], 0.1, 0.0), [torch.zeros(1)]) is None
+    assert pytorch_optimizer(own([], 0.1, 0.0), [torch.zeros(1)]) is None

@@ -3,5 +3,4 @@
 suite.py       settings, the parts, and what they found together
 outcome.py     what one part found: figures, their goals, a table
 goals.py       every goal
-twins.py       the same network of torch.nn, with the same weights
 """

@@ -7,17 +7,17 @@ import torch
 from torch import Generator, Tensor
 
 from scratch_dl import nn, optim
-from scratch_dl.benchmarks.twins import last, twin
 from scratch_dl.config.build import build_network
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.plain import plain
 from scratch_dl.models import Denoiser, paper
+from scratch_dl.verification.counterparts import in_channels_last, pytorch_twin
 
 LR, MOMENTUM = 0.1, 0.9
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchCase:
     """A network and its batch.
 
     Attributes:
@@ -53,20 +53,20 @@ class Case:
         return torch.rand(self.batch, 3, *self.size, generator=generator)
 
 
-NEAREST = Case("nearest_100", "nearest, n100", 100, (32, 32))
-TRANSPOSED = Case("transposed_100", "transposed, n100", 100, (32, 32), kernel_size=4, upsampling="transposed")
-DEFAULT = Case("default", "default run, n8", 8, (32, 32), "model=paper", calls=5)
-LARGE = Case("image_128", "128x128, n8", 8, (128, 128))
-UNET = Case("unet", "unet, n8", 8, (32, 32), "model=unet")
+NEAREST = BenchCase("nearest_100", "nearest, n100", 100, (32, 32))
+TRANSPOSED = BenchCase("transposed_100", "transposed, n100", 100, (32, 32), kernel_size=4, upsampling="transposed")
+DEFAULT = BenchCase("default", "default run, n8", 8, (32, 32), "model=paper", calls=5)
+LARGE = BenchCase("image_128", "128x128, n8", 8, (128, 128))
+UNET = BenchCase("unet", "unet, n8", 8, (32, 32), "model=unet")
 SMALL = (
-    Case("nearest_100", "nearest, tiny", 2, (8, 8), (2, 4, 2)),
-    Case("transposed_100", "transposed, tiny", 2, (8, 8), (2, 4, 2), 4, "transposed"),
-    Case("unet", "unet, tiny", 2, (8, 8), "model=unet model.channels=2"),
+    BenchCase("nearest_100", "nearest, tiny", 2, (8, 8), (2, 4, 2)),
+    BenchCase("transposed_100", "transposed, tiny", 2, (8, 8), (2, 4, 2), 4, "transposed"),
+    BenchCase("unet", "unet, tiny", 2, (8, 8), "model=unet model.channels=2"),
 )
 
 
 @dataclass(frozen=True)
-class Rival:
+class Contender:
     """One who trains a network on one batch, step by step.
 
     Attributes:
@@ -80,7 +80,7 @@ class Rival:
     grads: Callable[[], list[Tensor]]
 
 
-def own(network: Denoiser, images: Tensor, target: Tensor) -> Rival:
+def own(network: Denoiser, images: Tensor, target: Tensor) -> Contender:
     """The hand-written step, as `scratch_dl.training.loop` does it."""
     parameters = network.parameters()
     optimizer, loss = optim.SGD(parameters, LR, momentum=MOMENTUM), nn.MSELoss()
@@ -98,16 +98,16 @@ def own(network: Denoiser, images: Tensor, target: Tensor) -> Rival:
         passes()
         return [parameter.grad.clone() for parameter in parameters]
 
-    return Rival(step, lambda: network.predict(images), grads)
+    return Contender(step, lambda: network.predict(images), grads)
 
 
 def pytorch(
     network: Denoiser, images: Tensor, target: Tensor, *, channels_last: bool = False, compiled: bool = False
-) -> Rival:
+) -> Contender:
     """The step of a copy in `torch.nn` with autograd; compiled: forward and loss in one graph, and its backward."""
-    model = twin(network)
+    model = pytorch_twin(network)
     if channels_last:
-        model = last(model)
+        model = in_channels_last(model)
         images, target = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (images, target))
     parameters = list(model.parameters())
     optimizer, criterion = torch.optim.SGD(parameters, LR, momentum=MOMENTUM), torch.nn.MSELoss()
@@ -141,4 +141,4 @@ def pytorch(
         passes()
         return [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
 
-    return Rival(step, output, grads)
+    return Contender(step, output, grads)

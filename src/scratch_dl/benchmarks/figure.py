@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from scratch_dl.benchmarks.outcome import Outcome
+from scratch_dl.benchmarks.part_result import PartResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ _INCH_PER_ROW = 0.2
 _MARKS = (0.1, 0.2, 0.5, 1, 2)
 
 
-def draw(outcomes: Sequence[Outcome]) -> "Figure":
+def draw(outcomes: Sequence[PartResult]) -> "Figure":
     """A row of panels for each part that can be drawn: one for each number of threads, or one for each axis."""
     from matplotlib.figure import Figure
 
@@ -36,7 +36,7 @@ def draw(outcomes: Sequence[Outcome]) -> "Figure":
     return figure
 
 
-def _ratios(axes: "Axes", outcome: Outcome) -> None:
+def _ratios(axes: "Axes", outcome: PartResult) -> None:
     """Medians, with a bar from quartile to quartile, and a line at 1."""
     ratios = [one.ratio for one in outcome.comparisons]
     medians = [ratio.median for ratio in ratios]
@@ -58,8 +58,13 @@ def _ratios(axes: "Axes", outcome: Outcome) -> None:
 
 def _growth(axes: "Axes", name: str, points: Sequence[dict[str, float]]) -> None:
     for side, style in (("own", "o-"), ("pytorch", "s--")):
-        axes.plot([point["at"] for point in points], [point[f"{side}_time"] for point in points], style,
-                  markersize=4, label=side)  # fmt: skip
+        axes.plot(
+            [point["at"] for point in points],
+            [point[f"{side}_time"] for point in points],
+            style,
+            markersize=4,
+            label=side,
+        )
     axes.set(xscale="log", yscale="log", xlabel=name, ylabel="ms a step")
     axes.set_xticks([point["at"] for point in points], [f"{point['at']:g}" for point in points], fontsize=7)
     axes.minorticks_off()

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Goal:
         """Whether a figure is on the right side of the bound; nan is not."""
         return _SIGNS[self.sign](value, self.bound)
 
-    def told(self, value: float) -> str:
+    def goal_text(self, value: float) -> str:
         """The bound, and whether it is reached."""
         return f"{self.sign}{self.bound:.2f} {'reached' if self.reached(value) else 'not reached'}"
 

@@ -6,21 +6,18 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
-from unittest import mock
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scratch_dl import nn
-from scratch_dl.benchmarks.outcome import Outcome, told
-from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.part_result import PartResult, goal_text
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.schema import Setup
 from scratch_dl.diagnosis import signals
-from scratch_dl.models import Denoiser
-from scratch_dl.optim import clip_grad_norm
 from scratch_dl.system.timing import Quartiles
 from scratch_dl.terminal.text_table import TextTable
 from scratch_dl.training import loop
@@ -33,117 +30,122 @@ _ALONE = 200  # steps
 _WATCHED = 30  # steps
 
 
-class Stopwatch:
-    """Seconds within the functions it watches, which do not call one another."""
+class Stopwatch(nn.Observer):
+    """Adds up the seconds within what it times: modules that it observes, and functions; none of them inside another.
+
+    Attributes:
+        seconds: the sum.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def watch(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, its time added up."""
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, with its time added up."""
 
-        def watched(*arguments: Any, **named: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
             try:
-                return function(*arguments, **named)
+                return function(*arguments, **options)
             finally:
                 self.seconds += time.perf_counter() - start
 
-        return watched
+        return call
+
+    def forward(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Time a module's forward."""
+        output: Tensor = self.timed(function)(*inputs)
+        return output
+
+    def backward(self, function: Callable[..., Tensor], *grad_outputs: Tensor, **options: bool) -> Tensor:
+        """Time a module's backward."""
+        grad_input: Tensor = self.timed(function)(*grad_outputs, **options)
+        return grad_input
 
 
-class Watched:
-    """Stands in a module's place; its call is watched, and its backward, from outside, so that it runs as ever."""
+class StepClock(Listener):
+    """A metric sink and a listener of the training that keeps times only.
 
-    def __init__(self, module: nn.Module, watch: Stopwatch) -> None:
-        self.module = module
-        self._call, self.backward = watch.watch(module), watch.watch(module.backward)
+    Attributes:
+        first: when the first step began.
+        last: when the last step ended.
+        arithmetic: seconds of the stopwatch between the two; the validations before and after do not count.
+    """
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """The module's output."""
-        return self._call(*inputs)
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the module's."""
-        return getattr(self.module, name)
-
-
-def gradients(network: Watched, grad_output: Tensor) -> Tensor:
-    """What a training calls for its backward, of the module itself: it leaves out what no training needs."""
-    return nn.parameter_gradients(network.module, grad_output)
-
-
-class Silent(Listener):
-    """A metric sink and a listener that keep nothing but when the first step began and the last one ended."""
-
-    def __init__(self) -> None:
-        self.first = self.last = 0.0
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+        self.first = self.last = self.arithmetic = 0.0
 
     def metric(self, key: str, value: float, step: int) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     def sync(self) -> None:
-        """Nothing is sent."""
+        """Send nothing."""
 
     def on_step_end(self, step: int, loss: float) -> None:  # noqa: ARG002 (a listener's arguments)
-        """A step has been taken."""
-        self.last = time.perf_counter()
+        """Note that a step has ended."""
+        self.last, self.arithmetic = time.perf_counter(), self.watch.seconds
 
     def on_epoch(self, epoch: int, scores: Mapping[str, float]) -> None:  # noqa: ARG002
-        """A validation is over; the first one comes before the first step."""
+        """Begin after the validation that stands before the first step."""
         if not epoch:
+            self.watch.seconds = 0.0
             self.first = time.perf_counter()
 
 
-def measure(settings: Settings) -> Outcome:
+def measure(settings: BenchSettings) -> PartResult:
     """One epoch of the default training, and `train --help` a few times."""
     shares = train(settings)
     times = [start_s() for _ in range(1 if settings.smoke else 5)]
     start = Quartiles.of(times)
     figures = {**{f"loop/{name}": value for name, value in shares.items()}, "loop/help_s": start.median}
     rows = [
-        ("arithmetic, first to last step", f"{shares['arithmetic_share']:.1%}",
-         told("loop/arithmetic_share", shares["arithmetic_share"])),
+        (
+            "arithmetic, first to last step",
+            f"{shares['arithmetic_share']:.1%}",
+            goal_text("loop/arithmetic_share", shares["arithmetic_share"]),
+        ),
         ("the same, as fast as with no drawing beside", f"{shares['undisturbed_share']:.1%}", ""),
         ("with the epoch's validation and checkpoint", f"{shares['arithmetic_share_of_epoch']:.1%}", ""),
         ("a step", f"{shares['step_ms']:.2f} ms", ""),
         ("a batch, drawn alone", f"{shares['batch_ms']:.2f} ms", ""),
         (f"a step watched by the diagnosis, {shares['watched_steps']:.0f} in all", f"{shares['watch_ms']:.2f} ms", ""),
-        ("the diagnosis, of the whole training's loop", f"{shares['diagnosis_share']:.1%}",
-         told("loop/diagnosis_share", shares["diagnosis_share"])),
-        (f"python -m scratch_dl.train --help, of {len(times)}", f"{start.median:.2f} s",
-         told("loop/help_s", start.median)),
-    ]  # fmt: skip
+        (
+            "the diagnosis, of the whole training's loop",
+            f"{shares['diagnosis_share']:.1%}",
+            goal_text("loop/diagnosis_share", shares["diagnosis_share"]),
+        ),
+        (
+            f"python -m scratch_dl.train --help, of {len(times)}",
+            f"{start.median:.2f} s",
+            goal_text("loop/help_s", start.median),
+        ),
+    ]
     legend = f"one epoch, {shares['steps']:.0f} steps; forward, loss, backward and optimizer; nothing is recorded"
     table = TextTable("Default training", legend, 1, ("", "", "goal"), rows)
-    return Outcome("loop", settings.threads, figures, table, [{**shares, "help_s": times}])
+    return PartResult("loop", settings.threads, figures, table, [{**shares, "help_s": times}])
 
 
-def train(settings: Settings) -> dict[str, float]:
-    """Train one epoch; shares of the network's arithmetic (zero_grad and update included) in it.
+def train(settings: BenchSettings) -> dict[str, float]:
+    """Train one epoch; shares of the network's arithmetic in it: both passes, the loss, zero_grad and the update.
 
-    All is called as ever, but through a stopwatch.
+    The default training does not clip gradients, so that there is nothing else to time.
     """
     overrides = [f"seed={settings.seed}", "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
-    setup, watch, silent = build(compose_config("train", overrides)), Stopwatch(), Silent()
-    setup.data.describe()  # as a session does: the pictures are read before the first step
-    setup.network = cast(Denoiser, Watched(setup.network, watch))
-    for name in ("zero_grad", "step"):
-        setattr(setup.optimizer, name, watch.watch(getattr(setup.optimizer, name)))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(loop, "parameter_gradients", watch.watch(gradients)),
-        mock.patch.object(loop, "clip_grad_norm", watch.watch(clip_grad_norm)),
-    ):
-        run = loop.Training(setup, Path(folder), silent, silent, 0.0)
-        run.loss = cast(nn.MSELoss, Watched(run.loss, watch))
+    setup, watch = build(compose_config("train", overrides)), Stopwatch()
+    clock = StepClock(watch)
+    setup.data.describe()  # reads the pictures before the first step, as a run does
+    for part, methods in ((setup.optimizer, ("zero_grad", "step")), (setup.loss, ("forward", "backward"))):
+        for name in methods:
+            setattr(part, name, watch.timed(getattr(part, name)))
+    with tempfile.TemporaryDirectory() as folder, nn.observing([(setup.network, watch)]):
+        run = loop.Training(setup, Path(folder), clock, clock, 0.0)
         steps = run.fit().step
-        whole, arithmetic = time.perf_counter() - silent.first, watch.seconds
-        between = silent.last - silent.first
-        # Drawing beside it may slow it down, which the stopwatch alone would count as arithmetic.
+        whole, between = time.perf_counter() - clock.first, clock.last - clock.first
+        # Drawing batches beside it may slow a step down, which the stopwatch alone would count as arithmetic.
         some, run.progress.step, watch.seconds = min(steps, _ALONE), 0, 0.0
         start = time.perf_counter()
         for number in range(some):
@@ -162,9 +164,9 @@ def train(settings: Settings) -> dict[str, float]:
         "watch_ms": watch_ms,
         "watched_steps": watched,
         "diagnosis_share": watched * watch_ms / (total * step_ms),
-        "arithmetic_share": arithmetic / between,
+        "arithmetic_share": clock.arithmetic / between,
         "undisturbed_share": alone / some * steps / between,
-        "arithmetic_share_of_epoch": arithmetic / whole,
+        "arithmetic_share_of_epoch": clock.arithmetic / whole,
         "step_ms": step_ms,
         "batch_ms": 1e3 * drawn / some,
         "steps": steps,

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from scratch_dl import kernels
-from scratch_dl.benchmarks.cases import LARGE, NEAREST, SMALL, TRANSPOSED, Case, own, pytorch
-from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
-from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.cases import LARGE, NEAREST, SMALL, TRANSPOSED, BenchCase, own, pytorch
+from scratch_dl.benchmarks.part_result import Comparison, ComparisonTable, PartResult
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.system.memory import keep_freed_memory
 
 _STEPS = 5
@@ -24,7 +24,7 @@ _PROCESS = Path("/proc/self")
 _TIMEOUT_S = 600.0
 
 
-def measure(settings: Settings) -> Outcome:
+def measure(settings: BenchSettings) -> PartResult:
     """A few processes a side and case, in turn."""
     rounds, found = 1 if settings.smoke else settings.few(3), []
     for case in SMALL[:1] if settings.smoke else (NEAREST, TRANSPOSED, LARGE):
@@ -32,10 +32,11 @@ def measure(settings: Settings) -> Outcome:
         mine, theirs = zip(*pairs, strict=True)
         found.append(Comparison.of(f"memory/{case.name}", case.label, "eager last", mine, theirs, _MIB))
     legend = f"beyond what is there before, {_STEPS} steps in a fresh process, {rounds} of each"
-    return compared("memory", "Peak memory of a training step", legend, "MiB", settings.threads, found)
+    table = ComparisonTable("memory", "Peak memory of a training step", legend, "MiB")
+    return table.result(settings.threads, found)
 
 
-def beyond(case: Case, side: str, settings: Settings) -> int:
+def beyond(case: BenchCase, side: str, settings: BenchSettings) -> int:
     """Bytes, of `side` "own" or "pytorch", in a process of its own; at least one page.
 
     Raises:
@@ -50,7 +51,7 @@ def beyond(case: Case, side: str, settings: Settings) -> int:
     return max(4096, int(done.stdout.split()[-1]))
 
 
-def _measured(case: Case, side: str, settings: Settings) -> int:
+def _measured(case: BenchCase, side: str, settings: BenchSettings) -> int:
     torch.set_num_threads(settings.threads)
     kernels.use(settings.backend)
     keep_freed_memory()  # as a training does, on both sides
@@ -61,7 +62,7 @@ def _measured(case: Case, side: str, settings: Settings) -> int:
     return _steps(case, side == "own", settings)
 
 
-def _steps(case: Case, by_hand: bool, settings: Settings) -> int:
+def _steps(case: BenchCase, by_hand: bool, settings: BenchSettings) -> int:
     generator = settings.generator()
     network = case.build(generator)
     images, target = case.images(generator), case.images(generator)
@@ -91,7 +92,7 @@ def main() -> None:
     case: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in told["case"].items()
     }
-    print(_measured(Case(**case), told["side"], Settings(**told["settings"])))
+    print(_measured(BenchCase(**case), told["side"], BenchSettings(**told["settings"])))
 
 
 if __name__ == "__main__":

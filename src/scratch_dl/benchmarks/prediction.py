@@ -7,25 +7,33 @@ from functools import partial
 import torch
 
 from scratch_dl.benchmarks.cases import DEFAULT, UNET
-from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
-from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.benchmarks.twins import check_equal, last, twin
+from scratch_dl.benchmarks.part_result import Comparison, ComparisonTable, PartResult
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.system.timing import Quartiles, Side, interleave
+from scratch_dl.verification.counterparts import check_equal, in_channels_last, pytorch_twin
 
 
-def measure(settings: Settings) -> Outcome:
+def measure(settings: BenchSettings) -> PartResult:
     """Time a large image and a batch of crops, with the default network and the U-Net."""
     generator = settings.generator()
     found = []
-    sizes = [("image", 1, (16, 16)), ("crops", 2, (8, 8))] if settings.smoke else [
-        ("image", 1, (512, 512)), ("crops", 64, (32, 32)),
-    ]  # fmt: skip
+    sizes = (
+        [("image", 1, (16, 16)), ("crops", 2, (8, 8))]
+        if settings.smoke
+        else [
+            ("image", 1, (512, 512)),
+            ("crops", 64, (32, 32)),
+        ]
+    )
     for model in (DEFAULT, UNET):
         for kind, batch, size in sizes:
             case = replace(model, batch=batch, size=size)
             network, images = case.build(generator), case.images(generator)
-            models = {"eager": (twin(network), images)}
-            models["eager last"] = last(twin(network)), images.contiguous(memory_format=torch.channels_last)
+            models = {"eager": (pytorch_twin(network), images)}
+            models["eager last"] = (
+                in_channels_last(pytorch_twin(network)),
+                images.contiguous(memory_format=torch.channels_last),
+            )
             sides = [Side(partial(network.predict, images))]
             sides += [Side(partial(made, given), torch.inference_mode) for made, given in models.values()]
             label = f"{model.name}, {batch} x {size[0]}x{size[1]}"
@@ -40,4 +48,5 @@ def measure(settings: Settings) -> Outcome:
             ratio = Quartiles.of_ratio(mine, times)
             found.append(Comparison(f"prediction/{model.name}_{kind}", label, name, own, theirs, ratio))
     legend = f"{settings.rounds} rounds; PyTorch: the faster of NCHW and channels_last; the ratio is of times"
-    return compared("prediction", "Prediction", legend, "MP/s", settings.threads, found, ratio="time, own / PyTorch")
+    table = ComparisonTable("prediction", "Prediction", legend, "MP/s", ratio="time, own / PyTorch")
+    return table.result(settings.threads, found)

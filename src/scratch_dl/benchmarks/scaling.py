@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from scratch_dl.benchmarks.cases import Case, own, pytorch
+from scratch_dl.benchmarks.cases import BenchCase, own, pytorch
 from scratch_dl.benchmarks.memory import beyond
-from scratch_dl.benchmarks.outcome import Outcome, number
-from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.part_result import PartResult, format_number
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.system.timing import Side, interleave
 from scratch_dl.terminal.text_table import TextTable
 
@@ -24,13 +24,13 @@ _FULL = {
 _SMOKE = {"batch": (2, 4)}
 
 
-def cases(axis: str, smoke: bool) -> list[tuple[int, Case]]:
+def cases(axis: str, smoke: bool) -> list[tuple[int, BenchCase]]:
     """The points of an axis, and the network of each: nearest, kernel 3, c-2c-c channels."""
     side, c = (8, 2) if smoke else (32, 32)
-    make: dict[str, Callable[[int], Case]] = {
-        "batch": lambda x: Case("", f"batch {x}", x, (side, side), (c, 2 * c, c)),
-        "side": lambda x: Case("", f"side {x}", 2 if smoke else 8, (x, x), (c, 2 * c, c)),
-        "channels": lambda x: Case("", f"channels {x}", 2 if smoke else 8, (side, side), (x, 2 * x, x)),
+    make: dict[str, Callable[[int], BenchCase]] = {
+        "batch": lambda x: BenchCase("", f"batch {x}", x, (side, side), (c, 2 * c, c)),
+        "side": lambda x: BenchCase("", f"side {x}", 2 if smoke else 8, (x, x), (c, 2 * c, c)),
+        "channels": lambda x: BenchCase("", f"channels {x}", 2 if smoke else 8, (side, side), (x, 2 * x, x)),
     }
     return [(x, make[axis](x)) for x in (_SMOKE if smoke else _FULL)[axis]]
 
@@ -41,7 +41,7 @@ def exponent(points: Sequence[float], values: Sequence[float]) -> float:
     return statistics.linear_regression(x, y).slope
 
 
-def measure(settings: Settings) -> Outcome:
+def measure(settings: BenchSettings) -> PartResult:
     """A few rounds at every point, and one process a side for its memory."""
     figures: dict[str, float] = {}
     rows: list[tuple[str, ...]] = []
@@ -55,16 +55,16 @@ def measure(settings: Settings) -> Outcome:
             for name in _NAMES:
                 values = [point[f"{name}_{quantity}"] for point in points]
                 figures[f"scaling/{axis}/{name}_{quantity}_exponent"] = b = exponent(xs, values)
-                cells += [f"{b:.2f}", f"{number(values[0])} - {number(values[-1])}"]
+                cells += [f"{b:.2f}", f"{format_number(values[0])} - {format_number(values[-1])}"]
             rows.append((axis if quantity == "time" else "", f"{xs[0]:g} - {xs[-1]:g}", unit, *cells))
         records.append({"axis": axis, "points": points})
     legend = f"{rounds} rounds; value ~ axis^exponent, by least squares; the first and the last value"
     head = ("axis", "from - to", "of", "own\nexponent", "own", "PyTorch\nexponent", "PyTorch")
     table = TextTable("Growth of a step: 32-64-32, nearest, PyTorch channels_last", legend, 3, head, rows)
-    return Outcome("scaling", settings.threads, figures, table, records)
+    return PartResult("scaling", settings.threads, figures, table, records)
 
 
-def _point(case: Case, settings: Settings, rounds: int) -> dict[str, float]:
+def _point(case: BenchCase, settings: BenchSettings, rounds: int) -> dict[str, float]:
     """Median milliseconds and MiB of both sides."""
     generator = settings.generator()
     network = case.build(generator)

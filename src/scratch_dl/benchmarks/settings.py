@@ -6,7 +6,7 @@ from torch import Generator
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How to measure.
 
     Attributes:

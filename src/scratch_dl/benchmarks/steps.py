@@ -8,16 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scratch_dl.benchmarks.cases import DEFAULT, LARGE, NEAREST, SMALL, TRANSPOSED, UNET, Case, Rival, own, pytorch
-from scratch_dl.benchmarks.outcome import Comparison, Outcome, compared
-from scratch_dl.benchmarks.settings import Settings
-from scratch_dl.benchmarks.twins import AT_A_KINK, check_equal
+from scratch_dl.benchmarks.cases import (
+    DEFAULT,
+    LARGE,
+    NEAREST,
+    SMALL,
+    TRANSPOSED,
+    UNET,
+    BenchCase,
+    Contender,
+    own,
+    pytorch,
+)
+from scratch_dl.benchmarks.part_result import Comparison, ComparisonTable, PartResult
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.system.timing import Side, interleave
+from scratch_dl.verification.counterparts import AT_A_KINK, check_equal
 
 _EAGER, _LAST, _COMPILED, _COMPILED_LAST = "eager", "eager last", "compiled", "compiled last"
 
 
-def measure(settings: Settings) -> Outcome:
+def measure(settings: BenchSettings) -> PartResult:
     """Time every case's step by hand beside PyTorch's, once it is known that they do the same."""
     notes: list[str] = ["compiled: left out of a smoke run"] if settings.smoke else []
     found: list[Comparison] = []
@@ -28,10 +39,10 @@ def measure(settings: Settings) -> Outcome:
         (times,) = interleave([sides], settings.rounds, case.calls)
         found += comparisons(case, times[0], dict(zip(rivals, times[1:], strict=True)))
     legend = f"{settings.rounds} rounds; last: channels_last; better, compiled: the faster of both"
-    return compared("steps", "Training step", legend, "ms", settings.threads, found, notes)
+    return ComparisonTable("steps", "Training step", legend, "ms").result(settings.threads, found, notes)
 
 
-def contestants(case: Case, settings: Settings) -> tuple[Rival, dict[str, Rival], str]:
+def contestants(case: BenchCase, settings: BenchSettings) -> tuple[Contender, dict[str, Contender], str]:
     """The hand-written one, PyTorch's by name, and why one is left out, if it is.
 
     Raises:
@@ -63,7 +74,7 @@ def contestants(case: Case, settings: Settings) -> tuple[Rival, dict[str, Rival]
     return mine, rivals, note
 
 
-def check_same(case: Case, settings: Settings) -> None:
+def check_same(case: BenchCase, settings: BenchSettings) -> None:
     """Refuse a network and a twin that compute different things, in float64, where no rounding crosses a ReLU's kink.
 
     Raises:
@@ -78,12 +89,12 @@ def check_same(case: Case, settings: Settings) -> None:
         check_equal(case.label, _passed(mine, torch.no_grad), _passed(rival, torch.enable_grad))
 
 
-def _passed(rival: Rival, mode: Callable[[], AbstractContextManager[Any]]) -> tuple[Tensor, list[Tensor]]:
+def _passed(rival: Contender, mode: Callable[[], AbstractContextManager[Any]]) -> tuple[Tensor, list[Tensor]]:
     with mode():
         return rival.output(), rival.grads()
 
 
-def comparisons(case: Case, mine: Sequence[float], rivals: dict[str, list[float]]) -> list[Comparison]:
+def comparisons(case: BenchCase, mine: Sequence[float], rivals: dict[str, list[float]]) -> list[Comparison]:
     """With both eager ones, with the better of them, and with the better compiled one; better by the median."""
 
     def better(*names: str) -> str:

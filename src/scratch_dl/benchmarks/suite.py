@@ -14,8 +14,8 @@ from rich.text import Text
 from scratch_dl import kernels
 from scratch_dl.benchmarks import figure, flops, loop, memory, modules, prediction, scaling, steps
 from scratch_dl.benchmarks.goals import GOALS, goal_of
-from scratch_dl.benchmarks.outcome import Outcome, number
-from scratch_dl.benchmarks.settings import Settings
+from scratch_dl.benchmarks.part_result import PartResult, format_number
+from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system import provenance
 from scratch_dl.system.memory import keep_freed_memory
@@ -24,7 +24,7 @@ from scratch_dl.terminal.text_table import TextTable
 if TYPE_CHECKING:
     from scratch_dl.tracking import Run
 
-MEASURES: dict[str, Callable[[Settings], Outcome]] = {
+MEASURES: dict[str, Callable[[BenchSettings], PartResult]] = {
     "modules": modules.measure,
     "steps": steps.measure,
     "flops": flops.measure,
@@ -38,11 +38,11 @@ JSON, FIGURE, MARKDOWN = "bench.json", "bench.png", "bench.md"
 
 
 @dataclass
-class Results:
+class BenchResults:
     """What was found, where and with what."""
 
     machine: dict[str, Any]
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[PartResult] = field(default_factory=list)
     elapsed_s: float = 0.0
     smoke: bool = False
 
@@ -68,7 +68,7 @@ class Results:
                 worst = (max if goal.sign.startswith("<") else min)(found, key=lambda one: float(one["value"]))
                 reached = f"{sum(one['reached'] for one in found)} of {len(found)}"
                 rule, threads = f"{goal.sign} {goal.bound:.2f}", str(worst["threads"])
-                rows.append((goal.pattern, rule, reached, number(worst["value"]), threads))
+                rows.append((goal.pattern, rule, reached, format_number(worst["value"]), threads))
         return TextTable("Goals", self.verdict, 1, ("figure", "goal", "reached", "worst", "threads"), rows)
 
     def metrics(self) -> dict[str, float]:
@@ -82,8 +82,13 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as numbers, texts, lists and dicts."""
-        return {"machine": self.machine, "smoke": self.smoke, "elapsed_s": round(self.elapsed_s, 1),
-                "goals": self.goals(), "outcomes": [outcome.to_json() for outcome in self.outcomes]}  # fmt: skip
+        return {
+            "machine": self.machine,
+            "smoke": self.smoke,
+            "elapsed_s": round(self.elapsed_s, 1),
+            "goals": self.goals(),
+            "outcomes": [outcome.to_json() for outcome in self.outcomes],
+        }
 
     def markdown(self) -> str:
         """Machine, tables and verdict as GitHub's Markdown."""
@@ -118,8 +123,15 @@ class Results:
 
 
 @restored()
-def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads: Sequence[int | None],
-            smoke: bool, console: Console | None = None) -> Results:  # fmt: skip
+def measure(
+    parts: Sequence[str],
+    rounds: int,
+    seed: int,
+    backend: str,
+    threads: Sequence[int | None],
+    smoke: bool,
+    console: Console | None = None,
+) -> BenchResults:
     """Measure `parts` at each of `threads` in turn; torch's threads and the kernels' backend are then as before.
 
     Args:
@@ -135,12 +147,12 @@ def measure(parts: Sequence[str], rounds: int, seed: int, backend: str, threads:
     kernels.use(backend)
     keep_freed_memory()  # as a training does; both sides gain by it
     rounds = min(rounds, 2) if smoke else rounds
-    results = Results(_machine(seed, rounds), smoke=smoke)
+    results = BenchResults(_machine(seed, rounds), smoke=smoke)
     counts = list(dict.fromkeys(before if count is None else count for count in threads))
     for part in parts:
         for count in counts[-1:] if part in _ONCE else counts:
             torch.set_num_threads(count)
-            outcome = MEASURES[part](Settings(rounds, seed, backend, count, smoke))
+            outcome = MEASURES[part](BenchSettings(rounds, seed, backend, count, smoke))
             results.outcomes.append(outcome)
             if console is not None:
                 console.print(Group(outcome.titled.rich(), *(Text(note) for note in outcome.notes)))

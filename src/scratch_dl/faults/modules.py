@@ -12,14 +12,19 @@ from scratch_dl.nn.module import check_grad_output
 from scratch_dl.system.checks import Pair
 
 
+def sigmoid_gradient_at_upstream(grad_output: Tensor) -> Tensor:
+    """What the paper's Sigmoid returns for dL/dX: sigma' at the incoming gradient, not multiplied by it."""
+    s = kernels.sigmoid(grad_output)
+    return s * (1 - s)
+
+
 class SigmoidAtUpstream(nn.Sigmoid):
     """dL/dX = s (1 - s) at s = sigmoid(G): the derivative at the incoming gradient, and not times it."""
 
     def backward(self, grad_output: Tensor) -> Tensor:
         """The output's shape -> the same."""
         (output,) = self._take()
-        s = kernels.sigmoid(check_grad_output(grad_output, output.shape, output))
-        return s * (1 - s)
+        return sigmoid_gradient_at_upstream(check_grad_output(grad_output, output.shape, output))
 
 
 class SigmoidWrongForm(nn.Sigmoid):
@@ -68,8 +73,8 @@ class UpsamplingAveraged(nn.Upsampling):
         return grad / (self.scale_factor[0] * self.scale_factor[1])
 
 
-class _WrittenOut(nn.Conv2d):
-    """A Conv2d whose backward is in parts, each of which can be mistaken."""
+class WrittenOutConv2d(nn.Conv2d):
+    """A right Conv2d whose backward is in parts, so that a subclass can make a mistake in one of them."""
 
     def backward(self, grad_output: Tensor, input_grad: bool = True, through_relu: bool = False) -> Tensor:  # noqa: ARG002
         """(n, o, h, w) -> (n, c, H, W)."""
@@ -79,10 +84,13 @@ class _WrittenOut(nn.Conv2d):
             (len(input), self.out_channels, *self.output_size((input.shape[2], input.shape[3]))),
             input,
         )
-        self.weight.grad += kernels.convolution_grad_weight(input, grad_output, self.geometry)
+        self._add_weight_gradient(input, grad_output)
         if self.bias is not None:
             self._add_bias_gradient(self.bias, grad_output)
         return self._input_gradient(grad_output, (input.shape[2], input.shape[3]))
+
+    def _add_weight_gradient(self, input: Tensor, grad_output: Tensor) -> None:
+        self.weight.grad += kernels.convolution_grad_weight(input, grad_output, self.geometry)
 
     def _add_bias_gradient(self, bias: Parameter, grad_output: Tensor) -> None:
         bias.grad += kernels.convolution_grad_bias(grad_output)
@@ -91,7 +99,7 @@ class _WrittenOut(nn.Conv2d):
         return kernels.convolution_grad_input(grad_output, self.weight.value, size, self.geometry)
 
 
-class ConvBiasOnClass(_WrittenOut):
+class ConvBiasOnClass(WrittenOutConv2d):
     """dL/db is written to the class, where no optimizer looks."""
 
     bias_grad: Tensor
@@ -100,21 +108,21 @@ class ConvBiasOnClass(_WrittenOut):
         type(self).bias_grad = kernels.convolution_grad_bias(grad_output)
 
 
-class ConvBiasMean(_WrittenOut):
+class ConvBiasMean(WrittenOutConv2d):
     """dL/db[o] is the mean of G over samples and pixels, not the sum."""
 
     def _add_bias_gradient(self, bias: Parameter, grad_output: Tensor) -> None:
         bias.grad += grad_output.mean(dim=(0, 2, 3))
 
 
-class ConvNotFlipped(_WrittenOut):
+class ConvNotFlipped(WrittenOutConv2d):
     """dL/dX with the kernel not flipped."""
 
     def _input_gradient(self, grad_output: Tensor, size: Pair) -> Tensor:
         return kernels.convolution_grad_input(grad_output, self.weight.value.flip(2, 3), size, self.geometry)
 
 
-class ConvIgnoresStride(_WrittenOut):
+class ConvIgnoresStride(WrittenOutConv2d):
     """dL/dX as if the stride were 1: everything is moved to one corner."""
 
     def _input_gradient(self, grad_output: Tensor, size: Pair) -> Tensor:
@@ -125,7 +133,7 @@ class ConvIgnoresStride(_WrittenOut):
         return kernels.convolution_grad_input(whole, self.weight.value, size, dense)
 
 
-class ConvAssigned(_WrittenOut):
+class ConvAssigned(WrittenOutConv2d):
     """dL/dX where windows that overlap overwrite one another instead of adding up."""
 
     def _input_gradient(self, grad_output: Tensor, size: Pair) -> Tensor:

@@ -7,6 +7,7 @@ from scratch_dl.nn.conv import Conv2d, ConvTranspose2d
 from scratch_dl.nn.init import INITIALISERS
 from scratch_dl.nn.loss import MSELoss
 from scratch_dl.nn.module import Module, Parameter
+from scratch_dl.nn.observer import Observer, observing
 from scratch_dl.nn.upsampling import Upsampling, UpsamplingNearest2d
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ConvTranspose2d",
     "MSELoss",
     "Module",
+    "Observer",
     "Parameter",
     "ReLU",
     "Sequential",
@@ -23,5 +25,6 @@ __all__ = [
     "Upsampling",
     "UpsamplingNearest2d",
     "adapt",
+    "observing",
     "parameter_gradients",
 ]

@@ -33,7 +33,7 @@ class Sequential(_Container):
     """One module after another; of none, the identity.
 
     A convolution and the activation after it, and a ReLU's gradient and that of the convolution after it, are computed
-    in one where `fusion` allows: the same numbers, and each module keeps and adds what it would alone.
+    in one where `fusion` allows it: with the same numbers, and each module keeps and adds what it would alone.
 
     Args:
         modules: the modules in order, named "0", "1", ...; or one dict of names and modules. A module is then an
@@ -89,7 +89,7 @@ class Sequential(_Container):
                 grad_output = module.backward(grad_output, through_relu=True)
                 modules.pop()._take()
             elif modules or input_grad:
-                grad_output = module.backward(grad_output)
+                grad_output = module.call_backward(grad_output)
             else:
                 grad_output = parameter_gradients(module, grad_output)
         return grad_output
@@ -101,14 +101,11 @@ class Sequential(_Container):
         return list(self.children())[position][1]
 
 
-_SEQUENTIAL = Sequential.forward, Sequential.backward  # as they were written
-
-
 def parameter_gradients(module: Module, grad_output: Tensor) -> Tensor:
-    """The module's backward as a training needs it: the input's gradient is left out where the module allows that."""
-    if fusion.is_convolution(module) or any(fusion.untouched(module, ways) for ways in (_SEQUENTIAL, _SKIP)):
-        return module.backward(grad_output, input_grad=False)
-    return module.backward(grad_output)
+    """The module's backward as a training needs it: without the input's gradient, where the module can leave it out."""
+    if isinstance(module, (*fusion.CONVOLUTIONS, Sequential, Skip)) and fusion.has_own_methods(module):
+        return module.call_backward(grad_output, input_grad=False)
+    return module.call_backward(grad_output)
 
 
 class Skip(_Container):
@@ -164,10 +161,10 @@ class Skip(_Container):
             past, through = past[:, :channels], past[:, channels:]
         if not input_grad:
             return parameter_gradients(self.inner, through)
-        return past + self.inner.backward(through)
+        return past + self.inner.call_backward(through)
 
     def _describe(self) -> str:
         return f"join={self.join!r}"
 
 
-_SKIP = Skip.forward, Skip.backward
+fusion.register(Sequential, Skip)

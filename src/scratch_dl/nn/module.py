@@ -1,11 +1,13 @@
 """What every hand-written module has: parameters, a forward, a backward, and a cache that links one to the other."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from scratch_dl.nn.observer import Observer
 from scratch_dl.system.checks import nearest
 
 FLOATS = (torch.float32, torch.float64)
@@ -80,17 +82,35 @@ class Module:
 
     `forward` keeps what `backward` needs; one `backward` uses it up. In evaluation mode (`eval()`) nothing is kept.
     Parameters and modules are found among the instance's attributes, in the order of their assignment.
+
+    Attributes:
+        observers: see every call of the module; none in normal use. A copy, by copy or pickle, has none.
     """
 
     forward: Callable[..., Tensor]
     backward: Callable[..., Tensor]
 
     training = True
+    observers: tuple[Observer, ...] = ()
     _cache: Any = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The same as `forward`."""
-        return self.forward(*inputs)
+        """The same as `forward`, seen by the observers."""
+        if not self.observers:
+            return self.forward(*inputs)
+        function = self.forward
+        for observer in self.observers:
+            function = partial(observer.forward, function)
+        return function(*inputs)
+
+    def call_backward(self, *grad_outputs: Tensor, **options: bool) -> Tensor:
+        """The same as `backward`, seen by the observers."""
+        if not self.observers:
+            return self.backward(*grad_outputs, **options)
+        function = self.backward
+        for observer in self.observers:
+            function = partial(observer.backward, function)
+        return function(*grad_outputs, **options)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the output for an input of that size: the same, unless the module says otherwise."""
@@ -208,8 +228,8 @@ class Module:
         return [item for item, _ in cache]
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, by copy or pickle, has forgotten the forward."""
-        return {**self.__dict__, "_cache": None}
+        """The state of a copy, by copy or pickle: nothing kept of a forward, and no observers."""
+        return {name: value for name, value in self.__dict__.items() if name != "observers"} | {"_cache": None}
 
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor
 
+from scratch_dl.faults.modules import sigmoid_gradient_at_upstream
 from scratch_dl.system.checks import Pair
 
 _EXACT = 1e-12  # relative; sums of under a hundred products in float64
@@ -202,12 +203,6 @@ def _rounding() -> Slip:
     printed, mended = (abs(figure - printed_figure) / printed_figure for figure in (rounding, at_upstream))
     shown = printed > 0.1 and mended < printed_std / printed_figure
     return Slip("IV", "0.249991 by rounding", "sigma'(dL/dZ)", "relative error", printed, mended, shown)
-
-
-def sigmoid_gradient_at_upstream(grad_output: Tensor) -> Tensor:
-    """What the paper's Sigmoid returns for dL/dX: sigma' at the incoming gradient, not multiplied by it."""
-    output = 1 / (1 + (-grad_output).exp())
-    return output * (1 - output)
 
 
 def _relative(value: Tensor, truth: Tensor) -> float:

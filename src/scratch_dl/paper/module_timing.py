@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from scratch_dl import nn
-from scratch_dl.paper.subjects import SHAPE, Figure, Subject
+from scratch_dl.paper.table_modules import SHAPE, Figure, TableModule
 from scratch_dl.system.timing import Progress, Quartiles, Side, interleave
 
 
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Contest:
+class TimedPair:
     """Two functions that do the same.
 
     Attributes:
@@ -40,7 +40,7 @@ class Contest:
         pytorch: one of its twin; it runs with autograd.
     """
 
-    subject: Subject
+    subject: TableModule
     part: str
     ours: Callable[[], object]
     pytorch: Callable[[], object]
@@ -51,7 +51,7 @@ class Timing:
     """One row of Table III.
 
     Attributes:
-        name, label, part: as in `Subject` and `Contest`.
+        name, label, part: as in `TableModule` and `TimedPair`.
         paper_us: the paper's figures, for a forward alone.
         ours, pytorch: microseconds per call, a value a round.
         ratio: ours / PyTorch, taken round by round, so that a slow spell of the machine cancels.
@@ -72,18 +72,18 @@ class Timing:
         return self.label, *paper, f"{self.ours.median:.1f}", f"{self.pytorch.median:.1f}", ratio
 
 
-def contests(subject: Subject, generator: Generator) -> Iterator[Contest]:
+def timed_pairs(subject: TableModule, generator: Generator) -> Iterator[TimedPair]:
     """The forward of a subject, and its forward and backward, each as a user calls it."""
     own, twin = subject.pair(generator)
     input = subject.input(generator)
     leaf = input.clone().requires_grad_()
     if isinstance(own, nn.MSELoss):
         target = torch.randn(SHAPE, generator=generator)
-        yield Contest(subject, "forward", lambda: own(input, target), lambda: twin(input, target))
+        yield TimedPair(subject, "forward", lambda: own(input, target), lambda: twin(input, target))
         grad_output = torch.ones(())
     else:
         target = None
-        yield Contest(subject, "forward", lambda: own(input), lambda: twin(input))
+        yield TimedPair(subject, "forward", lambda: own(input), lambda: twin(input))
         with torch.no_grad():
             shape = twin(input).shape
         grad_output = torch.randn(shape, generator=generator) / shape.numel()
@@ -101,29 +101,29 @@ def contests(subject: Subject, generator: Generator) -> Iterator[Contest]:
         output = twin(leaf) if target is None else twin(leaf, target)
         output.backward(grad_output)
 
-    yield Contest(subject, "full", ours, pytorch)
+    yield TimedPair(subject, "full", ours, pytorch)
 
 
-def compete(
-    contests: Sequence[Contest], rounds: int, calls: int, progress: Progress | None = None
+def time_pairs(
+    timed_pairs: Sequence[TimedPair], rounds: int, calls: int, progress: Progress | None = None
 ) -> tuple[Timing, ...]:
-    """Time every contest once a round, ours and PyTorch's one after the other.
+    """Time every pair once a round, ours and PyTorch's one after the other.
 
     Args:
-        contests: what to time.
-        rounds: values per contest, after two rounds of warm-up.
+        timed_pairs: what to time.
+        rounds: values per pair, after two rounds of warm-up.
         calls: calls per value, which is the mean over them.
         progress: told "timing" after every round.
 
     Raises:
         ValueError: if `rounds` or `calls` is below 1.
     """
-    groups = [(Side(contest.ours), Side(contest.pytorch, torch.enable_grad)) for contest in contests]
+    groups = [(Side(pair.ours), Side(pair.pytorch, torch.enable_grad)) for pair in timed_pairs]
     measured = interleave(groups, rounds, calls, progress)
-    return tuple(_timing(contest, *sides) for contest, sides in zip(contests, measured, strict=True))
+    return tuple(_timing(pair, *sides) for pair, sides in zip(timed_pairs, measured, strict=True))
 
 
-def _timing(contest: Contest, ours: Sequence[float], pytorch: Sequence[float]) -> Timing:
-    subject, ratio = contest.subject, Quartiles.of_ratio(ours, pytorch)
-    paper_us = subject.paper_us if contest.part == "forward" else None
-    return Timing(subject.name, subject.label, contest.part, paper_us, Quartiles.of(ours), Quartiles.of(pytorch), ratio)
+def _timing(pair: TimedPair, ours: Sequence[float], pytorch: Sequence[float]) -> Timing:
+    subject, ratio = pair.subject, Quartiles.of_ratio(ours, pytorch)
+    paper_us = subject.paper_us if pair.part == "forward" else None
+    return Timing(subject.name, subject.label, pair.part, paper_us, Quartiles.of(ours), Quartiles.of(pytorch), ratio)

@@ -4,7 +4,7 @@ A run draws fresh inputs, targets and weights. Inputs are (100, 3, 10, 10) from 
 choices the one under which the paper's faulty Sigmoid gives the figure it prints. The ReLU's inputs are from
 U(-1/2, 1/2), since its mask does nothing to positive numbers. L is the mean squared error of the module's output.
 The paper says neither what |Delta| averages (taken for the mean over all elements) nor its channels and kernels, which
-`SUBJECTS` has.
+`TABLE_MODULES` has.
 """
 
 import dataclasses
@@ -21,9 +21,10 @@ from rich.text import Text
 from torch import Generator, Tensor
 
 from scratch_dl import nn
-from scratch_dl.paper.equations import NOTES, Slip, sigmoid_gradient_at_upstream, slips
-from scratch_dl.paper.module_timing import Spread, Timing, compete, contests
-from scratch_dl.paper.subjects import SUBJECTS, Figure, Subject
+from scratch_dl.faults.modules import sigmoid_gradient_at_upstream
+from scratch_dl.paper.equations import NOTES, Slip, slips
+from scratch_dl.paper.module_timing import Spread, Timing, time_pairs, timed_pairs
+from scratch_dl.paper.table_modules import TABLE_MODULES, Figure, TableModule
 from scratch_dl.system.checks import integer
 from scratch_dl.system.timing import Progress
 from scratch_dl.terminal.text_table import TextTable
@@ -55,7 +56,7 @@ class Cell:
 
     Attributes:
         table: "I" or "II".
-        name, label: the module's, as in `Subject`.
+        name, label: the module's, as in `TableModule`.
         quantity: "forward", "grad_input", "grad_weight" or "grad_bias".
         paper: the paper's figure, None where it has none.
         difference: the mean absolute difference of ours from PyTorch's, both float32.
@@ -137,9 +138,11 @@ class Tables:
         healthy = [cell for cell in self.cells if cell.healthy]
         ours, pytorch = (max(getattr(cell, side).worst for cell in healthy) for side in ("ours_error", "pytorch_error"))
         failed = [f"{cell.label} {_SYMBOLS[cell.quantity]}" for cell in healthy if not cell.passed]
-        verdict = f"NOT as exact as PyTorch: {', '.join(failed)}" if failed else (
-            f"as exact as PyTorch: the largest error of any run is {ours:.1e}, PyTorch's {pytorch:.1e}"
-        )  # fmt: skip
+        verdict = (
+            f"NOT as exact as PyTorch: {', '.join(failed)}"
+            if failed
+            else (f"as exact as PyTorch: the largest error of any run is {ours:.1e}, PyTorch's {pytorch:.1e}")
+        )
         return Group(*(grid.rich() for grid in self._grids()), Text(verdict))
 
     def record(self, run: "Run") -> None:
@@ -152,8 +155,14 @@ class Tables:
 
     def _grids(self) -> list[TextTable]:
         cells = ("module", "", "|\u0394|\npaper", "|\u0394|\nours", "error\nours", "error\nPyTorch")
-        times = ("module", "\u00b5s, paper\nours", "\u00b5s, paper\nPyTorch", "\u00b5s\nours", "\u00b5s\nPyTorch",
-                 "ours / PyTorch\n(quartiles)")  # fmt: skip
+        times = (
+            "module",
+            "\u00b5s, paper\nours",
+            "\u00b5s, paper\nPyTorch",
+            "\u00b5s\nours",
+            "\u00b5s\nPyTorch",
+            "ours / PyTorch\n(quartiles)",
+        )
         slips = ("", "printed", "mended", "error\nprinted", "error\nmended")
         runs = f"|\u0394|: mean absolute difference, {self.runs:,} runs; error: relative, against float64"
         clock = f"medians of {self.rounds:,} rounds of {self.calls:,} calls, threads: {self.threads}"
@@ -163,11 +172,21 @@ class Tables:
             TextTable("Table I: forward", runs, 2, cells, first),
             TextTable("Table II: backward", runs, 2, cells, second),
             TextTable("Table III: time per forward", clock, 1, times, forward),
-            TextTable("Time per forward and backward, not in the paper", clock, 1, (times[0], *times[3:]),
-                      [(row[0], *row[3:]) for row in full]),
-            TextTable("Printed equations", "error: relative, against float64; of (4) and (5) the share of wrong sizes",
-                      3, slips, [slip.row() for slip in self.slips]),
-        ]  # fmt: skip
+            TextTable(
+                "Time per forward and backward, not in the paper",
+                clock,
+                1,
+                (times[0], *times[3:]),
+                [(row[0], *row[3:]) for row in full],
+            ),
+            TextTable(
+                "Printed equations",
+                "error: relative, against float64; of (4) and (5) the share of wrong sizes",
+                3,
+                slips,
+                [slip.row() for slip in self.slips],
+            ),
+        ]
 
 
 def measure(
@@ -189,21 +208,30 @@ def measure(
     """
     integer("runs", runs, minimum=1)
     generator = torch.Generator().manual_seed(seed)
-    found: dict[tuple[Subject, str], list[tuple[float, ...]]] = {}
+    found: dict[tuple[TableModule, str], list[tuple[float, ...]]] = {}
     for run in range(runs):
-        for subject in SUBJECTS:
+        for subject in TABLE_MODULES:
             for quantity, figures in _compare(subject, generator):
                 found.setdefault((subject, quantity), []).append(figures)
         if progress:
             progress("runs", run + 1, runs)
     cells = sorted((_cell(*key, values) for key, values in found.items()), key=lambda cell: cell.table)
-    pairs = [contest for subject in SUBJECTS for contest in contests(subject, generator)]
-    timings = compete(pairs, rounds, calls, progress)
-    return Tables(runs, rounds, calls, seed, torch.get_num_threads(), str(torch.__version__), tuple(cells), timings,
-                  tuple(slips()))  # fmt: skip
+    pairs = [pair for subject in TABLE_MODULES for pair in timed_pairs(subject, generator)]
+    timings = time_pairs(pairs, rounds, calls, progress)
+    return Tables(
+        runs,
+        rounds,
+        calls,
+        seed,
+        torch.get_num_threads(),
+        str(torch.__version__),
+        tuple(cells),
+        timings,
+        tuple(slips()),
+    )
 
 
-def _compare(subject: Subject, generator: Generator) -> Iterator[tuple[str, tuple[float, ...]]]:
+def _compare(subject: TableModule, generator: Generator) -> Iterator[tuple[str, tuple[float, ...]]]:
     """One run: of each quantity our difference from PyTorch, our error and PyTorch's."""
     own, twin = subject.pair(generator)
     input = subject.input(generator)
@@ -243,7 +271,7 @@ def _twin_pass(module: torch.nn.Module, input: Tensor, target: Tensor) -> dict[s
     return dict(zip(_SYMBOLS, [output.detach(), *grads], strict=False))
 
 
-def _cell(subject: Subject, quantity: str, values: Sequence[tuple[float, ...]]) -> Cell:
+def _cell(subject: TableModule, quantity: str, values: Sequence[tuple[float, ...]]) -> Cell:
     difference, ours, pytorch = (Spread.of(column) for column in zip(*values, strict=True))
     name, label, healthy = subject.name, subject.label, quantity != _AT_UPSTREAM
     if not healthy:
@@ -254,8 +282,13 @@ def _cell(subject: Subject, quantity: str, values: Sequence[tuple[float, ...]]) 
     )
 
 
-_NOTES = TextTable("Slips without a figure", "in the paper's order", 3, ("where", "printed", "meant"),
-                   [dataclasses.astuple(note) for note in NOTES])  # fmt: skip
+_NOTES = TextTable(
+    "Slips without a figure",
+    "in the paper's order",
+    3,
+    ("where", "printed", "meant"),
+    [dataclasses.astuple(note) for note in NOTES],
+)
 
 
 def _cell_row(cell: Cell) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ It calls PyTorch's own network library, as a witness and never to train; but for
 """
 
 from scratch_dl.verification.module import check_module
-from scratch_dl.verification.report import Finding, Report, Verdict
+from scratch_dl.verification.report import DirectionVerdict, Finding, Report
 from scratch_dl.verification.suite import verify_network
 
-__all__ = ["Finding", "Report", "Verdict", "check_module", "verify_network"]
+__all__ = ["DirectionVerdict", "Finding", "Report", "check_module", "verify_network"]

@@ -89,8 +89,16 @@ def check_adjoint(name: str, module: Module, inputs: Sequence[Tensor], generator
                     break
             findings += found
         except BrokenPassError as error:
-            findings.append(Finding(name, error.direction, "central differences", math.inf,
-                                    DIFFERENCES[inputs[0].dtype], detail=str(error)))  # fmt: skip
+            findings.append(
+                Finding(
+                    name,
+                    error.direction,
+                    "central differences",
+                    math.inf,
+                    DIFFERENCES[inputs[0].dtype],
+                    detail=str(error),
+                )
+            )
     return findings
 
 
@@ -153,9 +161,13 @@ def _slope(module: Module, inputs: Sequence[Tensor], key: str, v: Tensor, h: flo
 
 
 def _projections(
-    module: Module, inputs: Sequence[Tensor], key: str, along: Sequence[Tensor], upstream: Sequence[Tensor],
+    module: Module,
+    inputs: Sequence[Tensor],
+    key: str,
+    along: Sequence[Tensor],
+    upstream: Sequence[Tensor],
     slopes: Sequence[_Slope],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """<v, J^T u> by backward and <J v, u> by the slopes, one of each a projection."""
     got, expected = [], []
     for v, u, slope in zip(along, upstream, slopes, strict=True):

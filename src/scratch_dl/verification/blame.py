@@ -13,8 +13,9 @@ from torch import Tensor
 
 from scratch_dl.nn import Module, Sequential, Skip
 from scratch_dl.verification.bands import limit_of
+from scratch_dl.verification.counterparts import is_container
 from scratch_dl.verification.passes import INPUT, Function, Pass, nothing_beside, reference_pass, relative_error
-from scratch_dl.verification.references import is_container, leaves, reference_for
+from scratch_dl.verification.references import leaves, reference_for
 from scratch_dl.verification.report import NETWORK
 from scratch_dl.verification.trace import Batch, Trace
 

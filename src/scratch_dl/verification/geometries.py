@@ -6,18 +6,18 @@ from scratch_dl import nn
 from scratch_dl.nn import Module
 
 
-class Case(NamedTuple):
+class GeometryCase(NamedTuple):
     """Constructor arguments, and the shape of each input of the forward."""
 
     arguments: dict[str, Any]
     shapes: list[tuple[int, ...]]
 
 
-def _conv(c: int, o: int, size: tuple[int, int], batch: int = 2, **settings: Any) -> Case:
-    return Case({"in_channels": c, "out_channels": o, **settings}, [(batch, c, *size)])
+def _conv(c: int, o: int, size: tuple[int, int], batch: int = 2, **settings: Any) -> GeometryCase:
+    return GeometryCase({"in_channels": c, "out_channels": o, **settings}, [(batch, c, *size)])
 
 
-GEOMETRIES: dict[type[Module], list[Case]] = {
+GEOMETRIES: dict[type[Module], list[GeometryCase]] = {
     nn.Conv2d: [
         _conv(2, 3, (5, 4), kernel_size=1),
         _conv(1, 1, (5, 4), batch=1, kernel_size=3),
@@ -57,20 +57,20 @@ GEOMETRIES: dict[type[Module], list[Case]] = {
         _conv(2, 3, (3, 4), kernel_size=3, padding=1, mode="transposed"),
     ],
     nn.UpsamplingNearest2d: [
-        Case({"scale_factor": 2}, [(2, 3, 3, 4)]),
-        Case({"scale_factor": (3, 1)}, [(1, 2, 2, 5)]),
-        Case({"scale_factor": 1}, [(2, 1, 1, 3)]),
+        GeometryCase({"scale_factor": 2}, [(2, 3, 3, 4)]),
+        GeometryCase({"scale_factor": (3, 1)}, [(1, 2, 2, 5)]),
+        GeometryCase({"scale_factor": 1}, [(2, 1, 1, 3)]),
     ],
-    nn.ReLU: [Case({}, [(2, 3, 5, 4)]), Case({}, [(7,)])],
-    nn.Sigmoid: [Case({}, [(2, 3, 5, 4)]), Case({}, [(7,)])],
+    nn.ReLU: [GeometryCase({}, [(2, 3, 5, 4)]), GeometryCase({}, [(7,)])],
+    nn.Sigmoid: [GeometryCase({}, [(2, 3, 5, 4)]), GeometryCase({}, [(7,)])],
     nn.MSELoss: [
-        Case({}, [(2, 3, 5, 4), (2, 3, 5, 4)]),
-        Case({"reduction": "sum"}, [(3, 2), (3, 2)]),
-        Case({}, [(1,), (1,)]),
+        GeometryCase({}, [(2, 3, 5, 4), (2, 3, 5, 4)]),
+        GeometryCase({"reduction": "sum"}, [(3, 2), (3, 2)]),
+        GeometryCase({}, [(1,), (1,)]),
     ],
 }
 
 
-def cases_for(module: Module) -> list[Case]:
+def cases_for(module: Module) -> list[GeometryCase]:
     """The cases of a module's class, or of the nearest base that has some."""
     return next((GEOMETRIES[kind] for kind in type(module).__mro__ if kind in GEOMETRIES), [])

@@ -1,4 +1,4 @@
-"""Own network and PyTorch twin train side by side on the same batches; after every step all parameters must agree."""
+"""Lock-step: network and twin train on the same batches, and after every step all parameters must agree."""
 
 import math
 import time
@@ -14,17 +14,18 @@ from scratch_dl.nn import Module
 from scratch_dl.optim import Optimizer
 from scratch_dl.verification.bands import ORACLE, limit_of, short
 from scratch_dl.verification.blame import blame
+from scratch_dl.verification.counterparts import pytorch_optimizer
 from scratch_dl.verification.optimizer import OPTIMIZER
-from scratch_dl.verification.passes import BrokenPassError, copied, flat, naming, relative_error
-from scratch_dl.verification.references import Twin, reference_optimizer
+from scratch_dl.verification.passes import BrokenPassError, copied, flat, pass_errors, relative_error
+from scratch_dl.verification.references import Twin
 from scratch_dl.verification.report import NETWORK, Finding
 from scratch_dl.verification.trace import Batch, Trace, own_step, training_step, twin_step
 
 _FAR = 1e-3
-"""Where even PyTorch's float32 is farther from its float64, the two trainings are no longer compared."""
+"""Largest band of a step: where PyTorch's own float32 is farther from its float64, nothing is compared any more."""
 
 
-class Pair:
+class TrainingPair:
     """A fresh copy of network and optimizer, and their twin, in one dtype."""
 
     def __init__(self, network: Module, optimizer: Optimizer, dtype: torch.dtype) -> None:
@@ -32,19 +33,19 @@ class Pair:
         self.network, self.optimizer = copied((network, optimizer))
         self.network.to(dtype=dtype)
         self.twin = Twin(network, dtype)
-        self.twin_optimizer: Any = reference_optimizer(optimizer, list(self.twin.values.values()))
-        # PyTorch's optimizer at the network's own numbers: it tells a wrong step from one at other gradients.
+        self.twin_optimizer: Any = pytorch_optimizer(optimizer, list(self.twin.values.values()))
+        # PyTorch's optimizer at the network's own numbers tells a wrong step from a right one with other gradients.
         self.shadow = {name: value.detach().clone() for name, value in self.twin.values.items()}
-        self.shadow_optimizer: Any = reference_optimizer(optimizer, list(self.shadow.values()))
+        self.shadow_optimizer: Any = pytorch_optimizer(optimizer, list(self.shadow.values()))
         self.before: dict[str, Tensor] = {}
 
     def step(self, loss: Module, batch: Batch) -> Trace:
-        """One step of both, the own one as a training does it; its trace.
+        """Make one step of both, the network's own as a training does it, and return its trace.
 
         Raises:
             BrokenPassError: if a module or the optimizer raises.
         """
-        with naming("contract"):
+        with pass_errors("contract"):
             self.optimizer.zero_grad()
         self.before = {name: value.clone() for name, value in self.own_values().items()}
         own = training_step(self.network, loss, batch, clear=False)
@@ -52,7 +53,7 @@ class Pair:
         for name, value in self.shadow.items():
             value.copy_(self.before[name])
             value.grad = own.grads[name].clone()
-        with naming("contract"):
+        with pass_errors("contract"):
             self.optimizer.step()
         self.twin_optimizer.step()
         self.shadow_optimizer.step()
@@ -63,7 +64,7 @@ class Pair:
         return {name: parameter.value for name, parameter in self.network.named_parameters()}
 
     def blame(self, loss: Module, batch: Batch, own: Trace) -> str:
-        """What was wrong with the last step by itself; empty if nothing was."""
+        """The first piece of the last step that is wrong by itself; empty if there is none."""
         network = copied(self.network)
         for name, parameter in network.named_parameters():
             parameter.value = self.before[name]
@@ -89,21 +90,21 @@ def check_lockstep(
     settings: Verification,
     note: Callable[[str], None],
 ) -> list[Finding]:
-    """Train copies side by side, in one dtype or in two of them; compare after every step.
+    """Train copies and their twins in one dtype or in two, and compare the parameters after every step.
 
     Args:
         network: is copied, as is the optimizer.
         optimizer: of its parameters.
         loss: of the network's output and the target.
-        batches: the batch of each step from 0.
-        dtypes: the first is the more exact one, by which the rounding in a second is weighed.
+        batches: returns the batch of a step, from 0.
+        dtypes: the more exact one first; rounding in the second is judged by it.
         settings: how many steps, and for how long at most.
-        note: is told why it ended early.
+        note: is called with the reason if the comparison ends early.
 
     Returns:
-        A finding a dtype: the worst step's error, or the first one out of its band, with the module at fault.
+        One finding per dtype: the worst step's error, or the first one out of its band, with the module at fault.
     """
-    pairs = [Pair(network, optimizer, dtype) for dtype in dtypes]
+    pairs = [TrainingPair(network, optimizer, dtype) for dtype in dtypes]
     if pairs[0].twin_optimizer is None:
         note(f"no lock-step: {type(optimizer).__name__} has no counterpart in torch.optim")
         return []
@@ -115,33 +116,39 @@ def check_lockstep(
         for position, pair in enumerate(pairs):
             finding = _compared(pair, exact, loss, batch.to(pair.dtype), step)
             if finding is None:
-                note(f"{_name(pair)} ended at step {step} of {steps}, where rounding alone parts the two: every piece "
-                     "of that step agrees with PyTorch at its own numbers")  # fmt: skip
-                pairs = pairs[:position]  # float32 is weighed by float64, so it ends with it
+                note(
+                    f"{_name(pair)} ended at step {step} of {steps}, where rounding alone parts the two: every piece "
+                    "of that step agrees with PyTorch at its own numbers"
+                )
+                pairs = pairs[:position]  # float32 is judged by float64, so it ends with it
                 break
             if pair.dtype not in found or finding.strain >= found[pair.dtype].strain:
                 found[pair.dtype] = finding
         if any(not finding.passed for finding in found.values()) or not pairs:
             break
-        diverged = not all(_finite(*pair.twin.values.values()) for pair in pairs)
-        why = "at these settings PyTorch's training diverges too" if diverged else ""
-        if not why and step < steps and time.monotonic() - start > settings.lockstep_max_s:
-            why = f"lockstep_max_s={settings.lockstep_max_s:g} reached"
-        if why:
-            note(f"lock-step ended after step {step} of {steps}: {why}")
+        if reason := _reason_to_end(pairs, settings, step, start):
+            note(f"lock-step ended after step {step} of {steps}: {reason}")
             break
     return list(found.values())
 
 
-def _compared(pair: Pair, exact: Pair, loss: Module, batch: Batch, step: int) -> Finding | None:
-    """The worst parameter after one step; None if it is out of its band with no piece of the step to blame."""
+def _reason_to_end(pairs: Sequence[TrainingPair], settings: Verification, step: int, start: float) -> str:
+    """Why no further step says anything, or may be made; empty if there is no reason."""
+    if not all(_finite(*pair.twin.values.values()) for pair in pairs):
+        return "at these settings PyTorch's training diverges too"
+    late = step < settings.lockstep_steps and time.monotonic() - start > settings.lockstep_max_s
+    return f"lockstep_max_s={settings.lockstep_max_s:g} reached" if late else ""
+
+
+def _compared(pair: TrainingPair, exact: TrainingPair, loss: Module, batch: Batch, step: int) -> Finding | None:
+    """The worst parameter after one step; None if it is out of its band although no piece of the step is wrong."""
     worst = Finding(NETWORK, "lockstep", _name(pair), 0.0, ORACLE[pair.dtype])
     try:
         own = pair.step(loss, batch)
     except BrokenPassError as error:
         return replace(worst, error=math.inf, detail=f"{error} at step {step}")
     if not _finite(*pair.twin.values.values()):
-        return worst  # where each of the two overflows is chance
+        return worst  # which of the two overflows first is chance
     for name, value in pair.own_values().items():
         theirs = pair.twin.values[name].detach()
         rounding = relative_error(theirs, exact.twin.values[name].detach())
@@ -155,7 +162,7 @@ def _compared(pair: Pair, exact: Pair, loss: Module, batch: Batch, step: int) ->
     return replace(worst, detail=f"at step {step} of the training first wrong in {place}") if place else None
 
 
-def _name(pair: Pair) -> str:
+def _name(pair: TrainingPair) -> str:
     return f"lock-step {short(pair.dtype)}"
 
 

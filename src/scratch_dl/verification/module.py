@@ -1,7 +1,8 @@
-"""Verify one module of one's own."""
+"""Verify a single module: `check_module`, for a user's own tests."""
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -28,27 +29,26 @@ def check_module(
 ) -> Report:
     """Check a hand-written module: in float64 and float32 against PyTorch, and by algebra alone.
 
-    Nothing of the module is changed, since copies are checked, and no random state is; only what a module writes to its
-    class has no copy.
+    Copies are checked, so that neither the module nor any random state changes; only what a module writes to its class
+    cannot be copied.
 
     Args:
-        module: a `scratch_dl.nn.Module`, or any object with `forward` and `backward`; its parameters by
+        module: a `scratch_dl.nn.Module`, or any object with `forward` and `backward` that lists its parameters by
             `parameters()`, `named_parameters()` or the (value, gradient) pairs of `param()`.
-        reference: PyTorch's counterpart: a `torch.nn.Module` (its parameters take the module's values), or a function
-            (*inputs, *parameters) -> output. None: the module's own `pytorch_reference()`, or the known counterpart
-            of one of scratch_dl's modules; without any, algebra alone.
-        inputs: the shape of the input, as (4, 3, 16, 16), from which N(0, 1) is drawn, or a tensor; a list of
-            several if the forward takes several (a loss: output and target).
+        reference: a `torch.nn.Module` (its parameters take the module's values), or a function (*inputs, *parameters)
+            -> output. None: the module's own `pytorch_reference()`, else PyTorch's counterpart of scratch_dl's modules.
+        inputs: the input's shape, such as (4, 3, 16, 16), to draw N(0, 1), or a tensor; a list of several if the
+            forward takes several (a loss: output and target).
         name: of the module in the report; its class by default.
         draws: how many random inputs, upstream gradients and directions.
-        oracle: whether a reference is used at all.
+        oracle: whether to use a reference at all.
         seed: of the draws.
 
     Returns:
         The report; `assert report.passed, str(report)` in a test.
 
     Raises:
-        TypeError: if the module has no forward or backward, or an argument is not of its kind.
+        TypeError: if the module has no forward or backward, or an argument has a wrong type.
         ValueError: if the reference's parameters have other shapes.
     """
     start = time.perf_counter()
@@ -56,9 +56,8 @@ def check_module(
         adapted = copied(adapt(module))
         kind = type(foreign(adapted)).__name__
         name = name or kind
-        function = None
-        if oracle:
-            function = reference_for(adapted) if reference is None else as_function(reference, adapted)
+        own = reference_for if reference is None else partial(as_function, reference)
+        function = own(adapted) if oracle else None
         report = Report(f"verification of {kind}", kinds={name: kind})
         if function is None:
             report.note(NO_ORACLE)

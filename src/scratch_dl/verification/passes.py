@@ -36,7 +36,11 @@ class Pass:
 
 
 class BrokenPassError(Exception):
-    """A module raised, or returned what is no tensor; `direction` says in which of its two passes."""
+    """A module raised an exception or returned something other than a tensor.
+
+    Attributes:
+        direction: where it happened: "forward", "grad_input" (the backward), or "contract" (another method).
+    """
 
     def __init__(self, direction: str, message: str) -> None:
         super().__init__(message)
@@ -44,26 +48,26 @@ class BrokenPassError(Exception):
 
 
 class BrokenReferenceError(ValueError):
-    """The reference cannot be compared with: it raised."""
+    """The reference raised an exception, so that nothing can be compared with it."""
 
 
 def own_pass(module: Module, inputs: Sequence[Tensor], grad_output: Tensor | None) -> Pass:
     """Clear the gradients, go forward and backward once, and copy what came out.
 
     Raises:
-        BrokenPassError: if the module raises, or returns no tensor.
+        BrokenPassError: if the module raises an exception or returns something other than a tensor.
     """
     with torch.no_grad():
-        with naming("contract"):
+        with pass_errors("contract"):
             module.zero_grad()
-        # Taken off below: what zero_grad does not clear is the contract's fault, and no gradient's.
+        # Subtracted below: what zero_grad does not clear breaks the contract, and does not make the gradient wrong.
         before = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
         output = forward(module, inputs)
-        with naming("grad_input"):
-            # A copy, for one that works in place must not change what the reference is given.
+        with pass_errors("grad_input"):
+            # A copy, since a module that works in place must not change what the reference is given.
             grad_input = module.backward() if grad_output is None else module.backward(grad_output.clone())
         if not isinstance(grad_input, Tensor):
-            raise BrokenPassError("grad_input", f"backward returned no tensor but {type(grad_input).__name__}")
+            raise BrokenPassError("grad_input", f"backward returned {type(grad_input).__name__} instead of a tensor")
         gradients = {name: parameter.grad - before[name] for name, parameter in module.named_parameters()}
         return Pass(output, {INPUT: grad_input.detach().clone(), **gradients})
 
@@ -72,20 +76,22 @@ def forward(module: Module, inputs: Sequence[Tensor]) -> Tensor:
     """The output of copies of `inputs`, itself a copy.
 
     Raises:
-        BrokenPassError: if the module raises, or returns no tensor.
+        BrokenPassError: if the module raises an exception or returns something other than a tensor.
     """
     # Seeded alike each time, a module that draws, as dropout does, is one function.
-    with torch.no_grad(), naming("forward"), seeded("forward"):
+    with torch.no_grad(), pass_errors("forward"), seeded("forward"):
         output = module.forward(*(tensor.clone() for tensor in inputs))
     if not isinstance(output, Tensor):
-        raise BrokenPassError("forward", f"forward returned no tensor but {type(output).__name__}")
+        raise BrokenPassError("forward", f"forward returned {type(output).__name__} instead of a tensor")
     return output.detach().clone()
 
 
 def reference_pass(
     function: Function, module: Module, inputs: Sequence[Tensor], grad_output: Tensor | None, dtype: torch.dtype
 ) -> Pass:
-    """The same of PyTorch's autograd in `dtype`, at the module's parameters; the gradient is the first input's.
+    """One forward and backward of a reference by PyTorch's autograd in `dtype`, at the module's parameters.
+
+    Gradients are those of the first input and of the parameters.
 
     Raises:
         BrokenReferenceError: if the reference raises.
@@ -115,7 +121,7 @@ def reference_pass(
 
 
 def takes_gradient(module: Module, output: Tensor) -> bool:
-    """Whether backward is given the output's gradient; that of a loss, whose output is one number, needs nothing."""
+    """Whether backward takes the output's gradient; that of a loss, whose output is one number, takes nothing."""
     try:
         signature = inspect.signature(foreign(module).backward)
         signature.bind()
@@ -125,7 +131,7 @@ def takes_gradient(module: Module, output: Tensor) -> bool:
 
 
 def converted_to(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy in another dtype; whole numbers, as the classes of a target, stay what they are."""
+    """A copy in another dtype; integers, such as the classes of a target, keep their dtype."""
     return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype).clone()
 
 
@@ -151,7 +157,7 @@ def direction_of(name: str, module: Module) -> str:
 
 
 def relative_error(got: Tensor, expected: Tensor, nothing: float = 0.0) -> float:
-    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or one of them alone is no number.
+    """||got - expected|| / ||expected||, in float64; inf if the shapes differ or only one of them is finite.
 
     Two tensors whose norms are both at most `nothing` count as equal.
     """
@@ -161,8 +167,8 @@ def relative_error(got: Tensor, expected: Tensor, nothing: float = 0.0) -> float
     if not a.numel():
         return 0.0
     distance, size = float((a - b).norm()), float(b.norm())
-    if not (distance < math.inf and _SMALL < size < math.inf):  # then with care
-        same = (a == b) | (a.isnan() & b.isnan())  # inf - inf is no number
+    if not (distance < math.inf and _SMALL < size < math.inf):  # then scale first
+        same = (a == b) | (a.isnan() & b.isnan())  # inf - inf is NaN
         difference, b = torch.where(same, 0.0, a - b), torch.where(same & ~b.isfinite(), 0.0, b)
         scale = float(torch.maximum(difference.abs().max(), b.abs().max())) or 1.0
         distance, size = scale * float((difference / scale).norm()), scale * float((b / scale).norm())
@@ -174,7 +180,7 @@ def relative_error(got: Tensor, expected: Tensor, nothing: float = 0.0) -> float
 
 
 def mean_abs_error(got: Tensor, expected: Tensor) -> float:
-    """Mean |got - expected|, the paper's measure; nan if the shapes differ, or there is nothing."""
+    """Mean |got - expected|, the paper's measure; NaN if the shapes differ or the tensors are empty."""
     if got.shape != expected.shape or not got.numel():
         return math.nan
     return float((got.double() - expected.double()).abs().mean())
@@ -190,7 +196,10 @@ def compare(
     detail: str = "",
     nothing: float = 0.0,
 ) -> Finding:
-    """A finding from two tensors."""
+    """The finding of a comparison of two tensors, whose norms count as zero up to `nothing`; the rest as in `Finding`.
+
+    It has eight parameters, since a finding has as many fields.
+    """
     if got.shape != expected.shape:
         shapes = f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
         detail = f"{detail}, {shapes}" if detail else shapes
@@ -200,12 +209,12 @@ def compare(
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All numbers, one after another."""
+    """All numbers of the tensors in one vector."""
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def unlisted(module: Module) -> list[str]:
-    """The tensors of an object of a user's own that look like parameters, but are not listed as such."""
+    """Names of the tensors in a user's own object that look like parameters but are not listed as such."""
     if not isinstance(module, Adapted):
         return []
     known = {tensor.data_ptr() for p in module.parameters() for tensor in (p.value, p.grad) if tensor.numel()}
@@ -238,7 +247,7 @@ def converted(module: Module, dtype: torch.dtype) -> Module:
 
 
 def draw_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """N(0, 1) in the shape, dtype and on the device of `tensor`; a tensor of whole numbers as it is."""
+    """N(0, 1) in the shape, dtype and on the device of `tensor`; an integer tensor as it is."""
     if not tensor.is_floating_point():
         return tensor
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
@@ -252,11 +261,11 @@ def step_aside(network: Module, generator: torch.Generator) -> None:
 
 
 @contextmanager
-def naming(direction: str) -> Iterator[None]:
-    """Say in which direction a module raised.
+def pass_errors(direction: str) -> Iterator[None]:
+    """Turn any exception into an error that says in which direction the module raised it.
 
     Raises:
-        BrokenPassError: in place of any exception.
+        BrokenPassError: in place of the exception.
     """
     try:
         yield

@@ -1,86 +1,26 @@
-"""PyTorch's counterpart of each hand-written module and optimizer: the oracle.
+"""The reference of each module as a differentiable function, and a network's twin in PyTorch's autograd: the oracle.
 
-A module of one's own brings its counterpart along by a method `pytorch_reference`, which returns a `torch.nn.Module`
-or a function (*inputs, *parameters) -> output in PyTorch's differentiable arithmetic, or None for "there is none".
+A user's own module may bring its reference along by a method `pytorch_reference`, which returns a `torch.nn.Module` or
+a function (*inputs, *parameters) -> output in PyTorch's differentiable arithmetic, or None for "there is none".
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor
 
-from scratch_dl import nn, optim
 from scratch_dl.nn import Module
 from scratch_dl.system.seeding import seeded
+from scratch_dl.verification.counterparts import assembled, has_own_reference, is_container, pytorch_module
 from scratch_dl.verification.passes import BrokenReferenceError, Function, converted, foreign
 
 
-def conv2d(module: nn.Conv2d) -> Function:
-    """(x, weight[, bias]) -> torch's conv2d at the module's settings."""
-
-    def function(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation)
-
-    return function
-
-
-def conv_transpose2d(module: nn.ConvTranspose2d) -> Function:
-    """(x, weight[, bias]) -> torch's conv_transpose2d at the module's settings."""
-
-    def function(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.conv_transpose2d(x, weight, bias, module.stride, module.padding, module.output_padding, 1,
-                                  module.dilation)  # fmt: skip
-
-    return function
-
-
-def upsampling(module: nn.Upsampling) -> Function:
-    """(x, weight[, bias]) -> interpolate, pad and conv2d; or conv_transpose2d, its border added or cropped by "same".
-
-    The paddings are worked out here from the definition, not taken from the module's geometry.
-    """
-    kernel, scale, padding = module.kernel_size, module.scale_factor, module.padding
-
-    def nearest(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        enlarged = F.interpolate(x, scale_factor=[float(s) for s in scale], mode="nearest")
-        if padding == "same":
-            sides = [side for k in reversed(kernel) for side in ((k - 1) // 2, k - 1 - (k - 1) // 2)]
-            return F.conv2d(F.pad(enlarged, sides), weight, bias)
-        return F.conv2d(enlarged, weight, bias, padding=padding)
-
-    def transposed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if not isinstance(padding, str):
-            return F.conv_transpose2d(x, weight, bias, scale, padding)
-        whole = F.conv_transpose2d(x, weight, None, scale)
-        # Cropped to s times the size; where the kernel is smaller than the stride the last pixels are beyond its reach.
-        before = [max(0, -((s - k) // 2)) for k, s in zip(kernel, scale, strict=True)]
-        after = [k - s - b for k, s, b in zip(kernel, scale, before, strict=True)]
-        output = F.pad(whole, (-before[1], -after[1], -before[0], -after[0]))
-        return output if bias is None else output + bias[:, None, None]
-
-    return nearest if module.mode == "nearest" else transposed
-
-
-REFERENCES: dict[type[Module], Callable[[Any], Function]] = {
-    nn.Conv2d: conv2d,
-    nn.ConvTranspose2d: conv_transpose2d,
-    nn.Upsampling: upsampling,
-    nn.UpsamplingNearest2d: lambda module: (
-        lambda x: F.interpolate(x, scale_factor=[float(s) for s in module.scale_factor], mode="nearest")
-    ),
-    nn.ReLU: lambda module: F.relu,  # noqa: ARG005
-    nn.Sigmoid: lambda module: torch.sigmoid,  # noqa: ARG005
-    nn.MSELoss: lambda module: lambda x, target: F.mse_loss(x, target, reduction=module.reduction),
-}
-
-
 def reference_for(module: Module) -> Function | None:
-    """PyTorch's counterpart of a module, by its own word or its class; None if there is none.
+    """The reference of a module: its own, else PyTorch's counterpart of its class; None if there is none.
 
-    A subclass has its base's: whoever changes the meaning gives it a `pytorch_reference`.
+    A subclass has its base's; one that computes something else needs a `pytorch_reference`.
     """
     if has_own_reference(module):
         name = f"{type(foreign(module)).__name__}.pytorch_reference"
@@ -94,14 +34,12 @@ def reference_for(module: Module) -> Function | None:
 
         def function(input: Tensor, *values: Tensor) -> Tensor:
             twin = Twin(module, input.dtype)
-            twin.values = dict(zip(names, values, strict=True))
+            twin.values.update(zip(names, values, strict=True))
             return twin.forward(input)
 
         return function
-    for kind in type(module).__mro__:
-        if kind in REFERENCES:
-            return REFERENCES[kind](module)
-    return None
+    counterpart = pytorch_module(module)
+    return None if counterpart is None else as_function(counterpart, module)
 
 
 def as_function(reference: Any, module: Module, name: str = "reference") -> Function:
@@ -126,10 +64,12 @@ def as_function(reference: Any, module: Module, name: str = "reference") -> Func
     if [theirs[name] for name in names] != list(own.values()):
         raise ValueError(f"{name} must have parameters of the shapes {own}, but has {theirs}")
     torch_module = copy.deepcopy(reference)
+    has_buffers = bool(list(torch_module.buffers()))
 
     def function(*arguments: Tensor) -> Tensor:
         count = len(arguments) - len(names)
-        torch_module.to(arguments[0].dtype)  # buffers
+        if has_buffers:
+            torch_module.to(arguments[0].dtype)
         values = dict(zip(names, arguments[count:], strict=True))
         output: Tensor = torch.func.functional_call(torch_module, values, arguments[:count])
         return output
@@ -137,28 +77,10 @@ def as_function(reference: Any, module: Module, name: str = "reference") -> Func
     return function
 
 
-def reference_optimizer(optimizer: optim.Optimizer, tensors: Iterable[Tensor]) -> torch.optim.Optimizer | None:
-    """PyTorch's counterpart of an optimizer with the same settings, on other tensors; None if there is none.
-
-    A subclass has its base's, unless it says itself what its counterpart is: `pytorch_reference(tensors)`.
-    """
-    if hasattr(optimizer, "pytorch_reference"):
-        own: torch.optim.Optimizer | None = optimizer.pytorch_reference(list(tensors))
-        return own
-    if isinstance(optimizer, optim.SGD):
-        return torch.optim.SGD(tensors, lr=optimizer.lr, momentum=optimizer.momentum,
-                               weight_decay=optimizer.weight_decay, nesterov=optimizer.nesterov)  # fmt: skip
-    if isinstance(optimizer, optim.Adam):
-        betas = (optimizer.betas[0], optimizer.betas[1])
-        return torch.optim.Adam(tensors, lr=optimizer.lr, betas=betas, eps=optimizer.eps,
-                                weight_decay=optimizer.weight_decay)  # fmt: skip
-    return None
-
-
 class Twin:
-    """A network's weights and its sequence of modules in PyTorch's autograd.
+    """A network's weights and modules in PyTorch's autograd.
 
-    A module without a counterpart takes part with its own forward and backward, taken at their word.
+    A module without a reference takes part with its own forward and backward, which are trusted.
 
     Args:
         network: what is copied; later changes of it do not reach the twin.
@@ -172,8 +94,9 @@ class Twin:
             name: parameter.value.detach().clone().requires_grad_()
             for name, parameter in self.network.named_parameters()
         }
-        # By the parameter, for one may stand at two places.
+        # By the parameter, since one may stand at two places.
         self._names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        self._model = assembled(self.network, self._leaf)
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, H, W) -> (n, o, h, w) with a graph.
@@ -183,38 +106,29 @@ class Twin:
         """
         try:
             with torch.enable_grad():
-                return self._apply(self.network, "", input)
+                return cast(Tensor, self._model(input))
         except Exception as error:
             raise BrokenReferenceError(f"the twin raised {type(error).__name__}: {error}") from error
 
-    def _apply(self, module: Module, name: str, input: Tensor) -> Tensor:
-        prefix = f"{name}." if name else ""
-        if is_container(module) and isinstance(module, nn.Sequential):
-            for child, inner in module.children():
-                input = self._apply(inner, f"{prefix}{child}", input)
-            return input
-        if is_container(module) and isinstance(module, nn.Skip):
-            output = self._apply(module.inner, f"{prefix}inner", input)
-            return input + output if module.join == "add" else torch.cat([input, output], dim=1)
-        values = [self.values[self._names[id(parameter)]] for parameter in module.parameters()]
-        if (function := reference_for(module)) is not None:
-            return function(input, *values)
-        return cast(Tensor, AtItsWord.apply(module, name, input, *values))  # type: ignore[no-untyped-call]
+    def _leaf(self, name: str, module: Module) -> torch.nn.Module:
+        return _Leaf(name, module, self.values, [self._names[id(parameter)] for parameter in module.parameters()])
 
 
-def has_own_reference(module: Module) -> bool:
-    """Whether a module says itself what its counterpart is."""
-    return hasattr(foreign(module), "pytorch_reference")
+class _Leaf(torch.nn.Module):
+    """A module of a twin: its reference, or where it has none the module itself, at the twin's values."""
 
+    def __init__(self, name: str, module: Module, values: Mapping[str, Tensor], keys: list[str]) -> None:
+        super().__init__()
+        self.name, self.module, self.values, self.keys = name, module, values, keys
+        self.function: Function | None = None
 
-def is_container(module: Module) -> bool:
-    """Whether a module only joins the modules inside, as Sequential or Skip do; a subclass may do something else."""
-    kind = type(module)
-    plain = any(
-        isinstance(module, known) and kind.forward is known.forward and kind.backward is known.backward
-        for known in (nn.Sequential, nn.Skip)
-    )
-    return plain and not has_own_reference(module)
+    def forward(self, input: Tensor) -> Tensor:
+        """The module's input -> its output with a graph."""
+        values = [self.values[key] for key in self.keys]
+        self.function = self.function or reference_for(self.module)
+        if self.function is not None:
+            return self.function(input, *values)
+        return cast(Tensor, AtItsWord.apply(self.module, self.name, input, *values))  # type: ignore[no-untyped-call]
 
 
 def leaves(network: Module) -> dict[str, Module]:

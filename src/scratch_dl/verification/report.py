@@ -54,7 +54,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DirectionVerdict:
     """All findings on one module and direction.
 
     Attributes:
@@ -106,13 +106,13 @@ class Report:
         return bool(self.findings) and all(finding.passed for finding in self.findings)
 
     @property
-    def verdicts(self) -> dict[str, dict[str, Verdict]]:
+    def verdicts(self) -> dict[str, dict[str, DirectionVerdict]]:
         """Module -> direction -> verdict."""
         grouped: dict[str, dict[str, list[Finding]]] = {}
         for finding in self.findings:
             grouped.setdefault(finding.module, {}).setdefault(finding.direction, []).append(finding)
         return {
-            module: {direction: Verdict(_decisive(some), len(some)) for direction, some in directions.items()}
+            module: {direction: DirectionVerdict(_decisive(some), len(some)) for direction, some in directions.items()}
             for module, directions in grouped.items()
         }
 
@@ -129,8 +129,12 @@ class Report:
             for module, row in self.verdicts.items()
             for direction, verdict in row.items()
         }
-        return {**values, "verify/passed": float(self.passed), "verify/checks": len(self.findings),
-                "verify/s": self.seconds}  # fmt: skip
+        return {
+            **values,
+            "verify/passed": float(self.passed),
+            "verify/checks": len(self.findings),
+            "verify/s": self.seconds,
+        }
 
     @property
     def headline(self) -> str:
@@ -156,7 +160,7 @@ class Report:
             )
         return table
 
-    def _cell(self, row: Mapping[str, Verdict], direction: str) -> Text:
+    def _cell(self, row: Mapping[str, DirectionVerdict], direction: str) -> Text:
         some = [row[name] for name in (direction, *(["lockstep"] if direction == "contract" else [])) if name in row]
         if not some:
             return Text("")
@@ -214,10 +218,17 @@ class Report:
     def from_json(cls, content: Mapping[str, Any]) -> "Report":
         """What `to_json` was made of, but for kinds and seconds."""
         findings = [
-            Finding(each["module"], each["direction"], each["check"], float(each["error"]), float(each["limit"]),
-                    float(each["abs_error"]), each["detail"])
+            Finding(
+                each["module"],
+                each["direction"],
+                each["check"],
+                float(each["error"]),
+                float(each["limit"]),
+                float(each["abs_error"]),
+                each["detail"],
+            )
             for each in content["findings"]
-        ]  # fmt: skip
+        ]
         return cls(content["title"], findings, notes=list(content["notes"]))
 
     def markdown(self) -> str:

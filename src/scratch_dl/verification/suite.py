@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from scratch_dl.config.build import full_verification
 from scratch_dl.config.schema import Verification
 from scratch_dl.models import CHANNELS, check_size
-from scratch_dl.nn import Module, MSELoss, Sequential, Skip
+from scratch_dl.nn import Module, MSELoss, Observer, Sequential, Skip, observing
 from scratch_dl.optim import Optimizer
 from scratch_dl.system.checks import Pair
 from scratch_dl.system.seeding import seeded
@@ -21,12 +21,13 @@ from scratch_dl.verification.battery import NO_ORACLE, Input, all_checks
 from scratch_dl.verification.blame import LOSS
 from scratch_dl.verification.contract import SAME_TENSOR
 from scratch_dl.verification.counterexample import explain
-from scratch_dl.verification.geometries import Case, cases_for
+from scratch_dl.verification.counterparts import is_container
+from scratch_dl.verification.geometries import GeometryCase, cases_for
 from scratch_dl.verification.lockstep import check_lockstep
 from scratch_dl.verification.network import check_composed, check_slope
 from scratch_dl.verification.optimizer import OPTIMIZER, check_optimizer, check_updates
 from scratch_dl.verification.passes import BrokenPassError, BrokenReferenceError, Function, converted, copied, foreign
-from scratch_dl.verification.references import is_container, leaves, reference_for
+from scratch_dl.verification.references import leaves, reference_for
 from scratch_dl.verification.report import NETWORK, Finding, Report
 from scratch_dl.verification.trace import Batch, own_step
 
@@ -131,7 +132,7 @@ class _Suite:
             elif name in shapes:
                 self._check(name or NETWORK, module, [shapes[name]])
             else:
-                self.report.note(f"{name} was not reached by a forward of the network")
+                self.report.note(f"{name} was not reached by a forward of the network, as a call module(input)")
         images = (_SAMPLES, *self.shape)
         self._check(LOSS, self.loss, [images, images])
 
@@ -166,7 +167,7 @@ class _Suite:
                 where = ", ".join(f"{key}={value}" for key, value in case.arguments.items())
                 self.report.add(_with_detail(finding, where) for finding in found)
 
-    def _made(self, kind: type[Module], case: Case) -> Module | None:
+    def _made(self, kind: type[Module], case: GeometryCase) -> Module | None:
         """The class at a case's arguments; None, and a note, if its constructor takes others."""
         try:
             module = kind(**case.arguments)
@@ -205,9 +206,10 @@ class _Suite:
         if self.oracle and self.settings.lockstep_steps:
             pairs = [self.exact, *([torch.float32] if self.settings.float32 and self.exact == torch.float64 else [])]
             self.report.add(
-                check_lockstep(self.network, self.optimizer, self.loss, self._batch, pairs, self.settings,
-                               self.report.note)
-            )  # fmt: skip
+                check_lockstep(
+                    self.network, self.optimizer, self.loss, self._batch, pairs, self.settings, self.report.note
+                )
+            )
 
     def optimizer_alone(self, network: Module, optimizer: Any, batch: Batch) -> bool:
         """Its contract with the network, and its rule; whether it is of a kind that can be verified."""
@@ -247,10 +249,10 @@ class _Suite:
         """The shape of what reaches each module."""
         shapes: dict[str, tuple[int, ...]] = {}
         network = copied(self.network)
-        for name, module in network.named_modules():
-            vars(module)["forward"] = _noting(shapes, name, module.forward)
+        recorders = [(module, _ShapeRecorder(shapes, name)) for name, module in network.named_modules()]
         try:
-            own_step(network, self.loss, self._batch(0), clear=False)
+            with observing(recorders):
+                own_step(network, self.loss, self._batch(0), clear=False)
         except BrokenPassError as error:
             self.report.add(
                 [Finding(NETWORK, error.direction, "a step", math.inf, ORACLE[self.exact], detail=str(error))]
@@ -258,13 +260,16 @@ class _Suite:
         return shapes
 
 
-def _noting(shapes: dict[str, tuple[int, ...]], name: str, function: Any) -> Any:
-    def call(input: Tensor) -> Tensor:
-        shapes[name] = tuple(input.shape)
-        output: Tensor = function(input)
-        return output
+class _ShapeRecorder(Observer):
+    """Notes the shape of what reaches the module `name`."""
 
-    return call
+    def __init__(self, shapes: dict[str, tuple[int, ...]], name: str) -> None:
+        self.shapes, self.name = shapes, name
+
+    def forward(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Note the shape of the first input."""
+        self.shapes[self.name] = tuple(inputs[0].shape)
+        return function(*inputs)
 
 
 def _with_detail(finding: Finding, detail: str) -> Finding:

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from scratch_dl.nn import Module, parameter_gradients
+from scratch_dl.nn import Module, Observer, observing, parameter_gradients
 from scratch_dl.system.seeding import seeded
-from scratch_dl.verification.passes import naming
+from scratch_dl.verification.passes import pass_errors
 from scratch_dl.verification.references import Twin, gradients, leaves, reference_for
 
 
@@ -50,8 +49,8 @@ def own_step(network: Module, loss: Module, batch: Batch, clear: bool = True) ->
         BrokenPassError: if a module raises.
     """
     trace = Trace()
-    with torch.no_grad(), _watched(network, trace):
-        _step(network, loss, batch, trace, network.backward, clear)
+    with torch.no_grad(), observing(_recorders(network, trace)):
+        _step(network, loss, batch, trace, network.call_backward, clear)
     return trace
 
 
@@ -71,13 +70,13 @@ def _step(
     network: Module, loss: Module, batch: Batch, trace: Trace, backward: Callable[[Tensor], Tensor], clear: bool
 ) -> None:
     if clear:
-        with naming("contract"):
+        with pass_errors("contract"):
             network.zero_grad()
-    with naming("forward"):
-        output = network.forward(batch.input.clone())
+    with pass_errors("forward"):
+        output = network(batch.input.clone())
         trace.outputs[""] = output.detach()
         trace.loss = float(loss.forward(output, batch.target.clone()))
-    with naming("grad_input"):
+    with pass_errors("grad_input"):
         backward(loss.backward())
     trace.grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 
@@ -102,40 +101,31 @@ def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:
     return Trace(outputs={"": output.detach()}, grad_inputs={"": grad}, grads=grads)
 
 
-@contextmanager
-def _watched(network: Module, trace: Trace) -> Iterator[None]:
-    """Note in `trace` what passes through every module; the modules are as before afterwards."""
+class _Recorder(Observer):
+    """Notes in a trace what passes through the module `name`."""
+
+    def __init__(self, trace: Trace, name: str) -> None:
+        self.trace, self.name = trace, name
+
+    def forward(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Note the first input and the output."""
+        self.trace.inputs[self.name] = inputs[0].detach()
+        with seeded(self.name):  # as in the twin, so that what draws random numbers, as dropout does, draws the same
+            output = function(*inputs)
+        self.trace.outputs[self.name] = output.detach()
+        return output
+
+    def backward(self, function: Callable[..., Tensor], *grad_outputs: Tensor, **options: bool) -> Tensor:
+        """Note the gradients of the output and of the input."""
+        self.trace.grad_outputs[self.name] = grad_outputs[0].detach()
+        grad_input = function(*grad_outputs, **options)
+        self.trace.grad_inputs[self.name] = grad_input.detach()
+        return grad_input
+
+
+def _recorders(network: Module, trace: Trace) -> Iterator[tuple[Module, Observer]]:
+    """Each module with its recorder; a user's composite is one module, those inside it are left out."""
     composites = {name for name in leaves(network) if name}
-
-    def note_forward(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def call(*inputs: Tensor) -> Tensor:
-            trace.inputs[name] = inputs[0].detach()
-            with seeded(name):  # as the twin's, so that what draws, as dropout does, draws the same
-                output = function(*inputs)
-            trace.outputs[name] = output.detach()
-            return output
-
-        return call
-
-    def note_backward(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def call(grad_output: Tensor) -> Tensor:
-            trace.grad_outputs[name] = grad_output.detach()
-            grad = function(grad_output)
-            trace.grad_inputs[name] = grad.detach()
-            return grad
-
-        return call
-
-    watched: list[Module] = []
     for name, module in network.named_modules():
-        if any(name.startswith(f"{outer}.") for outer in composites):
-            continue  # inside of a user's composite, which is one module here
-        vars(module)["forward"] = note_forward(name, module.forward)
-        vars(module)["backward"] = note_backward(name, module.backward)
-        watched.append(module)
-    try:
-        yield
-    finally:
-        for module in watched:
-            vars(module).pop("forward", None)
-            vars(module).pop("backward", None)
+        if not any(name.startswith(f"{outer}.") for outer in composites):
+            yield module, _Recorder(trace, name)

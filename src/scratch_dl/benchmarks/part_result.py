@@ -29,8 +29,9 @@ class Comparison:
     ratio: Quartiles
 
     @classmethod
-    def of(cls, name: str, label: str, rival: str, own: Sequence[float], theirs: Sequence[float],
-           scale: float = 1.0) -> "Comparison":  # fmt: skip
+    def of(
+        cls, name: str, label: str, rival: str, own: Sequence[float], theirs: Sequence[float], scale: float = 1.0
+    ) -> "Comparison":
         """Of values in pairs, each multiplied by `scale` to be in the table's unit."""
         mine, other = (Quartiles.of([value * scale for value in values]) for values in (own, theirs))
         return cls(name, label, rival, mine, other, Quartiles.of_ratio(own, theirs))
@@ -42,7 +43,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PartResult:
     """What one part found at one number of threads.
 
     Attributes:
@@ -79,34 +80,61 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as numbers, texts, lists and dicts."""
-        return {"part": self.part, "threads": self.threads, "figures": dict(self.figures), "goals": self.goals(),
-                "records": [dict(record) for record in self.records], "notes": list(self.notes)}  # fmt: skip
+        return {
+            "part": self.part,
+            "threads": self.threads,
+            "figures": dict(self.figures),
+            "goals": self.goals(),
+            "records": [dict(record) for record in self.records],
+            "notes": list(self.notes),
+        }
 
 
-def compared(part: str, title: str, legend: str, unit: str, threads: int, comparisons: Sequence[Comparison],
-             notes: Sequence[str] = (), second: str = "rival", ratio: str = "own / PyTorch") -> Outcome:  # fmt: skip
-    """The outcome of a part that is nothing but comparisons; `second` and `ratio` head the columns of these names."""
-    figures = {name: value for one in comparisons for name, value in one.metrics().items()}
-    head = ("", second, f"own\n{unit}", f"PyTorch\n{unit}", f"{ratio}\n(quartiles)", "goal")
-    rows = [
-        (one.label, one.rival, number(one.own.median), number(one.theirs.median), spread(one.ratio),
-         told(f"{one.name}_ratio", one.ratio.median))
-        for one in comparisons
-    ]  # fmt: skip
-    records = [asdict(one) for one in comparisons]
-    return Outcome(part, threads, figures, TextTable(title, legend, 2, head, rows), records, comparisons, notes)
+@dataclass(frozen=True)
+class ComparisonTable:
+    """The table of a part that is nothing but comparisons.
+
+    Attributes:
+        part: its name.
+        title, legend: of the table.
+        unit: of the figures.
+        second: heads the column of the comparisons' rivals.
+        ratio: heads the column of the ratios.
+    """
+
+    part: str
+    title: str
+    legend: str
+    unit: str
+    second: str = "rival"
+    ratio: str = "own / PyTorch"
+
+    def result(self, threads: int, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> PartResult:
+        """The part's result at a number of threads."""
+        figures = {name: value for comparison in comparisons for name, value in comparison.metrics().items()}
+        units = f"own\n{self.unit}", f"PyTorch\n{self.unit}", f"{self.ratio}\n(quartiles)"
+        rows = [_row(comparison) for comparison in comparisons]
+        table = TextTable(self.title, self.legend, 2, ("", self.second, *units, "goal"), rows)
+        records = [asdict(comparison) for comparison in comparisons]
+        return PartResult(self.part, threads, figures, table, records, comparisons, notes)
 
 
-def told(name: str, value: float) -> str:
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    medians = (format_number(quartiles.median) for quartiles in (comparison.own, comparison.theirs))
+    goal = goal_text(f"{comparison.name}_ratio", comparison.ratio.median)
+    return comparison.label, comparison.rival, *medians, format_quartiles(comparison.ratio), goal
+
+
+def goal_text(name: str, value: float) -> str:
     """The goal of a figure and whether it is reached, or nothing."""
-    return goal.told(value) if (goal := goal_of(name)) else ""
+    return goal.goal_text(value) if (goal := goal_of(name)) else ""
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three digits at least, none behind the point that say nothing."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def spread(quartiles: Quartiles) -> str:
+def format_quartiles(quartiles: Quartiles) -> str:
     """The median and, in brackets, the other two."""
     return f"{quartiles.median:.2f} ({quartiles.low:.2f}-{quartiles.high:.2f})"
