@@ -136,7 +136,7 @@ def test_the_same_training_in_other_words_is_not_trained_twice(place, search):
     space = ("model.kernel_size=3", "model.upsampling=nearest", "model.padding=choice(same,1)")
     done = search(here, *space, "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=grid")
     assert done.returncode == 0, done.stderr
-    first, second = here.outcomes()
+    first, second = here.results()
     assert first["copied_from"] is None
     if second["state"] == "refused":
         pytest.fail(second["reason"])

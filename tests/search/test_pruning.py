@@ -51,7 +51,7 @@ def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
     for number, (one, other) in enumerate(zip(here.trials(), whole.trials(), strict=True)):
         assert one.params == other.params
         assert here.history(number) == whole.history(number)[: trained[number] + 1]
-        assert here.outcomes()[number]["epochs"] == trained[number]
+        assert here.results()[number]["epochs"] == trained[number]
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
@@ -83,11 +83,11 @@ def test_a_pruned_trial_counts_is_told_with_its_reason_and_is_never_the_best(pru
     assert sorted(nested) == list(range(TRIALS))
     cut = here.numbers("pruned")
     for number in cut:
-        outcome, trained = here.outcomes()[number], epochs(here)[number]
+        result, trained = here.results()[number], epochs(here)[number]
         last = here.history(number)[-1]
-        assert outcome["reason"] == f"pruned at epoch {trained}: val/psnr_db {last:.4g} is behind that of other trials"
+        assert result["reason"] == f"pruned at epoch {trained}: val/psnr_db {last:.4g} is behind that of other trials"
         tags = nested[number].data.tags
-        assert (tags["trial.state"], tags["trial.reason"]) == ("pruned", outcome["reason"])
+        assert (tags["trial.state"], tags["trial.reason"]) == ("pruned", result["reason"])
         assert nested[number].info.status == "FINISHED"
     assert parent.data.tags["trials.pruned"] == str(len(cut))
     assert int(parent.data.tags["best.trial"]) not in cut

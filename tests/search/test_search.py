@@ -65,7 +65,7 @@ def test_whole_bounds_give_whole_numbers_in_each_runs_configuration(searched):
     here = searched[0]
     drawn = []
     for number, trial in enumerate(here.trials()):
-        model = yaml.safe_load((Path(here.outcomes()[number]["folder"]) / "config.yaml").read_text())["model"]
+        model = yaml.safe_load((Path(here.results()[number]["folder"]) / "config.yaml").read_text())["model"]
         assert type(model["kernel_size"]) is int
         assert model["kernel_size"] == trial.params["model.kernel_size"]
         drawn.append(model["kernel_size"])
@@ -129,15 +129,15 @@ def test_mlflow_has_a_nested_run_a_trial_with_its_number_state_and_verdicts(sear
     parent, nested = here.runs()
     assert sorted(nested) == [0, 1, 2, 3]
     for number, run in nested.items():
-        tags, outcome = run.data.tags, here.outcomes()[number]
+        tags, result = run.data.tags, here.results()[number]
         assert run.info.status == "FINISHED"
-        assert run.info.run_id == outcome["run_id"]
+        assert run.info.run_id == result["run_id"]
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert tags["trial.state"] == "complete"
         assert float(tags["trial.value"]) == pytest.approx(here.trials()[number].value, rel=1e-5)
         assert tags["verification"] == "off"
-        assert outcome["cause"]
-        assert outcome["cause"] in " ".join(value for key, value in tags.items() if key.startswith("diagnosis"))
+        assert result["cause"]
+        assert result["cause"] in " ".join(value for key, value in tags.items() if key.startswith("diagnosis"))
         assert f"/runs/{run.info.run_id}" in parent.data.tags["mlflow.note.content"]
     values = here.client().get_metric_history(parent.info.run_id, "trial/val/psnr_db")
     assert {point.step: point.value for point in values} == {n: trial.value for n, trial in enumerate(here.trials())}
@@ -391,8 +391,8 @@ def test_what_hangs_on_a_condition_is_drawn_where_it_holds(place, search):
     assert done.returncode == 0, done.stderr
     assert here.numbers("complete", "failed", name="optimisation") == list(range(5))
     seen = set()
-    for trial, outcome in zip(here.trials("optimisation"), here.outcomes("optimisation"), strict=True):
-        optimizer = yaml.safe_load((Path(outcome["folder"]) / "config.yaml").read_text())["optimizer"]
+    for trial, result in zip(here.trials("optimisation"), here.results("optimisation"), strict=True):
+        optimizer = yaml.safe_load((Path(result["folder"]) / "config.yaml").read_text())["optimizer"]
         name = trial.params["optimizer"]
         seen.add(name)
         assert optimizer["lr"] == trial.params[f"optimizer.lr[optimizer={name}]"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
-from scratch_dl.search.space import check_keys, read_space
+from scratch_dl.search.space import read_space
+from scratch_dl.search.space_check import check_keys
 from scratch_dl.system.errors import ConfigError
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
