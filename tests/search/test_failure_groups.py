@@ -10,51 +10,42 @@ from scratch_dl.config.composing import compose_config
 from scratch_dl.diagnosis.causes import HEALTHY, UNKNOWN
 from scratch_dl.diagnosis.output_class import CLASSES
 from scratch_dl.search.failure_groups import cause_label, common_settings, group_by_cause
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    DISCARDED,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    Objective,
-    StudySummary,
-    TrialResult,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 from scratch_dl.system.errors import ConfigError
 
 RATE = "learning_rate_too_large"
 RESULTS = [
-    pytest.param(TrialResult(COMPLETE, cause=HEALTHY, output_class="better_than_blur"),
+    pytest.param(TrialResult(State.COMPLETE, cause=HEALTHY, output_class="better_than_blur"),
                  "healthy, better than blur", id="best"),
-    pytest.param(TrialResult(COMPLETE, cause=HEALTHY, output_class="worse_than_blur"),
+    pytest.param(TrialResult(State.COMPLETE, cause=HEALTHY, output_class="worse_than_blur"),
                  "healthy, worse than blur", id="poor"),
-    pytest.param(TrialResult(COMPLETE, cause=HEALTHY), "healthy", id="healthy-and-not-looked-at"),
-    pytest.param(TrialResult(COMPLETE, cause=RATE, output_class="zeros"), f"collapsed to zero ({RATE})", id="zeros"),
-    pytest.param(TrialResult(COMPLETE, cause=UNKNOWN, output_class="ones"),
+    pytest.param(TrialResult(State.COMPLETE, cause=HEALTHY), "healthy", id="healthy-and-not-looked-at"),
+    pytest.param(TrialResult(State.COMPLETE, cause=RATE, output_class="zeros"), f"collapsed to zero ({RATE})",
+                 id="zeros"),
+    pytest.param(TrialResult(State.COMPLETE, cause=UNKNOWN, output_class="ones"),
                  "not diagnosed, collapsed to one", id="unknown"),
-    pytest.param(TrialResult(COMPLETE), "not diagnosed", id="nothing-known"),
-    pytest.param(TrialResult(PRUNED, cause=HEALTHY, output_class="worse_than_blur"), "pruned", id="pruned"),
-    pytest.param(TrialResult(PRUNED, cause="dead_units", output_class="zeros"), "pruned (dead_units)",
+    pytest.param(TrialResult(State.COMPLETE), "not diagnosed", id="nothing-known"),
+    pytest.param(TrialResult(State.PRUNED, cause=HEALTHY, output_class="worse_than_blur"), "pruned", id="pruned"),
+    pytest.param(TrialResult(State.PRUNED, cause="dead_units", output_class="zeros"), "pruned (dead_units)",
                  id="pruned-sick"),
-    pytest.param(TrialResult(KILLED, reason="its job ended without a word"), "killed", id="killed"),
-    pytest.param(TrialResult(FAILED, reason="train/loss became nan at step 12; a smaller optimizer.lr"),
+    pytest.param(TrialResult(State.KILLED, reason="its job ended without a word"), "killed", id="killed"),
+    pytest.param(TrialResult(State.FAILED, reason="train/loss became nan at step 12; a smaller optimizer.lr"),
                  "diverged", id="nan"),
-    pytest.param(TrialResult(FAILED, reason="Diverged: train/loss became inf at step 12", cause=RATE),
+    pytest.param(TrialResult(State.FAILED, reason="Diverged: train/loss became inf at step 12", cause=RATE),
                  f"diverged ({RATE})", id="inf"),
-    pytest.param(TrialResult(FAILED, reason="verification failed, first at conv1 forward", cause="forward_wrong"),
+    pytest.param(TrialResult(State.FAILED, reason="verification failed, first at conv1 forward", cause="forward_wrong"),
                  "verification failed (forward_wrong)", id="verification"),
-    pytest.param(TrialResult(FAILED, reason="hydra.sweeper.objective: val/psnr has no finite value", cause=HEALTHY),
+    pytest.param(TrialResult(State.FAILED, reason="hydra.sweeper.objective: val/psnr has no finite value",
+                             cause=HEALTHY),
                  "objective not finite", id="objective"),
-    pytest.param(TrialResult(FAILED, reason="my_layers.ShapeError: no (HYDRA_FULL_ERROR=1 shows where)"),
+    pytest.param(TrialResult(State.FAILED, reason="my_layers.ShapeError: no (HYDRA_FULL_ERROR=1 shows where)"),
                  "error of class ShapeError", id="own-class"),
-    pytest.param(TrialResult(FAILED, reason="its process died, 3 times in a row"), "its process died", id="process"),
-    pytest.param(TrialResult(FAILED, reason="the disk is full"), "failed", id="no-class"),
-    pytest.param(TrialResult(REFUSED, reason="model.kernel_size must be >= 1, but got 0"), "geometry refused",
+    pytest.param(TrialResult(State.FAILED, reason="its process died, 3 times in a row"), "its process died",
+                 id="process"),
+    pytest.param(TrialResult(State.FAILED, reason="the disk is full"), "failed", id="no-class"),
+    pytest.param(TrialResult(State.REFUSED, reason="model.kernel_size must be >= 1, but got 0"), "geometry refused",
                  id="kernel"),
-    pytest.param(TrialResult(REFUSED, reason="optimizer.lr must be a finite number >= 0, but got -1"),
+    pytest.param(TrialResult(State.REFUSED, reason="optimizer.lr must be a finite number >= 0, but got -1"),
                  "setting refused", id="lr"),
 ]  # fmt: skip
 
@@ -76,35 +67,39 @@ def test_a_trial_is_named_by_what_came_of_it(result, expected):
 def test_the_messages_of_refused_configurations_are_told_apart(override, expected):
     with pytest.raises(ConfigError) as refused:
         build(compose_config("train", [override]))
-    assert cause_label(TrialRow(0, REFUSED, {}, TrialResult(REFUSED, reason=str(refused.value)))) == expected
+    assert (
+        cause_label(TrialRow(0, State.REFUSED, {}, TrialResult(State.REFUSED, reason=str(refused.value)))) == expected
+    )
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_of_outputs_has_words_of_its_own(name):
-    said = cause_label(TrialRow(0, COMPLETE, {}, TrialResult(COMPLETE, cause="dead_units", output_class=name)))
+    said = cause_label(
+        TrialRow(0, State.COMPLETE, {}, TrialResult(State.COMPLETE, cause="dead_units", output_class=name))
+    )
     assert said.endswith(" (dead_units)")
     assert "_" not in said.removesuffix(" (dead_units)")
 
 
 def study(*results, direction="maximize", params=None):
     rows = tuple(
-        TrialRow(number, result.state if result else RUNNING, params[number] if params else {}, result)
+        TrialRow(number, result.state if result else State.RUNNING, params[number] if params else {}, result)
         for number, result in enumerate(results)
     )
     objective = Objective("val/psnr_db", "best", direction)
     return StudySummary("s", "sqlite://", {}, (objective,), len(rows), "tpe", "none", 0, rows, (), {}, {})
 
 
-GOOD = TrialResult(COMPLETE, values=(28.0,), cause=HEALTHY, verdict=HEALTHY, output_class="better_than_blur")
-ZERO = TrialResult(COMPLETE, values=(11.0,), cause=RATE, verdict=f"{RATE}: relu3, from step 4",
+GOOD = TrialResult(State.COMPLETE, values=(28.0,), cause=HEALTHY, verdict=HEALTHY, output_class="better_than_blur")
+ZERO = TrialResult(State.COMPLETE, values=(11.0,), cause=RATE, verdict=f"{RATE}: relu3, from step 4",
                cure="a smaller optimizer.lr", output_class="zeros")  # fmt: skip
-NO = TrialResult(REFUSED, reason="model.padding must be >= 0, but got -1")
+NO = TrialResult(State.REFUSED, reason="model.padding must be >= 0, but got -1")
 
 
 def test_groups_have_shares_the_best_value_and_an_example_with_its_cure():
     found = group_by_cause(study(GOOD, ZERO, replace(GOOD, values=(29.0,)), replace(ZERO, values=(12.0,)), GOOD, None,
                          NO,
-                         TrialResult(DISCARDED, reason="trial 3 is the same point")))  # fmt: skip
+                         TrialResult(State.DISCARDED, reason="trial 3 is the same point")))  # fmt: skip
     assert [(group.label, len(group.rows), group.best) for group in found] == [
         ("healthy, better than blur", 3, 29.0),
         (f"collapsed to zero ({RATE})", 2, 12.0),
@@ -149,7 +144,7 @@ def test_trained_trials_are_not_compared_with_refused_ones():
 
 def test_refused_trials_are_compared_with_those_that_were_not():
     """What the other refused ones were drawn with may have been as wrong."""
-    slow = TrialResult(REFUSED, reason="trainer.epochs must be >= 1, but got 0")
+    slow = TrialResult(State.REFUSED, reason="trainer.epochs must be >= 1, but got 0")
     params = [*({"pad": 3} for _ in range(12)), *({"pad": number % 2} for number in range(8))]
     found = group_by_cause(study(*[NO] * 6, *[slow] * 6, *[GOOD] * 8, params=params))
     common = {group.label: group.common for group in found}

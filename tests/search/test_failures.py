@@ -139,22 +139,6 @@ def test_if_every_trial_fails_one_line_says_so_and_why(place, search):
     assert here.states() == ["failed"] * 2
 
 
-def test_where_nearly_nothing_fits_the_search_gives_up_and_says_so(place, search):
-    """What is complete by then stays; 2 refusals for each trial asked for are enough here."""
-    here = place()
-    choices = (
-        "model.padding=choice(same,0,2,4,6,8,10,12,14,16)",
-        "hydra.sweeper.sampler=random",
-        "hydra.sweeper.n_trials=3",
-    )
-    done = search(here, *choices, prepare=lambda patch: patch.setattr("scratch_dl.search.study.MAX_REFUSALS", 2))
-    assert done.returncode == 0, done.stderr
-    assert "6 points were refused, 2 for each trial asked for" in done.stdout
-    assert len(here.numbers("refused")) == 6
-    assert len(here.numbers("complete")) < 3
-    assert here.runs()[0].info.status == "FINISHED"
-
-
 RESUMED = ("optimizer.lr=tag(log,interval(0.5,20.0))", "hydra.sweeper.n_trials=3", "tracking.experiment=custom")
 
 
@@ -165,7 +149,13 @@ def undisturbed(place, search):
     return here
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 143, id="term", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_signal_in_mid_trial_ends_the_search_and_the_same_command_finishes_it(
     undisturbed, place, search, started, ended, number, status
 ):

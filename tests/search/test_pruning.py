@@ -37,7 +37,7 @@ def test_without_a_pruner_every_trial_has_all_its_epochs(pruned):
     assert here.states() == ["complete"] * TRIALS
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
     here, _ = pruned(pruner)
     whole, _ = pruned("none")
@@ -54,7 +54,7 @@ def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
         assert here.results()[number]["epochs"] == trained[number]
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_what_optuna_was_told_of_each_epoch_is_what_the_run_has(pruned, pruner):
     here, _ = pruned(pruner)
     for number, trial in enumerate(here.trials()):
@@ -76,7 +76,7 @@ def test_the_median_pruner_has_cut_what_was_behind_the_median_of_that_epoch(prun
         assert max(here.history(number)[1:]) < median(earlier)
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_a_pruned_trial_counts_is_told_with_its_reason_and_is_never_the_best(pruned, pruner):
     here, done = pruned(pruner)
     parent, nested = here.runs()
@@ -94,6 +94,7 @@ def test_a_pruned_trial_counts_is_told_with_its_reason_and_is_never_the_best(pru
     assert sum(f" #{number} pruned" in line for number in cut for line in done.stdout.splitlines()) == len(cut)
 
 
+@pytest.mark.exhaustive
 def test_a_pruned_trial_is_not_the_best_even_if_its_value_is(place, search):
     """Here a pruner stops the best one, against all sense."""
     here = place()
@@ -117,6 +118,7 @@ def epochs_of(here, number):
     return len(here.history(number)) - 1
 
 
+@pytest.mark.exhaustive
 def test_the_last_epoch_prunes_nothing(place, search):
     """However much the pruner would: there is nothing left to save."""
     here = place()
@@ -130,12 +132,3 @@ def test_the_last_epoch_prunes_nothing(place, search):
     done = search(here, "seed=choice(0,1)", "trainer.epochs=1", "hydra.sweeper.n_trials=2", prepare=prepare)
     assert done.returncode == 0, done.stderr
     assert here.states() == ["complete"] * 2
-
-
-def test_with_pruning_a_fixed_seed_gives_the_same_trials(pruned, place, search):
-    here, _ = pruned("median")
-    other = place()
-    assert search(other, *SPACE, MEDIAN, "hydra.sweeper.study_name=again").returncode == 0
-    same = [(trial.params, trial.values, trial.intermediate_values) for trial in here.trials()]
-    assert [(trial.params, trial.values, trial.intermediate_values) for trial in other.trials("again")] == same
-    assert other.states("again") == here.states()

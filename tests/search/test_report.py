@@ -13,19 +13,15 @@ from optuna.trial import TrialState, create_trial
 from scratch_dl.search.importances import importances
 from scratch_dl.search.plots import write_plots
 from scratch_dl.search.report import description, write_report
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    FAILED,
-    PRUNED,
-    REFUSED,
-    Objective,
-    StudySummary,
-    TrialResult,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 
 PSNR, SIZE = Objective("val/psnr_db", "best", "maximize"), Objective("parameters", "last", "minimize")
-STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, REFUSED: TrialState.PRUNED, FAILED: TrialState.FAIL}
+STATES = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.REFUSED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
 CHOICE, WHOLE = CategoricalDistribution(["same", "0", None]), IntDistribution(2, 64)
 RATE, MOMENTUM = FloatDistribution(0.01, 10, log=True), FloatDistribution(0, 0.95)
 PICTURES = {"history", "parallel", "slice", "importance_pedanova", "importance_fanova"}
@@ -54,12 +50,12 @@ def make(results, objectives=(PSNR,)):
                 state=STATES[result.state],
                 params={name: value for name, (_, value) in drawn.items()},
                 distributions={name: distribution for name, (distribution, _) in drawn.items()},
-                values=result.values if result.state == COMPLETE else None,
+                values=result.values if result.state == State.COMPLETE else None,
             )
         )
         params = {name.partition("[")[0]: value for name, (_, value) in drawn.items()}
         rows.append(TrialRow(n, result.state, params, result))
-    complete = [row for row in rows if row.state == COMPLETE]
+    complete = [row for row in rows if row.state == State.COMPLETE]
     best = (max(complete, key=lambda row: row.result.values).number,) if complete else ()
     if complete and len(objectives) > 1:
         best = tuple(trial.number for trial in study.best_trials)
@@ -73,7 +69,8 @@ def make(results, objectives=(PSNR,)):
 
 def good(n, several=False):
     values = (28 - (n % 7) / 3, 1000.0 + n)[: 1 + several]
-    return TrialResult(COMPLETE, values=values, cause="healthy", verdict="healthy", output_class="better_than_blur",
+    return TrialResult(State.COMPLETE, values=values, cause="healthy", verdict="healthy",
+                       output_class="better_than_blur",
                    verification="passed", run_id=f"{n:032x}", experiment_id="5", epochs=3, seconds=2.0,
                    parameters=1000 + n)  # fmt: skip
 
@@ -81,11 +78,15 @@ def good(n, several=False):
 MIXED = [
     *map(good, range(14)),
     TrialResult(
-        COMPLETE, values=(11.0,), cause="dead_units", verdict="dead_units: relu3, from step 4", output_class="zeros"
+        State.COMPLETE,
+        values=(11.0,),
+        cause="dead_units",
+        verdict="dead_units: relu3, from step 4",
+        output_class="zeros",
     ),
-    TrialResult(PRUNED, reason="pruned at epoch 4: behind", values=(20.0,)),
-    TrialResult(FAILED, reason="ValueError: <b>bold</b> | `code` and *stars* ](x) __init__"),
-    TrialResult(REFUSED, reason="model.padding must be >= 0, but got -1"),
+    TrialResult(State.PRUNED, reason="pruned at epoch 4: behind", values=(20.0,)),
+    TrialResult(State.FAILED, reason="ValueError: <b>bold</b> | `code` and *stars* ](x) __init__"),
+    TrialResult(State.REFUSED, reason="model.padding must be >= 0, but got -1"),
 ]
 
 
@@ -198,7 +199,9 @@ def test_a_single_setting_is_no_question_of_importance(tmp_path):
         study.add_trial(
             create_trial(params={"x": float(n)}, distributions={"x": FloatDistribution(0, 5)}, value=float(n))
         )
-    rows = tuple(TrialRow(n, COMPLETE, {"x": float(n)}, TrialResult(COMPLETE, values=(float(n),))) for n in range(6))
+    rows = tuple(
+        TrialRow(n, State.COMPLETE, {"x": float(n)}, TrialResult(State.COMPLETE, values=(float(n),))) for n in range(6)
+    )
     summary = StudySummary("s", "sqlite://", {}, (PSNR,), 6, "tpe", "none", 0, rows, (5,), {}, {})
     pictures = write_plots(study, summary, tmp_path)
     assert pictures["importance_fanova"] == "x is the only setting drawn in every complete trial"

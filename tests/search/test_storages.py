@@ -36,6 +36,7 @@ def test_a_journal_file_has_the_same_trials_and_is_gone_on_with(on_sqlite, place
     assert "optimizer.lr was tag(log,interval(0.5,20.0)), is tag(log,interval(0.5,10.0))" in changed.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_process_killed_on_a_journal_file_takes_nothing_with_it(on_sqlite, place, search, started, ended, tmp_path):
     journal = str(tmp_path / "small.journal")
     here = place(storage=journal)
@@ -99,6 +100,7 @@ def test_a_password_stands_in_no_tag_parameter_line_or_file_of_the_record(on_pos
     assert not [path for path in files if path.parent.name in ("custom", "artifacts") or path.suffix == ".jsonl"], files
 
 
+@pytest.mark.exhaustive
 def test_postgresql_gives_what_sqlite_gives(on_sqlite, postgres, place, started, ended):
     """One process: the same parameters and values by a seed, wherever the study is kept."""
     url = postgres()
@@ -110,6 +112,7 @@ def test_postgresql_gives_what_sqlite_gives(on_sqlite, postgres, place, started,
     ]
 
 
+@pytest.mark.exhaustive
 def test_the_joblib_launcher_trains_two_at_once(place, started, ended):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     here = place()

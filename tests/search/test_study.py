@@ -18,19 +18,7 @@ from scratch_dl.search import study as of_study
 from scratch_dl.search.settings import Algorithm, SearchSettings
 from scratch_dl.search.space import read_space
 from scratch_dl.search.study import MAX_REFUSALS, Study
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    COUNTED,
-    DISCARDED,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    WAITING,
-    Objective,
-    TrialResult,
-)
+from scratch_dl.search.trial_result import COUNTED, Objective, State, TrialResult
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking.process import hold
 
@@ -84,7 +72,7 @@ def make(configuration, tmp_path):
 
 
 def complete(study, draw, value=1.0):
-    study.tell(draw, TrialResult(COMPLETE, values=(value,)))
+    study.tell(draw, TrialResult(State.COMPLETE, values=(value,)))
 
 
 def score(draw):
@@ -264,7 +252,7 @@ def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(ma
     assert (study.ask(), study.end_reason()) == (None, "the grid has no further point")
     tried = {(row.params["model.padding"], row.params["trainer.batch_size"]): row for row in study.rows()}
     assert len(tried) == len(study.rows()) == 8
-    assert {key for key, row in tried.items() if row.state == REFUSED} == {
+    assert {key for key, row in tried.items() if row.state == State.REFUSED} == {
         (p, size) for p in (2, 6) for size in (8, 16)
     }
     # padding=1 is what "same" comes to, and is not trained
@@ -278,11 +266,11 @@ def test_geometries_that_fit_nowhere_are_refused_and_not_counted(make):
     study = make({"model.padding": "choice(same,2)", **RATE}, n_trials=4)
     draws = settle(study)
     refused = [draw for draw in draws if draw.result]
-    assert [draw.result.state for draw in refused] == [REFUSED] * len(refused)
+    assert [draw.result.state for draw in refused] == [State.REFUSED] * len(refused)
     assert refused
     assert all("model" in draw.result.reason and "\n" not in draw.result.reason for draw in refused)
     assert all((draw.params["model.padding"] == 2) == (draw.result is not None) for draw in draws)
-    assert (states(study).count(COMPLETE), states(study).count(REFUSED)) == (4, len(refused))
+    assert (states(study).count(State.COMPLETE), states(study).count(State.REFUSED)) == (4, len(refused))
     assert study.end_reason() == ""
     # To the sampler they are bad points, not unknown ones.
     kept = study.optuna.get_trials()
@@ -293,7 +281,7 @@ def test_where_nothing_fits_it_gives_up_and_says_why(make):
     study = make({"model.padding": "choice(2,6)"}, n_trials=2)
     draws = settle(study, 100)
     assert len(draws) == MAX_REFUSALS * 2
-    assert {draw.result.state for draw in draws} == {REFUSED}
+    assert {draw.result.state for draw in draws} == {State.REFUSED}
     assert study.end_reason() == (
         "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
     )
@@ -304,14 +292,16 @@ def test_where_nothing_fits_it_gives_up_and_says_why(make):
 def test_a_point_that_was_there_is_a_copy_and_counts(make, where):
     study = make(TWO, n_trials=7, where=where)
     first = study.ask()
-    study.tell(first, TrialResult(COMPLETE, values=(28.0,), cause="healthy", run_id="r", seconds=9.0, parameters=5))
+    study.tell(
+        first, TrialResult(State.COMPLETE, values=(28.0,), cause="healthy", run_id="r", seconds=9.0, parameters=5)
+    )
     draws = settle(study)
     assert len(draws) == 6
     copies = [draw for draw in draws if draw.params == first.params]
     assert len(copies) >= 2
     for draw in copies:
         wanted = TrialResult(
-            COMPLETE, values=(28.0,), cause="healthy", run_id="r", parameters=5, copied_from=first.number
+            State.COMPLETE, values=(28.0,), cause="healthy", run_id="r", parameters=5, copied_from=first.number
         )
         assert draw.result == study.rows()[draw.number].result == wanted
     assert len([draw for draw in draws if draw.result is None]) == 1
@@ -334,21 +324,21 @@ def test_a_pruned_point_is_copied_with_what_its_epochs_had(make, where):
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, first.number)
     for epoch, value in ((1, 20.0), (2, 21.0)):
         optuna.trial.Trial(study.optuna, number).report(value, epoch)
-    study.tell(first, TrialResult(PRUNED, reason="behind", values=(21.0,), epochs=2))
+    study.tell(first, TrialResult(State.PRUNED, reason="behind", values=(21.0,), epochs=2))
     copies = [draw for draw in settle(study) if draw.params == first.params]
     assert copies
     for draw in copies:
-        assert (draw.result.state, draw.result.reason, draw.result.copied_from) == (PRUNED, "behind", 0)
+        assert (draw.result.state, draw.result.reason, draw.result.copied_from) == (State.PRUNED, "behind", 0)
         kept = study.optuna.get_trials()[draw.number]
         assert (kept.state.name, kept.intermediate_values) == ("PRUNED", {1: 20.0, 2: 21.0})
 
 
 def test_a_point_that_failed_is_not_tried_again(make):
     study = make(TWO, n_trials=9)
-    study.tell(study.ask(), TrialResult(FAILED, reason="train/loss became nan"))
+    study.tell(study.ask(), TrialResult(State.FAILED, reason="train/loss became nan"))
     copies = [draw for draw in settle(study) if draw.params == {"trainer.batch_size": 8}]
     assert copies
-    assert {(draw.result.state, draw.result.copied_from) for draw in copies} == {(FAILED, 0)}
+    assert {(draw.result.state, draw.result.copied_from) for draw in copies} == {(State.FAILED, 0)}
     assert len(study.rows()) == 9
 
 
@@ -367,7 +357,7 @@ def test_the_number_of_trials_is_a_total(make):
 
 def test_what_failed_and_what_was_pruned_count(make):
     study = make(RATE, n_trials=3)
-    for state in (FAILED, PRUNED, COMPLETE):
+    for state in (State.FAILED, State.PRUNED, State.COMPLETE):
         study.tell(study.ask(), TrialResult(state, values=(1.0,)))
     assert study.ask() is None
 
@@ -377,7 +367,7 @@ def test_what_is_in_training_counts_until_it_ends_otherwise(make):
     one, _ = study.ask(), study.ask()
     assert study.ask() is None
     assert study.missing() == 0
-    study.tell(one, TrialResult(KILLED, reason="stopped"))
+    study.tell(one, TrialResult(State.KILLED, reason="stopped"))
     assert study.ask().params == one.params
 
 
@@ -385,7 +375,7 @@ def test_several_objectives_are_kept(make):
     both = (BEST, Objective("parameters", "best", "minimize"))
     study = make(RATE, objectives=both, n_trials=2, sampler="tpe")
     for _ in range(2):
-        study.tell(study.ask(), TrialResult(COMPLETE, values=(28.0, 5.0)))
+        study.tell(study.ask(), TrialResult(State.COMPLETE, values=(28.0, 5.0)))
     assert study.ask() is None
     assert [trial.values for trial in study.optuna.trials] == [[28.0, 5.0]] * 2
     assert [one.name for one in study.optuna.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -487,7 +477,7 @@ def test_the_trial_of_a_dead_process_is_trained_again_once_with_the_same_paramet
     again = make(NUMBERS, where=where)
     assert again.missing() == 5
     assert again.missing() == 5
-    assert states(again) == [COMPLETE, KILLED, WAITING]
+    assert states(again) == [State.COMPLETE, State.KILLED, State.WAITING]
     assert again.rows()[2].params == lost.params
     assert again.rows()[1].requeued_as == 2
     draw = again.ask()
@@ -532,9 +522,9 @@ def test_the_trial_of_a_process_that_lives_is_left_alone(make, worker, where):
         abandon(study, draw, worker)
     other = make(NUMBERS, where=where)
     assert other.ask().params != draw.params
-    assert states(other) == [RUNNING, RUNNING]
+    assert states(other) == [State.RUNNING, State.RUNNING]
     complete(study, draw)
-    assert states(other)[0] == COMPLETE
+    assert states(other)[0] == State.COMPLETE
 
 
 def test_a_trial_of_a_machine_whose_heart_has_stopped_is_trained_again(make, monkeypatch):
@@ -545,14 +535,14 @@ def test_a_trial_of_a_machine_whose_heart_has_stopped_is_trained_again(make, mon
     abandon(study, draw, ELSEWHERE)
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
     study.optuna._storage.record_heartbeat(number)
-    assert states(study) == [RUNNING]
+    assert states(study) == [State.RUNNING]
     deadline = threading.Event()
     for _ in range(40):
         study.missing()
-        if KILLED in states(study):
+        if State.KILLED in states(study):
             break
         deadline.wait(0.1)
-    assert states(study) == [KILLED, WAITING]
+    assert states(study) == [State.KILLED, State.WAITING]
 
 
 def test_a_point_that_has_ended_three_processes_has_failed(make):
@@ -566,7 +556,7 @@ def test_a_point_that_has_ended_three_processes_has_failed(make):
     draw = study.ask()
     assert draw.params != {"optimizer.lr": 1.0}
     rows = study.rows()
-    assert [rows[number].state for number in numbers] == [KILLED, KILLED, FAILED]
+    assert [rows[number].state for number in numbers] == [State.KILLED, State.KILLED, State.FAILED]
     assert rows[numbers[2]].result.reason == "its process died, 3 times in a row"
     assert study.missing() == 1
 
@@ -574,10 +564,10 @@ def test_a_point_that_has_ended_three_processes_has_failed(make):
 def test_a_trial_that_was_told_before_its_process_died_is_finished_with_that(make):
     study = make(RATE, n_trials=2)
     draw = study.ask()
-    abandon(study, draw, result=TrialResult(COMPLETE, values=(27.5,), run_id="r"))
+    abandon(study, draw, result=TrialResult(State.COMPLETE, values=(27.5,), run_id="r"))
     again = make(RATE, n_trials=2)
     assert again.missing() == 1
-    assert again.rows()[0].result == TrialResult(COMPLETE, values=(27.5,), run_id="r")
+    assert again.rows()[0].result == TrialResult(State.COMPLETE, values=(27.5,), run_id="r")
     assert again.optuna.trials[0].values == [27.5]
     assert again.ask().params != draw.params
     assert again.ask() is None
@@ -588,9 +578,9 @@ def test_a_trial_that_its_user_stopped_is_trained_again_however_often(make):
     for number in range(5):
         draw = study.ask()
         assert (draw.number, draw.params) == (number, {"optimizer.lr": 1.0})
-        study.tell(draw, TrialResult(KILLED, reason="stopped by a signal"))
+        study.tell(draw, TrialResult(State.KILLED, reason="stopped by a signal"))
     complete(study, study.ask())
-    assert states(study) == [KILLED] * 5 + [COMPLETE]
+    assert states(study) == [State.KILLED] * 5 + [State.COMPLETE]
 
 
 # Several workers
@@ -604,7 +594,7 @@ def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
     first, second = one.ask(), other.ask()
     assert [first.params["trainer.batch_size"], second.params["trainer.batch_size"]] == [8, 16]
     assert all(row.result.reason == "trial 0, in training, is the same point" for row in one.rows()
-               if row.state == DISCARDED)  # fmt: skip
+               if row.state == State.DISCARDED)  # fmt: skip
     # Who has drawn and not begun is not to wait: the others may wait for that.
     assert (one.ask(), other.ask()) == (None, None)
     # Nothing is left but what is in training: the third waits until one of them has ended.
@@ -654,7 +644,7 @@ def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, mo
         thread.join(60)
     assert errors == []
     assert sum(state in COUNTED for state in states(studies[0])) == 8
-    assert len(training) == len([row for row in studies[0].rows() if row.state == COMPLETE and not _copied(row)])
+    assert len(training) == len([row for row in studies[0].rows() if row.state == State.COMPLETE and not _copied(row)])
 
 
 def _copied(row):

@@ -6,43 +6,33 @@ import pytest
 from rich.console import Console
 
 from scratch_dl.search.tables import format_value, print_summary, short_names, trial_line
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    Objective,
-    StudySummary,
-    TrialResult,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 
 PSNR, SIZE = Objective("val/psnr_db", "best", "maximize"), Objective("parameters", "last", "minimize")
 PARAMS = {"model.kernel_size": 4, "optimizer.lr": 1.23456}
 HEALTHY = {"cause": "healthy", "output_class": "better_than_blur"}
 SIZES = "model: the output must have the input's size 32x32, but the sizes are: input 32x32, conv1 15x15"
 LINES = [
-    pytest.param(TrialResult(COMPLETE, values=(28.2,), **HEALTHY), (PSNR,), 28.5,
+    pytest.param(TrialResult(State.COMPLETE, values=(28.2,), **HEALTHY), (PSNR,), 28.5,
                  " 9/30 #17 complete 28.20 (best 28.50) healthy, better than blur: kernel_size=4 lr=1.23",
                  id="complete"),
-    pytest.param(TrialResult(COMPLETE, values=(28.2,), copied_from=3, **HEALTHY), (PSNR,), 28.5,
+    pytest.param(TrialResult(State.COMPLETE, values=(28.2,), copied_from=3, **HEALTHY), (PSNR,), 28.5,
                  " 9/30 #17 complete 28.20 (best 28.50) as #3, healthy, better than blur: kernel_size=4 lr=1.23",
                  id="copied"),
-    pytest.param(TrialResult(PRUNED, reason="pruned at epoch 4: val/psnr_db 21 is behind", values=(21.0,)),
+    pytest.param(TrialResult(State.PRUNED, reason="pruned at epoch 4: val/psnr_db 21 is behind", values=(21.0,)),
                  (PSNR,), 28.5,
                  " 9/30 #17 pruned      21 (best 28.50) at epoch 4: kernel_size=4 lr=1.23", id="pruned"),
-    pytest.param(TrialResult(FAILED, reason="train/loss became nan at step 3", cause="dead_units"), (PSNR,), None,
+    pytest.param(TrialResult(State.FAILED, reason="train/loss became nan at step 3", cause="dead_units"), (PSNR,), None,
                  " 9/30 #17 failed         diverged (dead_units): kernel_size=4 lr=1.23", id="failed"),
-    pytest.param(TrialResult(FAILED, reason="OSError: no space left on the device, whatever is done"), (PSNR,), None,
+    pytest.param(TrialResult(State.FAILED, reason="OSError: no space left on the device, whatever is done"),
+                 (PSNR,), None,
                  " 9/30 #17 failed         OSError: no space left on the device, wha...: kernel_size=4 lr=1.23",
                  id="cut"),
-    pytest.param(TrialResult(REFUSED, reason=SIZES), (PSNR,), None,
+    pytest.param(TrialResult(State.REFUSED, reason=SIZES), (PSNR,), None,
                  " 9/30 #17 refused        geometry: kernel_size=4 lr=1.23", id="refused"),
-    pytest.param(TrialResult(KILLED, reason="stopped by a signal"), (PSNR,), None,
+    pytest.param(TrialResult(State.KILLED, reason="stopped by a signal"), (PSNR,), None,
                  " 9/30 #17 killed         stopped by a signal: kernel_size=4 lr=1.23", id="killed"),
-    pytest.param(TrialResult(COMPLETE, values=(28.2, 26963.0), **HEALTHY), (PSNR, SIZE), None,
+    pytest.param(TrialResult(State.COMPLETE, values=(28.2, 26963.0), **HEALTHY), (PSNR, SIZE), None,
                  " 9/30 #17 complete 28.20 26963 healthy, better than blur: kernel_size=4 lr=1.23", id="several"),
     pytest.param(None, (PSNR,), None, " 9/30 #17 running: kernel_size=4 lr=1.23", id="running"),
 ]  # fmt: skip
@@ -50,7 +40,7 @@ LINES = [
 
 @pytest.mark.parametrize(("result", "objectives", "best", "expected"), LINES)
 def test_a_trial_is_one_line(result, objectives, best, expected):
-    row = TrialRow(17, result.state if result else RUNNING, PARAMS, result)
+    row = TrialRow(17, result.state if result else State.RUNNING, PARAMS, result)
     assert trial_line(row, 9, 30, objectives, best) == expected
 
 
@@ -85,12 +75,15 @@ def study(objectives=(PSNR,), best=(2,), rows=9):
     names = ("model.channels.0", "model.channels.1", "model.kernel_size.0", "optimizer.momentum", "optimizer.lr",
              "model.upsampling", "a_setting_of_ninety_letters_" + "x" * 62)  # fmt: skip
     trials = [
-        TrialRow(n, COMPLETE, dict.fromkeys(names, n + 0.123456),
-            TrialResult(COMPLETE, values=(float(n), 100.0 - n)[: len(objectives)], **HEALTHY))
+        TrialRow(n, State.COMPLETE, dict.fromkeys(names, n + 0.123456),
+            TrialResult(State.COMPLETE, values=(float(n), 100.0 - n)[: len(objectives)], **HEALTHY))
         for n in range(rows)
     ]  # fmt: skip
     lost = TrialRow(
-        rows, FAILED, {}, TrialResult(FAILED, reason="train/loss became nan", cause="learning_rate_too_large")
+        rows,
+        State.FAILED,
+        {},
+        TrialResult(State.FAILED, reason="train/loss became nan", cause="learning_rate_too_large"),
     )
     test = {"test/psnr_db": 27.004, "test/ssim": 0.8, "test/blur_psnr_db": 26.73}
     return StudySummary("s", "sqlite://", {}, objectives, rows, "tpe", "none", 0, (*trials, lost), best,

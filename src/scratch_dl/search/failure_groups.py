@@ -8,17 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
-from scratch_dl.search.trial_result import (
-    COUNTED,
-    DISCARDED,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    StudySummary,
-    TrialResult,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import COUNTED, State, StudySummary, TrialResult, TrialRow
 
 MIN_SUPPORT = 0.9
 """A condition is reported if at least this share of the group satisfies it. For a threshold, the same share of the
@@ -93,7 +83,7 @@ def group_by_cause(summary: StudySummary) -> list[CauseGroup]:
     a group has in common.
     """
     by_label: dict[str, list[TrialRow]] = defaultdict(list)
-    ended = [row for row in summary.rows if row.result is not None and row.result.state != DISCARDED]
+    ended = [row for row in summary.rows if row.result is not None and row.result.state != State.DISCARDED]
     for row in ended:
         by_label[cause_label(row)].append(row)
     groups = []
@@ -111,13 +101,13 @@ def group_by_cause(summary: StudySummary) -> list[CauseGroup]:
 def cause_label(row: TrialRow) -> str:
     """Return why a trial ended as it did, in words; for one that runs or waits, its state."""
     result = row.result
-    if result is None or result.state == KILLED:
+    if result is None or result.state == State.KILLED:
         return row.state
-    if result.state == REFUSED:
+    if result.state == State.REFUSED:
         return "geometry refused" if _GEOMETRY.match(_ERROR_CLASS.sub("", result.reason, 1)) else "setting refused"
     cause = "" if result.cause in _NOT_DIAGNOSED else result.cause
-    if result.state in (FAILED, PRUNED):
-        label = _failure(result.reason) if result.state == FAILED else PRUNED
+    if result.state in (State.FAILED, State.PRUNED):
+        label = _failure(result.reason) if result.state == State.FAILED else State.PRUNED
         return f"{label} ({cause})" if cause not in ("", _HEALTHY) else label
     output = _OUTPUTS.get(result.output_class, result.output_class)
     if cause in ("", _HEALTHY):
@@ -156,7 +146,7 @@ def _are_comparable(row: TrialRow, other: TrialRow) -> bool:
     """Return whether the two trials got equally far, so that their settings can be compared."""
     assert row.result is not None
     assert other.result is not None
-    return other.result.state != REFUSED if row.result.state == REFUSED else other.result.state in COUNTED
+    return other.result.state != State.REFUSED if row.result.state == State.REFUSED else other.result.state in COUNTED
 
 
 @dataclass(frozen=True)

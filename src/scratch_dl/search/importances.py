@@ -1,6 +1,6 @@
 """How much each searched setting matters, by two of Optuna's evaluators that answer different questions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
@@ -85,20 +85,13 @@ def study_of(trials: Sequence[FrozenTrial]) -> optuna.Study:
 
 
 class KnownImportances(BaseImportanceEvaluator):
-    """An evaluator for Optuna's picture, which takes an evaluator and not the shares that one has found."""
+    """Gives Optuna's picture, which takes an evaluator, the shares that have been computed already."""
 
     def __init__(self, importances: Importances) -> None:
         self.importances = importances
 
-    def evaluate(
-        self,
-        study: optuna.Study,
-        params: list[str] | None = None,
-        *,
-        target: Callable[[FrozenTrial], float] | None = None,
-    ) -> dict[str, float]:
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return the shares, whatever the trials."""
-        del study, params, target
         return dict(self.importances.shares)
 
 

@@ -4,9 +4,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
+from optuna.trial import BaseTrial
 
 from scratch_dl.config.overrides import choices_of, in_grammar, parse
 from scratch_dl.system.errors import ConfigError
@@ -16,19 +17,6 @@ _INTEGER = r"[+-]?\d[\d_]*"
 _INTEGER_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_INTEGER}\s*,\s*(?:end\s*=\s*)?{_INTEGER}\s*\)")
 EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
 EXPECTED = f"a search draws from {EXAMPLES}"
-
-
-class Suggester(Protocol):
-    """Draws values: an `optuna.Trial`."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        """Return one of the choices."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """Return an integer between the two ends, both included."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """Return a number between the two ends, both included."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,12 @@ class SearchParameter:
         interval = f"interval({self.low!r},{self.high!r})"
         return f"tag(log,{interval})" if self.log else interval
 
-    def suggest(self, trial: Suggester) -> Value:
+    @property
+    def first(self) -> Value:
+        """The first choice, or the smallest number."""
+        return self.low if self.choices is None else next(iter(self.choices))
+
+    def suggest(self, trial: BaseTrial) -> Value:
         """Draw a value."""
         if self.choices is not None:
             return trial.suggest_categorical(self.name, list(self.choices))
@@ -113,7 +106,7 @@ class SearchParameter:
         """Return the value of the distribution that is nearest to a setting's value."""
         if self.choices is not None:
             same = [choice for choice, text in self.choices.items() if is_same(choice, value) or is_same(text, value)]
-            return (same or list(self.choices))[0]
+            return same[0] if same else self.first
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else self.low
         number = min(max(number, self.low), self.high)
         if self.step is not None:

@@ -35,23 +35,14 @@ from scratch_dl.search.importances import (
     study_of,
     too_few,
 )
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    Objective,
-    StudySummary,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialRow
 
-_STATES = {  # marker and colour
-    COMPLETE: ("o", "#3b6ea8"),
-    PRUNED: ("v", "#e08a1e"),
-    FAILED: ("x", "#c0392b"),
-    KILLED: ("P", "#7f3fbf"),
-    REFUSED: ("|", "#9a9a9a"),
+_STATES: dict[str, tuple[str, str]] = {  # marker and colour
+    State.COMPLETE: ("o", "#3b6ea8"),
+    State.PRUNED: ("v", "#e08a1e"),
+    State.FAILED: ("x", "#c0392b"),
+    State.KILLED: ("P", "#7f3fbf"),
+    State.REFUSED: ("|", "#9a9a9a"),
 }
 _SCALE_SHARE = 0.75
 """The share of the trials, the best ones, that decides about the scale: collapsed trials lie so far off that on a scale
@@ -173,7 +164,7 @@ def _pareto(study: optuna.Study, summary: StudySummary, place: int) -> Figure | 
 
 def _slice(study: optuna.Study, summary: StudySummary, place: int) -> Figure | str:
     """A panel per setting, with the values over it; trials without a value, or far worse, are on the lower edge."""
-    if reason := too_few([row for row in summary.rows if row.state == COMPLETE]):
+    if reason := too_few([row for row in summary.rows if row.state == State.COMPLETE]):
         return reason
     objective = summary.objectives[place]
     drawn: dict[str, dict[int, Any]] = {}
@@ -222,7 +213,7 @@ def _slice(study: optuna.Study, summary: StudySummary, place: int) -> Figure | s
 
 def _scale(summary: StudySummary, place: int) -> tuple[float, float]:
     """The smallest and the largest value of the better complete trials."""
-    complete = [row.values[place] for row in summary.rows if row.state == COMPLETE]
+    complete = [row.values[place] for row in summary.rows if row.state == State.COMPLETE]
     ordered = sorted(complete, reverse=summary.objectives[place].direction == "maximize")
     better = ordered[: max(2, math.ceil(_SCALE_SHARE * len(ordered)))]
     return min(better), max(better)

@@ -22,7 +22,7 @@ from scratch_dl.search.tables import (
     format_values,
     short_names,
 )
-from scratch_dl.search.trial_result import COMPLETE, REFUSED, StudySummary, TrialRow
+from scratch_dl.search.trial_result import State, StudySummary, TrialRow
 from scratch_dl.terminal.text_table import TextTable
 
 MARKDOWN, HTML, CSV = "report.md", "report.html", "trials.csv"
@@ -177,7 +177,7 @@ def _cause_section(summary: StudySummary) -> Iterator[str]:
 
 
 def _trials_section(summary: StudySummary, links: bool) -> Iterator[str]:
-    rows = [row for row in summary.rows if row.state != REFUSED]
+    rows = [row for row in summary.rows if row.state != State.REFUSED]
     refused = len(summary.rows) - len(rows)
     yield "## All trials"
     if rows:
@@ -230,7 +230,7 @@ def _outcome(row: TrialRow) -> str:
     if row.result is None:
         return ""
     label = cause_label(row)
-    parts = [label if label != row.state else "", reason_text(row.result) if row.state != COMPLETE else ""]
+    parts = [label if label != row.state else "", reason_text(row.result) if row.state != State.COMPLETE else ""]
     if row.is_copy:
         parts.append(f"copied from trial {row.result.copied_from}, the same point")
     if row.requeued_as is not None:

@@ -19,7 +19,7 @@ from scratch_dl.search.study import Study
 from scratch_dl.search.tables import describe_objectives
 from scratch_dl.search.tracker import StudyTracker
 from scratch_dl.search.trial import is_environment_error
-from scratch_dl.search.trial_result import COMPLETE, FAILED, KILLED, DrawnTrial, TrialResult, TrialRow
+from scratch_dl.search.trial_result import DrawnTrial, State, TrialResult, TrialRow
 from scratch_dl.search.workers import supervise, supervisor
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
@@ -77,7 +77,7 @@ def run_search(
                 tracker.on_search_end(finished=False)
             raise
         rows = tracker.on_search_end(finished=True)
-        if not any(row.state == COMPLETE for row in rows):
+        if not any(row.state == State.COMPLETE for row in rows):
             raise SearchError(_failure(rows))
 
 
@@ -124,7 +124,7 @@ def _read_study(config: DictConfig, arguments: Sequence[str], compose: Compose) 
 def _announce(study: Study) -> None:
     """Print what is searched, where it is kept, and what about it may surprise."""
     settings = study.settings
-    drawn = sum(row.result is not None and row.state != KILLED for row in study.rows())
+    drawn = sum(row.result is not None and row.state != State.KILLED for row in study.rows())
     print(
         f"study {settings.study_name}: {study.n_trials} trials of {len(study.space.parameters)} settings by "
         f"{settings.sampler.name}, {describe_objectives(settings.objectives)}\n"
@@ -209,7 +209,7 @@ def _returned(job: Any) -> dict[str, Any]:
     except Exception as error:
         if is_environment_error(error):
             raise
-        return {"state": FAILED, "reason": f"{type(error).__name__}: {error}"}
+        return {"state": State.FAILED, "reason": f"{type(error).__name__}: {error}"}
 
 
 def _failure(rows: Sequence[TrialRow]) -> str:

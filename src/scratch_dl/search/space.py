@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import BaseTrial
+
 from scratch_dl.config.overrides import in_grammar, parse
 from scratch_dl.search.parameter import (
     EXAMPLES,
     EXPECTED,
     SearchParameter,
-    Suggester,
     Value,
     is_same,
     key_of,
@@ -33,22 +34,28 @@ class Space:
     parameters: tuple[SearchParameter, ...]
     fixed: tuple[str, ...]
 
-    def draw(self, trial: Suggester, setting: Callable[[str], Any]) -> dict[SearchParameter, Value]:
+    def draw(self, trial: BaseTrial, setting: Callable[[str], Any]) -> dict[SearchParameter, Value]:
         """Draw a point; `setting` returns a key's value in the configuration, for conditions on fixed settings."""
+        return self.point(lambda parameter: parameter.suggest(trial), setting)
+
+    def point(
+        self, choose: Callable[[SearchParameter], Value], setting: Callable[[str], Any]
+    ) -> dict[SearchParameter, Value]:
+        """Return the point with the values that `choose` returns; it is called for parameters whose condition holds."""
         point: dict[SearchParameter, Value] = {}
-        for parameter in self._active(point, setting):
-            point[parameter] = parameter.suggest(trial)
+        for parameter in self.parameters:
+            if self._holds(parameter, point, setting):
+                point[parameter] = choose(parameter)
         return point
 
     def baseline(self, setting: Callable[[str], Any]) -> tuple[dict[str, Value], list[str]]:
         """Return the configuration's own point, by names in the study, and in words what lies outside the space."""
-        point: dict[SearchParameter, Value] = {}
-        outside: list[str] = []
-        for parameter in self._active(point, setting):
-            own = setting(parameter.key)
-            point[parameter] = parameter.nearest(own)
-            if not parameter.contains(own):
-                outside.append(f"{parameter.key}={point[parameter]}, as {own} is not in {parameter}")
+        point = self.point(lambda parameter: parameter.nearest(setting(parameter.key)), setting)
+        outside = [
+            f"{parameter.key}={value}, as {setting(parameter.key)} is not in {parameter}"
+            for parameter, value in point.items()
+            if not parameter.contains(setting(parameter.key))
+        ]
         return {parameter.name: value for parameter, value in point.items()}, outside
 
     def grid(self, setting: Callable[[str], Any]) -> Iterator[dict[str, Value]]:
@@ -99,12 +106,6 @@ class Space:
     def digest(self) -> str:
         """Twelve hexadecimal digits that are equal for equal distributions."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:12]
-
-    def _active(
-        self, point: Mapping[SearchParameter, Value], setting: Callable[[str], Any]
-    ) -> Iterator[SearchParameter]:
-        """Yield the parameters whose conditions hold, given what is in `point` when each one's turn comes."""
-        return (parameter for parameter in self.parameters if self._holds(parameter, point, setting))
 
     def _holds(
         self, parameter: SearchParameter, point: Mapping[SearchParameter, Value], setting: Callable[[str], Any]

@@ -74,7 +74,8 @@ def check_choices_fit(
     groups = [parameter for parameter in space.parameters if parameter.choices is not None and parameter.key in known]
     choices: list[tuple[SearchParameter | None, Value]] = [(group, v) for group in groups for v in group.values()]
     for group, choice in choices or [(None, None)]:
-        point = space.draw(_FirstValues(group, choice), setting)
+        chosen = {group: choice}
+        point = space.point(lambda parameter: chosen.get(parameter, parameter.first), setting)  # noqa: B023
         overrides = [*space.fixed, *(parameter.override(value) for parameter, value in point.items())]
         try:
             build(compose(overrides))
@@ -104,24 +105,3 @@ def _explain(space: Space, group: SearchParameter, choice: Value, message: str, 
         f"{key.rpartition('.')[2]}: leave it out, or make it depend on the {group.key} in a search's file, as "
         f"conf/search/optimisation.yaml does: hydra.sweeper.conditions: {{{key}: {{{condition}: {value}}}}}"
     )
-
-
-class _FirstValues:
-    """Suggests the first value of every parameter, except for one parameter a given value."""
-
-    def __init__(self, parameter: SearchParameter | None, value: Value) -> None:
-        self.name, self.value = (parameter.name if parameter else None), value
-
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        """Return the first choice."""
-        return self.value if name == self.name else choices[0]
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """Return the smallest number."""
-        del name, high, step, log
-        return low
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """Return the smallest number."""
-        del name, high, step, log
-        return low

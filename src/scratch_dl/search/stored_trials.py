@@ -25,17 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from scratch_dl.search.space import Space
 from scratch_dl.search.storage import HEARTBEAT_S
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    WAITING,
-    TrialResult,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import State, TrialResult, TrialRow
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
 from scratch_dl.tracking.process import is_alive
@@ -58,12 +48,12 @@ def _row(trial: FrozenTrial, space: Space, requeued_as: int | None) -> TrialRow:
         result = TrialResult.from_json(trial.user_attrs["result"])
         state = result.state
     elif not trial.state.is_finished():
-        state = WAITING if trial.state == TrialState.WAITING else RUNNING
+        state = State.WAITING if trial.state == TrialState.WAITING else State.RUNNING
     elif trial.user_attrs.get("deaths", 0) + 1 >= MAX_DEATHS:
-        state = FAILED
-        result = TrialResult(FAILED, reason=f"its process died, {MAX_DEATHS} times in a row")
+        state = State.FAILED
+        result = TrialResult(State.FAILED, reason=f"its process died, {MAX_DEATHS} times in a row")
     else:
-        state = KILLED
+        state = State.KILLED
     return TrialRow(trial.number, state, params, result, requeued_as)
 
 
@@ -100,10 +90,10 @@ def settle(study: optuna.Study, number: int, result: TrialResult) -> None:
 
 
 def _finish(study: optuna.Study, number: int, result: TrialResult) -> None:
-    if result.state == COMPLETE:
+    if result.state == State.COMPLETE:
         assert result.values is not None
         study.tell(number, list(result.values))
-    elif result.state in (PRUNED, REFUSED):
+    elif result.state in (State.PRUNED, State.REFUSED):
         # To the sampler, a refused point is a bad one, so that it learns to avoid its neighbourhood.
         study.tell(number, state=TrialState.PRUNED)
     else:
@@ -161,7 +151,7 @@ def recover(study: optuna.Study, space: Space, directory: Path) -> None:
     for trial in trials:
         row = _row(trial, space, None)
         is_whole = "overrides" in trial.user_attrs or "fixed_params" in trial.system_attrs  # not half drawn
-        if row.state == KILLED and trial.number not in retried and is_whole:
+        if row.state == State.KILLED and trial.number not in retried and is_whole:
             deaths = trial.user_attrs.get("deaths", 0) + (row.result is None)
             inherited = {key: trial.user_attrs[key] for key in ("baseline",) if key in trial.user_attrs}
             attributes = {"retries": trial.number, "deaths": deaths, **inherited}

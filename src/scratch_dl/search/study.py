@@ -27,19 +27,7 @@ from scratch_dl.search.identity import definition_differences, point_identity, s
 from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
 from scratch_dl.search.storage import locked, open_storage, quiet
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    COUNTED,
-    DISCARDED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    WAITING,
-    DrawnTrial,
-    TrialResult,
-    TrialRow,
-)
+from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResult, TrialRow
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.tracking.process import hold, this_process
@@ -110,7 +98,7 @@ class Study:
             with self.locked():
                 self._recover()
                 drawn = self._draw()
-            if drawn is None or drawn.result is None or drawn.result.state != DISCARDED:
+            if drawn is None or drawn.result is None or drawn.result.state != State.DISCARDED:
                 return drawn
             repeats += 1
             if repeats % _REPEATS == 0:
@@ -158,7 +146,7 @@ class Study:
         """Leave the trials that this process has drawn to another process, or to the next call of the command."""
         with self.locked():
             for number in sorted(self.unsettled):
-                self._settle(number, TrialResult(KILLED, reason="its process was stopped"))
+                self._settle(number, TrialResult(State.KILLED, reason="its process was stopped"))
 
     @cached_property
     def n_trials(self) -> int:
@@ -175,14 +163,14 @@ class Study:
             self._recover()
             trials = self._trials()
             rows = stored_trials.read_rows(trials, self.space)
-            in_progress = any(row.state in (WAITING, RUNNING) for row in rows)
+            in_progress = any(row.state in (State.WAITING, State.RUNNING) for row in rows)
             return None if in_progress else self._end_reason(trials, rows)
 
     def missing(self) -> int:
         """Return how many trials are neither counted nor in training by a process that lives."""
         with self.locked():
             self._recover()
-        return max(0, self.n_trials - sum(row.state in (*COUNTED, RUNNING) for row in self.rows()))
+        return max(0, self.n_trials - sum(row.state in (*COUNTED, State.RUNNING) for row in self.rows()))
 
     def setting(self, key: str) -> Any:
         """Return a key's value in the configuration, or a group's choice."""
@@ -222,7 +210,7 @@ class Study:
         """Return as soon as one of the trials that other processes train has ended; at once if there are none."""
 
         def in_training() -> set[int]:
-            return {row.number for row in self.rows() if row.state == RUNNING} - self.unsettled
+            return {row.number for row in self.rows() if row.state == State.RUNNING} - self.unsettled
 
         others = in_training()
         while others and others <= in_training():
@@ -260,17 +248,17 @@ class Study:
         except Exception as error:
             if not is_usage(error):
                 raise
-            return TrialResult(REFUSED, reason=in_one_line(error))
+            return TrialResult(State.REFUSED, reason=in_one_line(error))
         identity = point_identity(setup)
         trial.set_user_attr("identity", identity)
         twins = (twin for twin in trials if twin.user_attrs.get("identity") == identity)
-        twin = next((twin for twin in twins if rows[twin.number].state in (*COUNTED, RUNNING)), None)
+        twin = next((twin for twin in twins if rows[twin.number].state in (*COUNTED, State.RUNNING)), None)
         if twin is None:
             return None
         row = rows[twin.number]
         if row.result is None:
-            return TrialResult(DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
-        for step, value in twin.intermediate_values.items() if row.state == PRUNED else ():
+            return TrialResult(State.DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
+        for step, value in twin.intermediate_values.items() if row.state == State.PRUNED else ():
             trial.report(value, step)
         first = twin.number if row.result.copied_from is None else row.result.copied_from
         return replace(row.result, copied_from=first, seconds=0.0)
@@ -278,9 +266,9 @@ class Study:
     def _end_reason(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> str | None:
         """Return why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, otherwise."""
         states = [row.state for row in rows]
-        if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= self.n_trials:
+        if State.WAITING not in states and sum(state in (*COUNTED, State.RUNNING) for state in states) >= self.n_trials:
             return ""
-        if (refused := states.count(REFUSED)) >= MAX_REFUSALS * self.n_trials:
+        if (refused := states.count(State.REFUSED)) >= MAX_REFUSALS * self.n_trials:
             return (
                 f"{refused} points were refused, {MAX_REFUSALS} for each trial asked for; hydra.sweeper.params may "
                 "leave out what fits nowhere"
@@ -291,10 +279,12 @@ class Study:
         """Give Optuna the sampler for the next trial; return False if a grid is at its end."""
         digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
         conditional = any(parameter.condition for parameter in self.space.parameters)
-        untrained = sum(row.state == REFUSED or (row.is_copy and row.state in (COMPLETE, PRUNED)) for row in rows)
+        untrained = sum(
+            row.state == State.REFUSED or (row.is_copy and row.state in (State.COMPLETE, State.PRUNED)) for row in rows
+        )
         sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional, untrained)
-        if self.settings.sampler.name == "grid" and all(row.state != WAITING for row in rows):
-            settled = (*COUNTED, RUNNING, REFUSED)
+        if self.settings.sampler.name == "grid" and all(row.state != State.WAITING for row in rows):
+            settled = (*COUNTED, State.RUNNING, State.REFUSED)
             tried = [trial.params for trial, row in zip(trials, rows, strict=True) if row.state in settled]
             point = next((point for point in self.space.grid(self.setting) if point not in tried), None)
             if point is None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scratch_dl.search.failure_groups import cause_label, group_by_cause, reason_text
-from scratch_dl.search.trial_result import COMPLETE, PRUNED, REFUSED, Objective, StudySummary, TrialResult, TrialRow
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 from scratch_dl.terminal.console import WIDTH
 
 MAX_BEST = 5
@@ -121,10 +121,10 @@ def _short_outcome(row: TrialRow) -> str:
     if row.result is None:
         return ""
     text = cause_label(row)
-    if row.state == REFUSED:
-        text = text.removesuffix(f" {REFUSED}")
-    elif row.state == PRUNED:
-        text = row.result.reason.partition(":")[0].removeprefix(f"{PRUNED} ")
+    if row.state == State.REFUSED:
+        text = text.removesuffix(f" {State.REFUSED}")
+    elif row.state == State.PRUNED:
+        text = row.result.reason.partition(":")[0].removeprefix(f"{State.PRUNED} ")
     elif text == row.state or text.startswith("error of "):
         text = reason_text(row.result) or text
     if row.is_copy:
@@ -157,7 +157,7 @@ def print_summary(summary: StudySummary, report: Path | None, console: Console |
 def _best_table(summary: StudySummary) -> tuple[Text, Table]:
     """The best trials, or the Pareto front."""
     rows, several = summary.ranked(), len(summary.objectives) > 1
-    complete = sum(row.state == COMPLETE for row in summary.rows)
+    complete = sum(row.state == State.COMPLETE for row in summary.rows)
     if several:
         rows = [row for row in rows if row.number in summary.best][:MAX_FRONT]
         title = f"Pareto front, {len(summary.best)} of {complete} complete trials"

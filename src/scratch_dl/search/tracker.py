@@ -12,19 +12,7 @@ from omegaconf import DictConfig
 from scratch_dl import tracking
 from scratch_dl.search import report, tables, winner
 from scratch_dl.search.study import Study
-from scratch_dl.search.trial_result import (
-    COMPLETE,
-    COUNTED,
-    KILLED,
-    REFUSED,
-    RUNNING,
-    WAITING,
-    DrawnTrial,
-    StudySummary,
-    TrialResult,
-    TrialRow,
-    best_trials,
-)
+from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, StudySummary, TrialResult, TrialRow, best_trials
 from scratch_dl.system.passwords import without_password
 from scratch_dl.training.summary import config_dir, where_flags
 
@@ -70,7 +58,7 @@ class StudyTracker:
                 self.parent.nested(f"trial-{drawn.number}", tags, params, values, result.epochs)
             elif result.run_id:
                 self.parent.tag_run(result.run_id, tags)
-            if result.state == COMPLETE and values:
+            if result.state == State.COMPLETE and values:
                 metrics = {f"trial/{name}": value for name, value in values.items()}
                 if best_value is not None:
                     metrics[f"best/{objectives[0].name}"] = best_value
@@ -88,7 +76,7 @@ class StudyTracker:
         """
         end_reason = self.study.end_reason() if finished else None
         rows = self.study.rows()  # read after it, since the last trial may just have ended elsewhere
-        elsewhere = sum(row.state == RUNNING for row in rows)
+        elsewhere = sum(row.state == State.RUNNING for row in rows)
         scores = {} if end_reason is None else self._test_scores(rows)
         summary = self._summarize(rows, scores)
         folder = self.directory / FOLDER / self.study.settings.study_name
@@ -108,7 +96,7 @@ class StudyTracker:
             self.parent.tags(tags)
             self.parent.metrics(scores, 0)
             if not elsewhere:
-                is_any_complete = any(row.state == COMPLETE for row in rows)
+                is_any_complete = any(row.state == State.COMPLETE for row in rows)
                 self.parent.finish("KILLED" if not finished else "FINISHED" if is_any_complete else "FAILED")
         return rows
 
@@ -204,7 +192,10 @@ def _trial_tags(result: TrialResult) -> dict[str, str]:
 
 def _count_tags(rows: tuple[TrialRow, ...]) -> dict[str, str]:
     counts = Counter(row.state for row in rows)
-    return {f"trials.{state}": str(counts[state]) for state in (*COUNTED, REFUSED, KILLED, RUNNING, WAITING)}
+    return {
+        f"trials.{state}": str(counts[state])
+        for state in (*COUNTED, State.REFUSED, State.KILLED, State.RUNNING, State.WAITING)
+    }
 
 
 def _best_tags(summary: StudySummary) -> dict[str, str]:

@@ -23,7 +23,7 @@ from scratch_dl.models import count_parameters
 from scratch_dl.search.settings import SearchSettings, read_settings
 from scratch_dl.search.storage import StorageError, open_storage, quiet
 from scratch_dl.search.stored_trials import trial_id
-from scratch_dl.search.trial_result import COMPLETE, FAILED, KILLED, PRUNED, is_copied
+from scratch_dl.search.trial_result import State, is_copied
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.files import cure
 from scratch_dl.training.run import SUMMARY, Result, train_run
@@ -107,7 +107,7 @@ def is_environment_error(error: Exception) -> bool:
 
 
 def _train(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
-    result: dict[str, Any] = {"state": FAILED}
+    result: dict[str, Any] = {"state": State.FAILED}
     try:
         setup = build(config)
         result["parameters"] = count_parameters(setup.network)
@@ -124,7 +124,7 @@ def _train(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
 def _state_and_values(run_result: Result, trial: Trial, parameters: int) -> dict[str, Any]:
     """Return state, reason and values for a training that was not ended by an error."""
     if run_result.exit_status:
-        return {"state": KILLED, "reason": "stopped by a signal", "exit_status": run_result.exit_status}
+        return {"state": State.KILLED, "reason": "stopped by a signal", "exit_status": run_result.exit_status}
     history = tracking.Record(run_result.folder).history()
     history[PARAMETERS] = [(0, float(parameters))]
     values = []
@@ -132,9 +132,12 @@ def _state_and_values(run_result: Result, trial: Trial, parameters: int) -> dict
         logged = [value for _, value in history.get(objective.name, [])]
         if not logged:
             near = nearest(objective.name, list(history)) or f"; there are: {', '.join(sorted(history))}"
-            return {"state": FAILED, "reason": f"hydra.sweeper.objective: {objective.name} has no finite value{near}"}
+            return {
+                "state": State.FAILED,
+                "reason": f"hydra.sweeper.objective: {objective.name} has no finite value{near}",
+            }
         values.append(objective.pick(logged))
-    return {"state": PRUNED if trial.pruned else COMPLETE, "reason": trial.pruned, "values": values}
+    return {"state": State.PRUNED if trial.pruned else State.COMPLETE, "reason": trial.pruned, "values": values}
 
 
 def _from_summary(folder: Path) -> dict[str, Any]:

@@ -3,12 +3,24 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum, auto
 from typing import Any
 
-COMPLETE, PRUNED, FAILED, REFUSED, KILLED = "complete", "pruned", "failed", "refused", "killed"
-DISCARDED = "discarded"
-RUNNING, WAITING = "running", "waiting"
-COUNTED = (COMPLETE, PRUNED, FAILED)
+
+class State(StrEnum):
+    """The state of a trial; see `TrialResult`."""
+
+    COMPLETE = auto()
+    PRUNED = auto()
+    FAILED = auto()
+    REFUSED = auto()
+    KILLED = auto()
+    DISCARDED = auto()
+    RUNNING = auto()
+    WAITING = auto()
+
+
+COUNTED = (State.COMPLETE, State.PRUNED, State.FAILED)
 """The states that count towards `n_trials`."""
 _ONE_VALUE = ("parameters", "training_s")
 
@@ -189,7 +201,7 @@ class StudySummary:
 
     def ranked(self) -> list[TrialRow]:
         """Return the complete trials, the best by the first objective first, each point once."""
-        rows = [row for row in self.rows if row.state == COMPLETE and row.values and not row.is_copy]
+        rows = [row for row in self.rows if row.state == State.COMPLETE and row.values and not row.is_copy]
         sign = -1 if self.objectives[0].direction == "maximize" else 1
         return sorted(rows, key=lambda row: (sign * row.values[0], row.number))
 
@@ -208,7 +220,7 @@ def best_trials(rows: Sequence[TrialRow], objectives: Sequence[Objective]) -> tu
 
     The result is empty if no trial is complete.
     """
-    complete = [row for row in rows if row.state == COMPLETE and row.values]
+    complete = [row for row in rows if row.state == State.COMPLETE and row.values]
 
     def is_dominated(row: TrialRow, other: TrialRow) -> bool:
         """Return whether `other` is better in at least one objective and worse in none."""
