@@ -5,8 +5,10 @@ import logging
 import re
 from html.parser import HTMLParser
 
+import matplotlib
 import optuna
 import pytest
+from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -16,6 +18,7 @@ from scratch_dl.search.report import description, write_report
 from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 
 PSNR, SIZE = Objective("val/psnr_db", "best", "maximize"), Objective("parameters", "last", "minimize")
+LOSS = Objective("val/loss", "last", "minimize")
 STATES = {
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
@@ -67,8 +70,8 @@ def make(results, objectives=(PSNR,)):
     return study, summary
 
 
-def good(n, several=False):
-    values = (28 - (n % 7) / 3, 1000.0 + n)[: 1 + several]
+def good(n, n_values=1):
+    values = (28 - (n % 7) / 3, 1000.0 + n, n % 5 / 10)[:n_values]
     return TrialResult(State.COMPLETE, values=values, cause="healthy", verdict="healthy",
                        output_class="better_than_blur",
                    verification="passed", run_id=f"{n:032x}", experiment_id="5", epochs=3, seconds=2.0,
@@ -109,7 +112,10 @@ class Tags(HTMLParser):
 def mixed(tmp_path_factory):
     """The folder of the report on MIXED."""
     folder = tmp_path_factory.mktemp("report") / "new"
+    style = dict(matplotlib.rcParams)
     files = write_report(*make(MIXED), folder)
+    assert pyplot.get_fignums() == []
+    assert {key for key, value in matplotlib.rcParams.items() if value != style[key]} <= {"backend"}
     names = {"report.md", "report.html", "trials.csv", *(f"{name}.png" for name in PICTURES)}
     assert {path.name for path in files} == names
     assert all(path.is_file() for path in files)
@@ -163,11 +169,21 @@ def test_the_description_has_the_best_the_causes_and_ten_links():
     assert "- 14 (78%) healthy, better than blur" in said
 
 
-def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path):
-    study, summary = make([good(n, several=True) for n in range(12)], (PSNR, SIZE))
+@pytest.mark.parametrize(
+    ("objectives", "fronts"),
+    [
+        ((PSNR, SIZE), {"pareto.png"}),
+        pytest.param(
+            (PSNR, SIZE, LOSS), {"pareto_parameters.png", "pareto_last-val-loss.png"}, marks=pytest.mark.exhaustive
+        ),
+    ],
+    ids=["two", "three"],
+)
+def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path, objectives, fronts):
+    study, summary = make([good(n, len(objectives)) for n in range(12)], objectives)
     names = {path.name for path in write_report(study, summary, tmp_path)}
-    assert {"pareto.png", "history_best-val-psnr_db.png", "slice_parameters.png"} <= names
-    assert len(names) == 3 + 2 * 5 + 1
+    assert {*fronts, "history_best-val-psnr_db.png", "slice_parameters.png"} <= names
+    assert len(names) == 3 + 5 * len(objectives) + len(fronts)
     report = (tmp_path / "report.md").read_text()
     assert "## The Pareto front" in report
     assert "### Importance by fANOVA for parameters" in report

@@ -509,11 +509,7 @@ def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
     assert (left.state, "retries" in drawn.user_attrs) == (optuna.trial.TrialState.FAIL, False)
 
 
-@pytest.mark.parametrize(
-    "worker",
-    [None, ELSEWHERE],
-    ids=["of-this-process", "of-another-machine"],
-)
+@pytest.mark.parametrize("worker", [None, ELSEWHERE], ids=["of-this-process", "of-another-machine"])
 @pytest.mark.parametrize("where", ["journal", "sqlite"])
 def test_the_trial_of_a_process_that_lives_is_left_alone(make, worker, where):
     study = make(NUMBERS, where=where)

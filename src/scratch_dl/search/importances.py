@@ -6,12 +6,6 @@ from textwrap import fill
 from typing import Any
 
 import optuna
-from optuna.importance import (
-    BaseImportanceEvaluator,
-    FanovaImportanceEvaluator,
-    PedAnovaImportanceEvaluator,
-    get_param_importances,
-)
 from optuna.trial import FrozenTrial, TrialState
 
 from scratch_dl.search.storage import quiet
@@ -44,20 +38,20 @@ def importances(study: optuna.Study, evaluator: str, place: int, objective: Obje
         return reason
     if len({trial.values[place] for trial in trials}) == 1:
         return "all complete trials have the same value"
+    # These import scikit-learn, which takes a second, and a search needs it once.
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+
     top = min(0.5, max(_TOP_SHARE, _TOP_TRIALS / len(trials)))
     sign = -1 if evaluator == "pedanova" and objective.direction == "maximize" else 1  # its best are the least values
     with quiet():  # it warns that evaluators are experimental and how it wants its targets
-        chosen: BaseImportanceEvaluator = (
+        chosen = (
             PedAnovaImportanceEvaluator(target_quantile=top)
             if evaluator == "pedanova"
             else FanovaImportanceEvaluator(seed=0)
         )
         try:
             shares = get_param_importances(
-                study_of(trials),
-                evaluator=chosen,
-                target=lambda trial: sign * trial.values[place],
-                normalize=False,
+                study_of(trials), evaluator=chosen, target=lambda trial: sign * trial.values[place], normalize=False
             )
         except (ValueError, RuntimeError) as error:
             return " ".join(str(error).split())
@@ -82,17 +76,6 @@ def study_of(trials: Sequence[FrozenTrial]) -> optuna.Study:
         study = optuna.create_study(directions=["minimize"] * len(trials[0].values))
         study.add_trials(trials)
     return study
-
-
-class KnownImportances(BaseImportanceEvaluator):
-    """Gives Optuna's picture, which takes an evaluator, the shares that have been computed already."""
-
-    def __init__(self, importances: Importances) -> None:
-        self.importances = importances
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Return the shares, whatever the trials."""
-        return dict(self.importances.shares)
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:

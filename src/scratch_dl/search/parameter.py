@@ -131,7 +131,7 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Se
     """
     key, line = key_of(override), str(override.input_line)
     value: Any = override.value()
-    text = line.partition("=")[2]
+    text = line.removeprefix(f"{override.get_key_element()}=")
     known: dict[str, Any] = {"condition": condition, "prefix": override.get_key_element().removesuffix(key)}
     if isinstance(value, Glob):
         names = choices_of(override)

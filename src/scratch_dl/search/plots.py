@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.importance import BaseImportanceEvaluator
 from optuna.visualization.matplotlib import (
     plot_optimization_history,
     plot_parallel_coordinate,
@@ -27,14 +28,7 @@ from optuna.visualization.matplotlib import (
     plot_pareto_front,
 )
 
-from scratch_dl.search.importances import (
-    EVALUATORS,
-    KnownImportances,
-    complete_trials,
-    importances,
-    study_of,
-    too_few,
-)
+from scratch_dl.search.importances import EVALUATORS, Importances, complete_trials, importances, study_of, too_few
 from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialRow
 
 _STATES: dict[str, tuple[str, str]] = {  # marker and colour
@@ -272,6 +266,17 @@ def _scatter_state(
     panel.scatter([places[n] for n in edge], heights, transform=panel.get_xaxis_transform(), **style)
 
 
+class _KnownImportances(BaseImportanceEvaluator):
+    """Gives Optuna's picture, which takes an evaluator, the shares that have been computed already."""
+
+    def __init__(self, importances: Importances) -> None:
+        self.importances = importances
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Return the shares, whatever the trials."""
+        return dict(self.importances.shares)
+
+
 def _importance(study: optuna.Study, evaluator: str, place: int, objective: Objective) -> Figure | str:
     """The importances as bars."""
     found = importances(study, evaluator, place, objective)
@@ -279,7 +284,7 @@ def _importance(study: optuna.Study, evaluator: str, place: int, objective: Obje
         return found
     axes = plot_param_importances(
         study_of(complete_trials(study)),
-        KnownImportances(found),
+        _KnownImportances(found),
         target=lambda trial: trial.values[place],
         target_name=str(objective),
     )
