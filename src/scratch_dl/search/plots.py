@@ -279,16 +279,16 @@ class _KnownImportances(BaseImportanceEvaluator):
 
 def _importance(study: optuna.Study, evaluator: str, place: int, objective: Objective) -> Figure | str:
     """The importances as bars."""
-    found = importances(study, evaluator, place, objective)
-    if isinstance(found, str):
-        return found
+    result = importances(study, evaluator, place, objective)
+    if isinstance(result, str):
+        return result
     axes = plot_param_importances(
         study_of(complete_trials(study)),
-        _KnownImportances(found),
+        _KnownImportances(result),
         target=lambda trial: trial.values[place],
         target_name=str(objective),
     )
-    axes.set(xlabel=found.note, xlim=(0, 1.15 * max(found.shares.values())))
+    axes.set(xlabel=result.note, xlim=(0, 1.15 * max(result.shares.values())))
     if legend := axes.get_legend():
         legend.remove()
-    return _titled(axes, 7.5, 1.8 + 0.34 * len(found.shares), f"{EVALUATORS[evaluator]}: importance for {objective}")
+    return _titled(axes, 7.5, 1.8 + 0.34 * len(result.shares), f"{EVALUATORS[evaluator]}: importance for {objective}")

@@ -204,7 +204,7 @@ def _pictures_section(summary: StudySummary, pictures: Mapping[str, Path | str])
     yield "\n".join(f"- {question}" for question in QUESTIONS.values())
     for name, picture in pictures.items():
         kind = next(kind for kind in _TITLES if name == kind or name.startswith(f"{kind}_"))
-        objective = next((str(one) for one in summary.objectives if name == f"{kind}_{one.slug}"), "")
+        objective = next((str(each) for each in summary.objectives if name == f"{kind}_{each.slug}"), "")
         yield f"### {_TITLES[kind]}{f' for {objective}' if objective else ''}"
         yield f"![{_TITLES[kind]}]({picture.name})" if isinstance(picture, Path) else f"Not drawn: {_escaped(picture)}."
 
