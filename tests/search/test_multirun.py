@@ -88,6 +88,7 @@ def test_a_folder_named_by_a_password_is_refused(grid, folder):
     assert not (folder / "mlruns" / "secret").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_glob_is_every_choice_of_its_group(grid):
     status, lines, err = grid("schedule=glob(*,exclude=ramp*)", "hydra.sweep.dir=mlruns/glob")
     assert (status, err) == (0, "")

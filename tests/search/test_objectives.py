@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 
+pytestmark = pytest.mark.exhaustive  # tables, report and study are tested with several objectives by default
+
 LR = "optimizer.lr=tag(log,interval(0.5,20.0))"
 
 
@@ -79,7 +81,6 @@ def grid(place, search):
     return here, done
 
 
-@pytest.mark.exhaustive
 def test_a_grid_visits_every_point_once(grid):
     """The first one, the configuration as it stands, lies outside of it, and its nearest point stands for it."""
     here, done = grid
@@ -90,7 +91,6 @@ def test_a_grid_visits_every_point_once(grid):
     assert "the first trial is the configuration as it stands, but for" in done.stdout
 
 
-@pytest.mark.exhaustive
 def test_what_is_to_be_small_has_the_smallest_as_its_best(grid):
     here, done = grid
     values = [trial.value for trial in here.trials()]
@@ -103,7 +103,6 @@ def test_what_is_to_be_small_has_the_smallest_as_its_best(grid):
     assert f"trial {values.index(min(values))} again" in done.stdout
 
 
-@pytest.mark.exhaustive
 def test_the_same_training_in_other_words_is_not_trained_twice(place, search):
     """padding=same of three odd kernels is padding=1; its value is copied and tagged, and it counts."""
     here = place()

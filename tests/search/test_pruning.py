@@ -31,12 +31,14 @@ def epochs(here):
     return [len(here.history(number)) - 1 for number in range(TRIALS)]
 
 
+@pytest.mark.exhaustive
 def test_without_a_pruner_every_trial_has_all_its_epochs(pruned):
     here, _ = pruned("none")
     assert epochs(here) == [EPOCHS] * TRIALS
     assert here.states() == ["complete"] * TRIALS
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
     here, _ = pruned(pruner)
@@ -64,6 +66,7 @@ def test_what_optuna_was_told_of_each_epoch_is_what_the_run_has(pruned, pruner):
         assert trial.state.name == ("PRUNED" if number in here.numbers("pruned") else "COMPLETE")
 
 
+@pytest.mark.exhaustive
 def test_the_median_pruner_has_cut_what_was_behind_the_median_of_that_epoch(pruned):
     """Computed anew from the records: its best value so far below the median of the earlier ones that got there."""
     from statistics import median

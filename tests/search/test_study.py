@@ -26,6 +26,7 @@ BEST = Objective("val/psnr_db", "best", "maximize")
 RATE = {"optimizer.lr": "tag(log,interval(0.02,20.0))"}
 TWO = {"trainer.batch_size": "choice(8,16)"}
 NUMBERS = {**RATE, "optimizer.momentum": "interval(0.0,0.9)", "trainer.batch_size": "interval(4,16)"}
+STORAGES = ["journal", pytest.param("sqlite", marks=pytest.mark.exhaustive)]
 ELSEWHERE = {"host": "another-machine", "pid": "1", "lock": "an-id/another-machine.1.abcd.lock"}
 
 
@@ -215,6 +216,7 @@ def test_tpe_and_cmaes_learn_from_what_was_told(make, tmp_path):
         assert drawn[0] != drawn[1], name
 
 
+@pytest.mark.exhaustive
 def test_tpe_draws_at_random_until_enough_points_are_trained(make, tmp_path):
     params = {"model.padding": "choice(same,2,6)", **RATE}
     trained, drawn = [], []
@@ -288,7 +290,7 @@ def test_where_nothing_fits_it_gives_up_and_says_why(make):
     assert study.missing() == 2
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_a_point_that_was_there_is_a_copy_and_counts(make, where):
     study = make(TWO, n_trials=7, where=where)
     first = study.ask()
@@ -317,7 +319,7 @@ def test_padding_that_comes_to_the_same_is_a_copy(make):
     assert (draw.params["model.padding"], draw.result.copied_from, draw.result.values) == (1, 0, (3.0,))
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_a_pruned_point_is_copied_with_what_its_epochs_had(make, where):
     study = make(TWO, n_trials=9, where=where)
     first = study.ask()
@@ -510,7 +512,7 @@ def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
 
 
 @pytest.mark.parametrize("worker", [None, ELSEWHERE], ids=["of-this-process", "of-another-machine"])
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_the_trial_of_a_process_that_lives_is_left_alone(make, worker, where):
     study = make(NUMBERS, where=where)
     draw = study.ask()
@@ -582,7 +584,7 @@ def test_a_trial_that_its_user_stopped_is_trained_again_however_often(make):
 # Several workers
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 @pytest.mark.filterwarnings("ignore")  # filters are a process's: one thread's are undone by another's
 def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
     monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
@@ -608,7 +610,7 @@ def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
 
 
 @pytest.mark.filterwarnings("ignore")  # of Optuna's; what silences them knows one thread a process
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, monkeypatch, where):
     """With a storage each, as two processes have."""
     monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
