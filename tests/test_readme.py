@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.settings import read_settings
-from scratch_dl.search.space import check_keys, read_space
+from scratch_dl.search.space import read_space
+from scratch_dl.search.space_check import check_keys
 from scratch_dl.train import build
 
 ROOT = Path(__file__).parent.parent

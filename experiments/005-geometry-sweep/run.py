@@ -143,11 +143,10 @@ def sweep(name, options, directory):
 
 def found_in_storage(words, more):
     """The study as Optuna has kept it, and its results."""
-    from scratch_dl.search.outcomes import Results
-    from scratch_dl.search.results import best
     from scratch_dl.search.settings import read_settings
     from scratch_dl.search.space import read_space
     from scratch_dl.search.study import Study
+    from scratch_dl.search.trial_result import StudySummary, best_trials
 
     def compose(given):
         return compose_config("train", [*more, *given])
@@ -158,10 +157,10 @@ def found_in_storage(words, more):
     study = Study(settings, space, Path(config.tracking.dir).absolute(), compose(list(space.fixed)), compose)
     study.open()
     rows = study.rows()
-    return study, Results(
+    return study, StudySummary(
         study=settings.study_name, storage="", space=space.describe(), objectives=settings.objectives,
         n_trials=study.n_trials, sampler=str(settings.sampler), pruner=str(settings.pruner), seed=settings.seed,
-        rows=rows, best=best(rows, settings.objectives), retrain={}, test={},
+        rows=rows, best=best_trials(rows, settings.objectives), retrain={}, test={},
     )  # fmt: skip
 
 
@@ -195,11 +194,11 @@ def described(geometry):
 
 def trial_row(row, black_db):
     """Everything the tables and the figure need of a trial from which something came."""
-    from scratch_dl.search.causes import label
+    from scratch_dl.search.failure_groups import cause_label
 
-    outcome = row.outcome
+    outcome = row.result
     found = {
-        "number": row.number, "state": row.state, "came": label(row), "copied_from": outcome.copied_from,
+        "number": row.number, "state": row.state, "came": cause_label(row), "copied_from": outcome.copied_from,
         "value": outcome.values[0] if outcome.values else None, "output_class": outcome.output_class,
         "cause": outcome.cause, "parameters": outcome.parameters, "epochs": outcome.epochs, "seconds": outcome.seconds,
         "run_id": outcome.run_id, "last_psnr_db": None, "black": False, **geometry_of(row.params),
@@ -213,8 +212,7 @@ def trial_row(row, black_db):
 
 
 def part_sweeps(options, directory):
-    from scratch_dl.search.causes import groups
-    from scratch_dl.search.common import in_common
+    from scratch_dl.search.failure_groups import common_settings, group_by_cause
     from scratch_dl.search.importances import EVALUATORS, importances
     from scratch_dl.search.storage import quiet
 
@@ -224,11 +222,12 @@ def part_sweeps(options, directory):
         study, results = sweep(name, options, directory)
         clean = build(study.base).data.validation[1]
         black_db = metrics.psnr_db(torch.zeros_like(clean), clean)
-        ended = [row for row in results.rows if row.outcome is not None and row.outcome.state != "discarded"]
+        ended = [row for row in results.rows if row.result is not None and row.result.state != "discarded"]
         trials = [trial_row(row, black_db) for row in ended]
         one = {
             "n_trials": results.n_trials, "sampler": results.sampler, "pruner": results.pruner, "black_db": black_db,
-            "trials": trials, "common": [(group.label, list(group.common)) for group in groups(results)],
+            "trials": trials,
+            "common": [(group.label, list(group.common)) for group in group_by_cause(results)],
             "levels": levels_of(ended), "training_s": round(sum(trial["seconds"] for trial in trials)),
             "this_call_s": round(time.monotonic() - began),
         }  # fmt: skip
@@ -237,8 +236,8 @@ def part_sweeps(options, directory):
                 by = {key: importances(study.optuna, key, 0, results.objectives[0]) for key in EVALUATORS}
             # Where there are none, a text says why.
             one["importances"] = {EVALUATORS[k]: v if isinstance(v, str) else dict(v.shares) for k, v in by.items()}
-            good, rest = quarters(trials)
-            one["good"] = list(in_common([settings(trial) for trial in good], [settings(trial) for trial in rest]))
+            good, rest = (list(map(settings, some)) for some in quarters(trials))
+            one["good"] = list(common_settings(good, rest))
         found[name] = one
     return found
 
@@ -246,7 +245,7 @@ def part_sweeps(options, directory):
 def levels_of(rows):
     """PSNR of the noisy validation crops and of their blur, dB."""
     for row in rows:
-        summary = Path(row.outcome.folder) / "summary.json" if row.outcome.run_id else None
+        summary = Path(row.result.folder) / "summary.json" if row.result.run_id else None
         if summary is not None and summary.is_file():
             scores = json.loads(summary.read_text(encoding="utf-8"))["scores"]
             if "baseline/noisy_psnr_db" in scores:
@@ -584,7 +583,7 @@ def decibel(value, places=2):
 
 
 def sweep_tables(found):
-    from scratch_dl.search.causes import with_copies
+    from scratch_dl.search.failure_groups import count_with_copies
 
     trials = {name: one["trials"] for name, one in found.items()}
     counts, copies = ({name: Counter(trial["came"] for trial in rows if trial["copied_from"] is not None or not copied)
@@ -593,7 +592,7 @@ def sweep_tables(found):
     yield TextTable(
         "What came of the trials", "the sweep without a fault beside the control with F1",
         1, ("cause", "healthy", "with F1"),
-        [(came, *(with_copies(counts[name][came], copies[name][came]) for name in SWEEPS)) for came in order],
+        [(came, *(count_with_copies(counts[name][came], copies[name][came]) for name in SWEEPS)) for came in order],
     )  # fmt: skip
     levels = found["healthy"]["levels"]
     legend = ", ".join(f"{name} {decibel(levels.get(name))}" for name in ("noisy", "blur"))

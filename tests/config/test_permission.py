@@ -263,7 +263,7 @@ def test_a_storage_says_nothing_that_a_command_line_alone_may_say(place, overrid
 
     from scratch_dl.search.study import Study
 
-    trial = SimpleNamespace(user_attrs={"overrides": ["seed=1", override]})
+    trial = SimpleNamespace(number=0, user_attrs={"overrides": ["seed=1", override]})
     study = SimpleNamespace(
         optuna=SimpleNamespace(get_trials=lambda **_: [trial]),
         space=SimpleNamespace(fixed=()),

@@ -73,12 +73,12 @@ class Place:
     def trials(self, name="custom"):
         return self.study(name).trials
 
-    def outcomes(self, name="custom"):
+    def results(self, name="custom"):
         """What Optuna's attribute has of every trial; None of one that runs, waits or was killed by SIGKILL."""
-        return [trial.user_attrs.get("outcome") for trial in self.trials(name)]
+        return [trial.user_attrs.get("result") for trial in self.trials(name)]
 
     def states(self, name="custom"):
-        return [None if outcome is None else outcome["state"] for outcome in self.outcomes(name)]
+        return [None if result is None else result["state"] for result in self.results(name)]
 
     def numbers(self, *states, name="custom"):
         return [number for number, state in enumerate(self.states(name)) if state in states]
@@ -108,7 +108,7 @@ class Place:
         """A metric's values in a trial's own record, from the one before the first step on."""
         from scratch_dl.tracking import Record
 
-        folder = self.outcomes(name)[number]["folder"]
+        folder = self.results(name)[number]["folder"]
         return [value for _, value in Record(type(self.folder)(folder)).history()[metric]]
 
 
@@ -154,14 +154,14 @@ def search():
 
     def run(place, *arguments, pictures=False, prepare=lambda _: None):
         from scratch_dl import train
-        from scratch_dl.search import report
+        from scratch_dl.search import plots
 
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", ["scratch_dl.train", *place.arguments(*arguments)])
             patch.setenv("HYDRA_FULL_ERROR", "0")  # and so it is gone afterwards
             if not pictures:
-                patch.setattr(report, "draw", lambda *_: {})
+                patch.setattr(plots, "write_plots", lambda *_: {})
             prepare(patch)
             try:
                 train.main()

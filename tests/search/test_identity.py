@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
-from scratch_dl.search.identity import identity
+from scratch_dl.search.identity import point_identity
 
 GROUPS = ("model", "optimizer", "schedule", "noise", "verification", "diagnosis")
 
@@ -28,7 +28,7 @@ def of():
                 config = copy.deepcopy(plain)
                 for key, value in pairs:
                     OmegaConf.update(config, key, yaml.safe_load(value))
-            known[overrides] = identity(build(config))
+            known[overrides] = point_identity(build(config))
         return known[overrides]
 
     return found
@@ -109,5 +109,5 @@ def test_what_changes_nothing_but_rounding_and_records_is_no_matter(of, override
 def test_it_is_found_again_without_touching_the_network():
     setup = build(compose_config("train", []))
     before = [parameter.value.clone() for parameter in setup.network.parameters()]
-    assert identity(setup) == identity(setup)
+    assert point_identity(setup) == point_identity(setup)
     assert all((one == other.value).all() for one, other in zip(before, setup.network.parameters(), strict=True))

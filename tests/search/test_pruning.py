@@ -31,13 +31,15 @@ def epochs(here):
     return [len(here.history(number)) - 1 for number in range(TRIALS)]
 
 
+@pytest.mark.exhaustive
 def test_without_a_pruner_every_trial_has_all_its_epochs(pruned):
     here, _ = pruned("none")
     assert epochs(here) == [EPOCHS] * TRIALS
     assert here.states() == ["complete"] * TRIALS
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
     here, _ = pruned(pruner)
     whole, _ = pruned("none")
@@ -51,10 +53,10 @@ def test_a_pruner_saves_epochs_and_changes_nothing_else(pruned, pruner):
     for number, (one, other) in enumerate(zip(here.trials(), whole.trials(), strict=True)):
         assert one.params == other.params
         assert here.history(number) == whole.history(number)[: trained[number] + 1]
-        assert here.outcomes()[number]["epochs"] == trained[number]
+        assert here.results()[number]["epochs"] == trained[number]
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_what_optuna_was_told_of_each_epoch_is_what_the_run_has(pruned, pruner):
     here, _ = pruned(pruner)
     for number, trial in enumerate(here.trials()):
@@ -64,6 +66,7 @@ def test_what_optuna_was_told_of_each_epoch_is_what_the_run_has(pruned, pruner):
         assert trial.state.name == ("PRUNED" if number in here.numbers("pruned") else "COMPLETE")
 
 
+@pytest.mark.exhaustive
 def test_the_median_pruner_has_cut_what_was_behind_the_median_of_that_epoch(pruned):
     """Computed anew from the records: its best value so far below the median of the earlier ones that got there."""
     from statistics import median
@@ -76,24 +79,25 @@ def test_the_median_pruner_has_cut_what_was_behind_the_median_of_that_epoch(prun
         assert max(here.history(number)[1:]) < median(earlier)
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
 def test_a_pruned_trial_counts_is_told_with_its_reason_and_is_never_the_best(pruned, pruner):
     here, done = pruned(pruner)
     parent, nested = here.runs()
     assert sorted(nested) == list(range(TRIALS))
     cut = here.numbers("pruned")
     for number in cut:
-        outcome, trained = here.outcomes()[number], epochs(here)[number]
+        result, trained = here.results()[number], epochs(here)[number]
         last = here.history(number)[-1]
-        assert outcome["reason"] == f"pruned at epoch {trained}: val/psnr_db {last:.4g} is behind that of other trials"
+        assert result["reason"] == f"pruned at epoch {trained}: val/psnr_db {last:.4g} is behind that of other trials"
         tags = nested[number].data.tags
-        assert (tags["trial.state"], tags["trial.reason"]) == ("pruned", outcome["reason"])
+        assert (tags["trial.state"], tags["trial.reason"]) == ("pruned", result["reason"])
         assert nested[number].info.status == "FINISHED"
     assert parent.data.tags["trials.pruned"] == str(len(cut))
     assert int(parent.data.tags["best.trial"]) not in cut
     assert sum(f" #{number} pruned" in line for number in cut for line in done.stdout.splitlines()) == len(cut)
 
 
+@pytest.mark.exhaustive
 def test_a_pruned_trial_is_not_the_best_even_if_its_value_is(place, search):
     """Here a pruner stops the best one, against all sense."""
     here = place()
@@ -117,6 +121,7 @@ def epochs_of(here, number):
     return len(here.history(number)) - 1
 
 
+@pytest.mark.exhaustive
 def test_the_last_epoch_prunes_nothing(place, search):
     """However much the pruner would: there is nothing left to save."""
     here = place()
@@ -130,12 +135,3 @@ def test_the_last_epoch_prunes_nothing(place, search):
     done = search(here, "seed=choice(0,1)", "trainer.epochs=1", "hydra.sweeper.n_trials=2", prepare=prepare)
     assert done.returncode == 0, done.stderr
     assert here.states() == ["complete"] * 2
-
-
-def test_with_pruning_a_fixed_seed_gives_the_same_trials(pruned, place, search):
-    here, _ = pruned("median")
-    other = place()
-    assert search(other, *SPACE, MEDIAN, "hydra.sweeper.study_name=again").returncode == 0
-    same = [(trial.params, trial.values, trial.intermediate_values) for trial in here.trials()]
-    assert [(trial.params, trial.values, trial.intermediate_values) for trial in other.trials("again")] == same
-    assert other.states("again") == here.states()

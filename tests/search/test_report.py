@@ -5,19 +5,26 @@ import logging
 import re
 from html.parser import HTMLParser
 
+import matplotlib
 import optuna
 import pytest
+from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from scratch_dl.search.axes import axis_of, jittered
 from scratch_dl.search.importances import importances
-from scratch_dl.search.outcomes import COMPLETE, FAILED, PRUNED, REFUSED, Objective, Outcome, Results, Row
-from scratch_dl.search.plots import draw
-from scratch_dl.search.report import description, write
+from scratch_dl.search.plots import write_plots
+from scratch_dl.search.report import description, write_report
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 
 PSNR, SIZE = Objective("val/psnr_db", "best", "maximize"), Objective("parameters", "last", "minimize")
-STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, REFUSED: TrialState.PRUNED, FAILED: TrialState.FAIL}
+LOSS = Objective("val/loss", "last", "minimize")
+STATES = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.REFUSED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
 CHOICE, WHOLE = CategoricalDistribution(["same", "0", None]), IntDistribution(2, 64)
 RATE, MOMENTUM = FloatDistribution(0.01, 10, log=True), FloatDistribution(0, 0.95)
 PICTURES = {"history", "parallel", "slice", "importance_pedanova", "importance_fanova"}
@@ -32,52 +39,57 @@ def quiet_optuna():
     optuna.logging.set_verbosity(before)
 
 
-def make(outcomes, objectives=(PSNR,)):
-    """A study whose number n has the n-th outcome; every third trial has no momentum."""
+def make(results, objectives=(PSNR,)):
+    """A study whose number n has the n-th result; every third trial has no momentum."""
     study = optuna.create_study(directions=[objective.direction for objective in objectives])
     rows = []
-    for n, outcome in enumerate(outcomes):
+    for n, result in enumerate(results):
         drawn = {"model.padding": (CHOICE, CHOICE.choices[n % 3]), "model.channels.0": (WHOLE, 2 + n * 7 % 60),
                  "optimizer.lr[optimizer=sgd]": (RATE, 0.02 * 1.3**n)}  # fmt: skip
         if n % 3:
             drawn["optimizer.momentum"] = (MOMENTUM, n / 50)
         study.add_trial(
             create_trial(
-                state=STATES[outcome.state],
+                state=STATES[result.state],
                 params={name: value for name, (_, value) in drawn.items()},
                 distributions={name: distribution for name, (distribution, _) in drawn.items()},
-                values=outcome.values if outcome.state == COMPLETE else None,
+                values=result.values if result.state == State.COMPLETE else None,
             )
         )
         params = {name.partition("[")[0]: value for name, (_, value) in drawn.items()}
-        rows.append(Row(n, outcome.state, params, outcome))
-    complete = [row for row in rows if row.state == COMPLETE]
-    best = (max(complete, key=lambda row: row.outcome.values).number,) if complete else ()
+        rows.append(TrialRow(n, result.state, params, result))
+    complete = [row for row in rows if row.state == State.COMPLETE]
+    best = (max(complete, key=lambda row: row.result.values).number,) if complete else ()
     if complete and len(objectives) > 1:
         best = tuple(trial.number for trial in study.best_trials)
     space = {"model.padding": "choice(same,0,null)", "optimizer.lr": "tag(log,interval(0.01,10)) if optimizer=sgd"}
     again = {"at full length": RETRAIN} if best else {}
     test = {"test/psnr_db": 27.004, "test/ssim": 0.8} if best else {}
-    results = Results("my_study", "sqlite:////tmp/s.db", space, objectives, 9, "tpe", "median", 7, tuple(rows), best,
-                      again, test)  # fmt: skip
-    return study, results
+    summary = StudySummary("my_study", "sqlite:////tmp/s.db", space, objectives, 9, "tpe", "median", 7, tuple(rows),
+                           best, again, test)  # fmt: skip
+    return study, summary
 
 
-def good(n, several=False):
-    values = (28 - (n % 7) / 3, 1000.0 + n)[: 1 + several]
-    return Outcome(COMPLETE, values=values, cause="healthy", verdict="healthy", output_class="better_than_blur",
+def good(n, n_values=1):
+    values = (28 - (n % 7) / 3, 1000.0 + n, n % 5 / 10)[:n_values]
+    return TrialResult(State.COMPLETE, values=values, cause="healthy", verdict="healthy",
+                       output_class="better_than_blur",
                    verification="passed", run_id=f"{n:032x}", experiment_id="5", epochs=3, seconds=2.0,
                    parameters=1000 + n)  # fmt: skip
 
 
 MIXED = [
     *map(good, range(14)),
-    Outcome(
-        COMPLETE, values=(11.0,), cause="dead_units", verdict="dead_units: relu3, from step 4", output_class="zeros"
+    TrialResult(
+        State.COMPLETE,
+        values=(11.0,),
+        cause="dead_units",
+        verdict="dead_units: relu3, from step 4",
+        output_class="zeros",
     ),
-    Outcome(PRUNED, reason="pruned at epoch 4: behind", values=(20.0,)),
-    Outcome(FAILED, reason="ValueError: <b>bold</b> | `code` and *stars* ](x) __init__"),
-    Outcome(REFUSED, reason="model.padding must be >= 0, but got -1"),
+    TrialResult(State.PRUNED, reason="pruned at epoch 4: behind", values=(20.0,)),
+    TrialResult(State.FAILED, reason="ValueError: <b>bold</b> | `code` and *stars* ](x) __init__"),
+    TrialResult(State.REFUSED, reason="model.padding must be >= 0, but got -1"),
 ]
 
 
@@ -100,7 +112,11 @@ class Tags(HTMLParser):
 def mixed(tmp_path_factory):
     """The folder of the report on MIXED."""
     folder = tmp_path_factory.mktemp("report") / "new"
-    files = write(*make(MIXED), folder)
+    style = dict(matplotlib.rcParams)
+    files = write_report(*make(MIXED), folder)
+    assert pyplot.get_fignums() == []
+    changed = {key for key, value in matplotlib.rcParams.items() if value != style[key]}
+    assert not [key for key in changed if not key.startswith("backend")]
     names = {"report.md", "report.html", "trials.csv", *(f"{name}.png" for name in PICTURES)}
     assert {path.name for path in files} == names
     assert all(path.is_file() for path in files)
@@ -154,18 +170,28 @@ def test_the_description_has_the_best_the_causes_and_ten_links():
     assert "- 14 (78%) healthy, better than blur" in said
 
 
-def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path):
-    study, results = make([good(n, several=True) for n in range(12)], (PSNR, SIZE))
-    names = {path.name for path in write(study, results, tmp_path)}
-    assert {"pareto.png", "history_best-val-psnr_db.png", "slice_parameters.png"} <= names
-    assert len(names) == 3 + 2 * 5 + 1
+@pytest.mark.parametrize(
+    ("objectives", "fronts"),
+    [
+        ((PSNR, SIZE), {"pareto.png"}),
+        pytest.param(
+            (PSNR, SIZE, LOSS), {"pareto_parameters.png", "pareto_last-val-loss.png"}, marks=pytest.mark.exhaustive
+        ),
+    ],
+    ids=["two", "three"],
+)
+def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path, objectives, fronts):
+    study, summary = make([good(n, len(objectives)) for n in range(12)], objectives)
+    names = {path.name for path in write_report(study, summary, tmp_path)}
+    assert {*fronts, "history_best-val-psnr_db.png", "slice_parameters.png"} <= names
+    assert len(names) == 3 + 5 * len(objectives) + len(fronts)
     report = (tmp_path / "report.md").read_text()
     assert "## The Pareto front" in report
     assert "### Importance by fANOVA for parameters" in report
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "missing"),
+    ("results", "missing"),
     [
         pytest.param([], PICTURES, id="nothing"),
         pytest.param(MIXED[-3:], PICTURES, id="none-complete"),
@@ -174,10 +200,10 @@ def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path):
         pytest.param([good(0), good(1)], set(), id="two"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_drawn_says_why_and_leaves_no_old_picture(outcomes, missing, tmp_path):
+def test_what_cannot_be_drawn_says_why_and_leaves_no_old_picture(results, missing, tmp_path):
     for name in PICTURES:
         (tmp_path / f"{name}.png").touch()
-    files = write(*make(outcomes), tmp_path)
+    files = write_report(*make(results), tmp_path)
     assert {name for name in PICTURES if not (tmp_path / f"{name}.png").exists()} == missing
     assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in files if path.suffix == ".png"}
     report = (tmp_path / "report.md").read_text()
@@ -190,9 +216,11 @@ def test_a_single_setting_is_no_question_of_importance(tmp_path):
         study.add_trial(
             create_trial(params={"x": float(n)}, distributions={"x": FloatDistribution(0, 5)}, value=float(n))
         )
-    rows = tuple(Row(n, COMPLETE, {"x": float(n)}, Outcome(COMPLETE, values=(float(n),))) for n in range(6))
-    results = Results("s", "sqlite://", {}, (PSNR,), 6, "tpe", "none", 0, rows, (5,), {}, {})
-    pictures = draw(study, results, tmp_path)
+    rows = tuple(
+        TrialRow(n, State.COMPLETE, {"x": float(n)}, TrialResult(State.COMPLETE, values=(float(n),))) for n in range(6)
+    )
+    summary = StudySummary("s", "sqlite://", {}, (PSNR,), 6, "tpe", "none", 0, rows, (5,), {}, {})
+    pictures = write_plots(study, summary, tmp_path)
     assert pictures["importance_fanova"] == "x is the only setting drawn in every complete trial"
 
 
@@ -234,7 +262,7 @@ def test_copies_have_no_part_in_importances():
     study, unit = optuna.create_study(direction="maximize"), FloatDistribution(0, 1)
     for n in range(40):
         x, y = n * 7 % 40 / 40, n * 11 % 40 / 40
-        copied = {"outcome": {"copied_from": 0}} if n >= 20 else {}
+        copied = {"result": {"copied_from": 0}} if n >= 20 else {}
         value = y if copied else x
         study.add_trial(create_trial(params={"x": x, "y": y}, distributions={"x": unit, "y": unit}, value=value,
                                      user_attrs=copied))  # fmt: skip
@@ -253,24 +281,3 @@ def test_ped_anova_looks_at_the_best_trials_and_not_at_the_least_values(directio
         study.add_trial(create_trial(params={"x": x, "y": y}, distributions={"x": unit, "y": unit}, value=value))
     found = importances(study, "pedanova", 0, Objective("val/psnr_db", "last", direction))
     assert next(iter(found.shares)) == expected
-
-
-AXES = [
-    pytest.param(FloatDistribution(0.01, 100, log=True), {0: 0.01, 1: 1.0, 2: 100.0}, [0, 0.5, 1], id="log"),
-    pytest.param(FloatDistribution(0, 2), {0: 0.5}, [0.25], id="linear"),
-    pytest.param(IntDistribution(2, 6, step=2), {0: 2, 1: 4}, [0, 0.5], id="whole"),
-    pytest.param(IntDistribution(1, 100, log=True), {0: 10}, [0.5], id="whole-log"),
-    pytest.param(CategoricalDistribution([4, 2, 3]), {0: 4, 1: 2, 2: 3}, [1, 0, 0.5], id="numbers-in-order"),
-    pytest.param(CategoricalDistribution(["b", None, "a"]), {0: "b", 1: None, 2: "a"}, [0, 0.5, 1],
-                 id="texts-as-given"),
-    pytest.param(CategoricalDistribution(["only"]), {0: "only"}, [0], id="one-choice"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("distribution", "values", "places"), AXES)
-def test_values_have_their_places_on_an_axis(distribution, values, places):
-    axis = axis_of("model.x", distribution, values)
-    assert list(axis.places.values()) == pytest.approx(places)
-    assert all(-1e-9 <= height <= 1 + 1e-9 for height, _ in axis.ticks)
-    assert all(abs(jittered(axis, number) - axis.places[number]) <= 0.03 for number in values)
-    assert jittered(axis, 0) == jittered(axis, 0)

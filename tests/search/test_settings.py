@@ -8,10 +8,9 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.yaml_files import CONF
-from scratch_dl.search.cma_es import SafeCmaEs
-from scratch_dl.search.outcomes import Objective
-from scratch_dl.search.settings import Choice, read_settings
-from scratch_dl.search.storage import quiet
+from scratch_dl.search.settings import Algorithm, read_settings
+from scratch_dl.search.storage import SafeCmaEs, quiet
+from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.errors import ConfigError
 
 SWEEPER = Path(CONF) / "hydra" / "sweeper" / "scratch_dl.yaml"
@@ -29,7 +28,7 @@ def test_the_defaults(tmp_path, monkeypatch):
     assert (settings.study_name, settings.n_trials, settings.workers, settings.seed) == ("custom", 30, 1, 0)
     assert settings.storage == f"sqlite:///{tmp_path}/mlruns/optuna.db"
     assert settings.objectives == (Objective("val/psnr_db", "best", "maximize"),)
-    assert (settings.sampler, settings.pruner) == (Choice("tpe", {}), Choice("median", {}))
+    assert (settings.sampler, settings.pruner) == (Algorithm("tpe", {}), Algorithm("median", {}))
     assert not list(tmp_path.iterdir())
 
 

@@ -15,22 +15,10 @@ from omegaconf import OmegaConf, open_dict
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search import storage
 from scratch_dl.search import study as of_study
-from scratch_dl.search.outcomes import (
-    COMPLETE,
-    COUNTED,
-    DISCARDED,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    WAITING,
-    Objective,
-    Outcome,
-)
-from scratch_dl.search.settings import Choice, Settings
+from scratch_dl.search.settings import Algorithm, SearchSettings
 from scratch_dl.search.space import read_space
-from scratch_dl.search.study import REDRAWS, Study
+from scratch_dl.search.study import MAX_REFUSALS, Study
+from scratch_dl.search.trial_result import COUNTED, Objective, State, TrialResult
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking.process import hold
 
@@ -38,6 +26,7 @@ BEST = Objective("val/psnr_db", "best", "maximize")
 RATE = {"optimizer.lr": "tag(log,interval(0.02,20.0))"}
 TWO = {"trainer.batch_size": "choice(8,16)"}
 NUMBERS = {**RATE, "optimizer.momentum": "interval(0.0,0.9)", "trainer.batch_size": "interval(4,16)"}
+STORAGES = ["journal", pytest.param("sqlite", marks=pytest.mark.exhaustive)]
 ELSEWHERE = {"host": "another-machine", "pid": "1", "lock": "an-id/another-machine.1.abcd.lock"}
 
 
@@ -69,11 +58,11 @@ def make(configuration, tmp_path):
             where, where
         )
         known = {"study_name": "s", "storage": place, "n_trials": 6, "workers": 1, "objectives": objectives,
-                 "sampler": Choice("random", {}), "pruner": Choice("none", {}), "seed": 0}  # fmt: skip
+                 "sampler": Algorithm("random", {}), "pruner": Algorithm("none", {}), "seed": 0}  # fmt: skip
         if isinstance(given.get("sampler"), str):
-            given["sampler"] = Choice(given["sampler"], {})
+            given["sampler"] = Algorithm(given["sampler"], {})
         space = read_space(params, conditions or {}, list(arguments))
-        study = Study(Settings(**{**known, **given}), space, tmp_path, compose(space.fixed), compose)
+        study = Study(SearchSettings(**{**known, **given}), space, tmp_path, compose(space.fixed), compose)
         if opening:
             study.open()
         opened.append(place)
@@ -84,7 +73,7 @@ def make(configuration, tmp_path):
 
 
 def complete(study, draw, value=1.0):
-    study.tell(draw, Outcome(COMPLETE, values=(value,)))
+    study.tell(draw, TrialResult(State.COMPLETE, values=(value,)))
 
 
 def score(draw):
@@ -97,7 +86,7 @@ def settle(study, number=10**6):
     """Draw and tell so often, or to the end; what was drawn."""
     draws = []
     while len(draws) < number and (draw := study.ask()) is not None:
-        if draw.outcome is None:
+        if draw.result is None:
             complete(study, draw, score(draw))
         draws.append(draw)
     return draws
@@ -117,13 +106,13 @@ def dead(study):
     return {"host": socket.gethostname(), "pid": "1", "lock": f"{place}/gone.1.abcd.lock"}
 
 
-def abandon(study, draw, worker=None, outcome=None):
+def abandon(study, draw, worker=None, result=None):
     """As it looks when the trial's process has died."""
     worker = worker or dead(study)
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
     study.optuna._storage.set_trial_user_attr(number, "worker", worker)
-    if outcome is not None:
-        study.optuna._storage.set_trial_user_attr(number, "outcome", outcome.to_json())
+    if result is not None:
+        study.optuna._storage.set_trial_user_attr(number, "result", result.to_json())
 
 
 # What is drawn
@@ -133,7 +122,7 @@ def test_the_first_trial_is_the_configuration_as_it_stands(make):
     study = make(NUMBERS)
     draw = study.ask()
     assert draw.params == {"optimizer.lr": 1.0, "optimizer.momentum": 0.9, "trainer.batch_size": 8}
-    assert (draw.number, draw.outcome, study.outside) == (0, None, [])
+    assert (draw.number, draw.result, study.outside) == (0, None, [])
     assert draw.overrides == ["optimizer.lr=1.0", "optimizer.momentum=0.9", "trainer.batch_size=8"]
     complete(study, draw)
     assert study.ask().params != draw.params
@@ -160,7 +149,9 @@ def test_conditions_are_drawn_by_hydras_own_composition(tmp_path):
         "optimizer.lr": {"optimizer=sgd": "interval(0.5,2)", "optimizer=adam": "interval(0,0.01)"},
     }
     space = read_space({"optimizer": "choice(sgd,adam)"}, conditions, [])
-    settings = Settings("s", str(tmp_path / "s.journal"), 6, 1, (BEST,), Choice("random", {}), Choice("none", {}), 0)
+    settings = SearchSettings(
+        "s", str(tmp_path / "s.journal"), 6, 1, (BEST,), Algorithm("random", {}), Algorithm("none", {}), 0
+    )
     study = Study(settings, space, tmp_path, compose([]), compose)
     study.open()
     draws = settle(study)
@@ -174,7 +165,7 @@ def test_conditions_are_drawn_by_hydras_own_composition(tmp_path):
 
 @pytest.mark.parametrize(
     "sampler",
-    [Choice("random", {}), Choice("tpe", {"n_startup_trials": 2}), Choice("qmc", {}), Choice("cmaes", {})],
+    [Algorithm("random", {}), Algorithm("tpe", {"n_startup_trials": 2}), Algorithm("qmc", {}), Algorithm("cmaes", {})],
     ids=lambda one: one.name,
 )
 def test_the_same_seed_draws_the_same_however_often_it_is_interrupted(make, tmp_path, sampler):
@@ -197,7 +188,7 @@ def test_a_storage_cannot_have_the_sampler_run_anything(make, tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    study = make(NUMBERS, sampler=Choice("cmaes", {"n_startup_trials": 1}))
+    study = make(NUMBERS, sampler=Algorithm("cmaes", {"n_startup_trials": 1}))
 
     def search():
         for _ in range(4):
@@ -213,7 +204,7 @@ def test_a_storage_cannot_have_the_sampler_run_anything(make, tmp_path):
 
 
 def test_tpe_and_cmaes_learn_from_what_was_told(make, tmp_path):
-    for name, sampler in (("tpe", Choice("tpe", {"n_startup_trials": 2})), ("cmaes", Choice("cmaes", {}))):
+    for name, sampler in (("tpe", Algorithm("tpe", {"n_startup_trials": 2})), ("cmaes", Algorithm("cmaes", {}))):
         drawn = []
         for sign in (1, -1):
             study = make(NUMBERS, sampler=sampler, where=str(tmp_path / f"{name}{sign}"), n_trials=9)
@@ -225,13 +216,14 @@ def test_tpe_and_cmaes_learn_from_what_was_told(make, tmp_path):
         assert drawn[0] != drawn[1], name
 
 
+@pytest.mark.exhaustive
 def test_tpe_draws_at_random_until_enough_points_are_trained(make, tmp_path):
     params = {"model.padding": "choice(same,2,6)", **RATE}
     trained, drawn = [], []
-    for sampler in (Choice("tpe", {"n_startup_trials": 4}), Choice("random", {})):
+    for sampler in (Algorithm("tpe", {"n_startup_trials": 4}), Algorithm("random", {})):
         study = make(params, sampler=sampler, where=str(tmp_path / sampler.name), n_trials=8)
         draws = settle(study)
-        trained.append([number for number, draw in enumerate(draws) if draw.outcome is None])
+        trained.append([number for number, draw in enumerate(draws) if draw.result is None])
         drawn.append(points(draws))
     fourth = trained[0][3]
     assert fourth > 3  # refused points came between
@@ -250,8 +242,8 @@ def test_a_grid_visits_every_point_once_in_order_and_ends_by_itself(make):
     found = [(point["trainer.batch_size"], round(point["optimizer.momentum"], 6)) for point in points(draws)]
     product = [(size, momentum) for size in (4, 8, 16) for momentum in (0.0, 0.1, 0.2, 0.3, 0.4)]
     assert found == [(8, 0.3), *(point for point in product if point != (8, 0.3))]
-    assert all(draw.outcome is None for draw in draws)
-    assert (study.ask(), study.why_over()) == (None, "")
+    assert all(draw.result is None for draw in draws)
+    assert (study.ask(), study.end_reason()) == (None, "")
 
 
 def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(make):
@@ -259,14 +251,14 @@ def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(ma
     assert len(settle(make(params, sampler="grid", n_trials=2))) == 2
     study = make(params, sampler="grid", n_trials=None)
     settle(study)
-    assert (study.ask(), study.why_over()) == (None, "the grid has no further point")
+    assert (study.ask(), study.end_reason()) == (None, "the grid has no further point")
     tried = {(row.params["model.padding"], row.params["trainer.batch_size"]): row for row in study.rows()}
     assert len(tried) == len(study.rows()) == 8
-    assert {key for key, row in tried.items() if row.state == REFUSED} == {
+    assert {key for key, row in tried.items() if row.state == State.REFUSED} == {
         (p, size) for p in (2, 6) for size in (8, 16)
     }
     # padding=1 is what "same" comes to, and is not trained
-    assert all(tried[1, size].outcome.copied_from == tried["same", size].number for size in (8, 16))
+    assert all(tried[1, size].result.copied_from == tried["same", size].number for size in (8, 16))
 
 
 # What fits nowhere, and what was there already
@@ -275,13 +267,13 @@ def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(ma
 def test_geometries_that_fit_nowhere_are_refused_and_not_counted(make):
     study = make({"model.padding": "choice(same,2)", **RATE}, n_trials=4)
     draws = settle(study)
-    refused = [draw for draw in draws if draw.outcome]
-    assert [draw.outcome.state for draw in refused] == [REFUSED] * len(refused)
+    refused = [draw for draw in draws if draw.result]
+    assert [draw.result.state for draw in refused] == [State.REFUSED] * len(refused)
     assert refused
-    assert all("model" in draw.outcome.reason and "\n" not in draw.outcome.reason for draw in refused)
-    assert all((draw.params["model.padding"] == 2) == (draw.outcome is not None) for draw in draws)
-    assert (states(study).count(COMPLETE), states(study).count(REFUSED)) == (4, len(refused))
-    assert study.why_over() == ""
+    assert all("model" in draw.result.reason and "\n" not in draw.result.reason for draw in refused)
+    assert all((draw.params["model.padding"] == 2) == (draw.result is not None) for draw in draws)
+    assert (states(study).count(State.COMPLETE), states(study).count(State.REFUSED)) == (4, len(refused))
+    assert study.end_reason() == ""
     # To the sampler they are bad points, not unknown ones.
     kept = study.optuna.get_trials()
     assert all(kept[draw.number].state == optuna.trial.TrialState.PRUNED for draw in refused)
@@ -290,27 +282,31 @@ def test_geometries_that_fit_nowhere_are_refused_and_not_counted(make):
 def test_where_nothing_fits_it_gives_up_and_says_why(make):
     study = make({"model.padding": "choice(2,6)"}, n_trials=2)
     draws = settle(study, 100)
-    assert len(draws) == REDRAWS * 2
-    assert {draw.outcome.state for draw in draws} == {REFUSED}
-    assert study.why_over() == (
+    assert len(draws) == MAX_REFUSALS * 2
+    assert {draw.result.state for draw in draws} == {State.REFUSED}
+    assert study.end_reason() == (
         "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
     )
     assert study.missing() == 2
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_a_point_that_was_there_is_a_copy_and_counts(make, where):
     study = make(TWO, n_trials=7, where=where)
     first = study.ask()
-    study.tell(first, Outcome(COMPLETE, values=(28.0,), cause="healthy", run_id="r", seconds=9.0, parameters=5))
+    study.tell(
+        first, TrialResult(State.COMPLETE, values=(28.0,), cause="healthy", run_id="r", seconds=9.0, parameters=5)
+    )
     draws = settle(study)
     assert len(draws) == 6
     copies = [draw for draw in draws if draw.params == first.params]
     assert len(copies) >= 2
     for draw in copies:
-        wanted = Outcome(COMPLETE, values=(28.0,), cause="healthy", run_id="r", parameters=5, copied_from=first.number)
-        assert draw.outcome == study.rows()[draw.number].outcome == wanted
-    assert len([draw for draw in draws if draw.outcome is None]) == 1
+        wanted = TrialResult(
+            State.COMPLETE, values=(28.0,), cause="healthy", run_id="r", parameters=5, copied_from=first.number
+        )
+        assert draw.result == study.rows()[draw.number].result == wanted
+    assert len([draw for draw in draws if draw.result is None]) == 1
     assert [trial.values for trial in study.optuna.trials if trial.number in {one.number for one in copies}] == [
         [28.0]
     ] * len(copies)
@@ -320,31 +316,31 @@ def test_padding_that_comes_to_the_same_is_a_copy(make):
     study = make({"model.padding": "choice(same,1)"}, n_trials=2, sampler="grid")
     complete(study, study.ask(), 3.0)
     draw = study.ask()
-    assert (draw.params["model.padding"], draw.outcome.copied_from, draw.outcome.values) == (1, 0, (3.0,))
+    assert (draw.params["model.padding"], draw.result.copied_from, draw.result.values) == (1, 0, (3.0,))
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_a_pruned_point_is_copied_with_what_its_epochs_had(make, where):
     study = make(TWO, n_trials=9, where=where)
     first = study.ask()
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, first.number)
     for epoch, value in ((1, 20.0), (2, 21.0)):
         optuna.trial.Trial(study.optuna, number).report(value, epoch)
-    study.tell(first, Outcome(PRUNED, reason="behind", values=(21.0,), epochs=2))
+    study.tell(first, TrialResult(State.PRUNED, reason="behind", values=(21.0,), epochs=2))
     copies = [draw for draw in settle(study) if draw.params == first.params]
     assert copies
     for draw in copies:
-        assert (draw.outcome.state, draw.outcome.reason, draw.outcome.copied_from) == (PRUNED, "behind", 0)
+        assert (draw.result.state, draw.result.reason, draw.result.copied_from) == (State.PRUNED, "behind", 0)
         kept = study.optuna.get_trials()[draw.number]
         assert (kept.state.name, kept.intermediate_values) == ("PRUNED", {1: 20.0, 2: 21.0})
 
 
 def test_a_point_that_failed_is_not_tried_again(make):
     study = make(TWO, n_trials=9)
-    study.tell(study.ask(), Outcome(FAILED, reason="train/loss became nan"))
+    study.tell(study.ask(), TrialResult(State.FAILED, reason="train/loss became nan"))
     copies = [draw for draw in settle(study) if draw.params == {"trainer.batch_size": 8}]
     assert copies
-    assert {(draw.outcome.state, draw.outcome.copied_from) for draw in copies} == {(FAILED, 0)}
+    assert {(draw.result.state, draw.result.copied_from) for draw in copies} == {(State.FAILED, 0)}
     assert len(study.rows()) == 9
 
 
@@ -363,8 +359,8 @@ def test_the_number_of_trials_is_a_total(make):
 
 def test_what_failed_and_what_was_pruned_count(make):
     study = make(RATE, n_trials=3)
-    for state in (FAILED, PRUNED, COMPLETE):
-        study.tell(study.ask(), Outcome(state, values=(1.0,)))
+    for state in (State.FAILED, State.PRUNED, State.COMPLETE):
+        study.tell(study.ask(), TrialResult(state, values=(1.0,)))
     assert study.ask() is None
 
 
@@ -373,7 +369,7 @@ def test_what_is_in_training_counts_until_it_ends_otherwise(make):
     one, _ = study.ask(), study.ask()
     assert study.ask() is None
     assert study.missing() == 0
-    study.tell(one, Outcome(KILLED, reason="stopped"))
+    study.tell(one, TrialResult(State.KILLED, reason="stopped"))
     assert study.ask().params == one.params
 
 
@@ -381,7 +377,7 @@ def test_several_objectives_are_kept(make):
     both = (BEST, Objective("parameters", "best", "minimize"))
     study = make(RATE, objectives=both, n_trials=2, sampler="tpe")
     for _ in range(2):
-        study.tell(study.ask(), Outcome(COMPLETE, values=(28.0, 5.0)))
+        study.tell(study.ask(), TrialResult(State.COMPLETE, values=(28.0, 5.0)))
     assert study.ask() is None
     assert [trial.values for trial in study.optuna.trials] == [[28.0, 5.0]] * 2
     assert [one.name for one in study.optuna.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -417,7 +413,7 @@ def test_another_study_under_the_same_name_is_refused_with_what_differs(make, ot
 @pytest.mark.parametrize(
     "other",
     [
-        {"sampler": "tpe"}, {"n_trials": 9}, {"seed": 5}, {"pruner": Choice("median", {})}, {"workers": 3},
+        {"sampler": "tpe"}, {"n_trials": 9}, {"seed": 5}, {"pruner": Algorithm("median", {})}, {"workers": 3},
         {"conf": {"tracking.dir": "/else", "verification.enabled": False, "diagnosis.every": 3, "threads": 2}},
     ],
 )  # fmt: skip
@@ -483,11 +479,11 @@ def test_the_trial_of_a_dead_process_is_trained_again_once_with_the_same_paramet
     again = make(NUMBERS, where=where)
     assert again.missing() == 5
     assert again.missing() == 5
-    assert states(again) == [COMPLETE, KILLED, WAITING]
+    assert states(again) == [State.COMPLETE, State.KILLED, State.WAITING]
     assert again.rows()[2].params == lost.params
     assert again.rows()[1].requeued_as == 2
     draw = again.ask()
-    assert (draw.number, draw.params, draw.overrides, draw.outcome) == (2, lost.params, lost.overrides, None)
+    assert (draw.number, draw.params, draw.overrides, draw.result) == (2, lost.params, lost.overrides, None)
     complete(again, draw)
     settle(again)
     assert sum(state in COUNTED for state in states(again)) == 6
@@ -515,12 +511,8 @@ def test_a_process_that_died_while_it_drew_leaves_nothing_to_train(make):
     assert (left.state, "retries" in drawn.user_attrs) == (optuna.trial.TrialState.FAIL, False)
 
 
-@pytest.mark.parametrize(
-    "worker",
-    [None, ELSEWHERE],
-    ids=["of-this-process", "of-another-machine"],
-)
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("worker", [None, ELSEWHERE], ids=["of-this-process", "of-another-machine"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_the_trial_of_a_process_that_lives_is_left_alone(make, worker, where):
     study = make(NUMBERS, where=where)
     draw = study.ask()
@@ -528,9 +520,9 @@ def test_the_trial_of_a_process_that_lives_is_left_alone(make, worker, where):
         abandon(study, draw, worker)
     other = make(NUMBERS, where=where)
     assert other.ask().params != draw.params
-    assert states(other) == [RUNNING, RUNNING]
+    assert states(other) == [State.RUNNING, State.RUNNING]
     complete(study, draw)
-    assert states(other)[0] == COMPLETE
+    assert states(other)[0] == State.COMPLETE
 
 
 def test_a_trial_of_a_machine_whose_heart_has_stopped_is_trained_again(make, monkeypatch):
@@ -541,14 +533,14 @@ def test_a_trial_of_a_machine_whose_heart_has_stopped_is_trained_again(make, mon
     abandon(study, draw, ELSEWHERE)
     number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, draw.number)
     study.optuna._storage.record_heartbeat(number)
-    assert states(study) == [RUNNING]
+    assert states(study) == [State.RUNNING]
     deadline = threading.Event()
     for _ in range(40):
         study.missing()
-        if KILLED in states(study):
+        if State.KILLED in states(study):
             break
         deadline.wait(0.1)
-    assert states(study) == [KILLED, WAITING]
+    assert states(study) == [State.KILLED, State.WAITING]
 
 
 def test_a_point_that_has_ended_three_processes_has_failed(make):
@@ -562,18 +554,18 @@ def test_a_point_that_has_ended_three_processes_has_failed(make):
     draw = study.ask()
     assert draw.params != {"optimizer.lr": 1.0}
     rows = study.rows()
-    assert [rows[number].state for number in numbers] == [KILLED, KILLED, FAILED]
-    assert rows[numbers[2]].outcome.reason == "its process died, 3 times in a row"
+    assert [rows[number].state for number in numbers] == [State.KILLED, State.KILLED, State.FAILED]
+    assert rows[numbers[2]].result.reason == "its process died, 3 times in a row"
     assert study.missing() == 1
 
 
 def test_a_trial_that_was_told_before_its_process_died_is_finished_with_that(make):
     study = make(RATE, n_trials=2)
     draw = study.ask()
-    abandon(study, draw, outcome=Outcome(COMPLETE, values=(27.5,), run_id="r"))
+    abandon(study, draw, result=TrialResult(State.COMPLETE, values=(27.5,), run_id="r"))
     again = make(RATE, n_trials=2)
     assert again.missing() == 1
-    assert again.rows()[0].outcome == Outcome(COMPLETE, values=(27.5,), run_id="r")
+    assert again.rows()[0].result == TrialResult(State.COMPLETE, values=(27.5,), run_id="r")
     assert again.optuna.trials[0].values == [27.5]
     assert again.ask().params != draw.params
     assert again.ask() is None
@@ -584,23 +576,23 @@ def test_a_trial_that_its_user_stopped_is_trained_again_however_often(make):
     for number in range(5):
         draw = study.ask()
         assert (draw.number, draw.params) == (number, {"optimizer.lr": 1.0})
-        study.tell(draw, Outcome(KILLED, reason="stopped by a signal"))
+        study.tell(draw, TrialResult(State.KILLED, reason="stopped by a signal"))
     complete(study, study.ask())
-    assert states(study) == [KILLED] * 5 + [COMPLETE]
+    assert states(study) == [State.KILLED] * 5 + [State.COMPLETE]
 
 
 # Several workers
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 @pytest.mark.filterwarnings("ignore")  # filters are a process's: one thread's are undone by another's
 def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
     monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
     one, other, third = (make(TWO, where=where, n_trials=3) for _ in range(3))
     first, second = one.ask(), other.ask()
     assert [first.params["trainer.batch_size"], second.params["trainer.batch_size"]] == [8, 16]
-    assert all(row.outcome.reason == "trial 0, in training, is the same point" for row in one.rows()
-               if row.state == DISCARDED)  # fmt: skip
+    assert all(row.result.reason == "trial 0, in training, is the same point" for row in one.rows()
+               if row.state == State.DISCARDED)  # fmt: skip
     # Who has drawn and not begun is not to wait: the others may wait for that.
     assert (one.ask(), other.ask()) == (None, None)
     # Nothing is left but what is in training: the third waits until one of them has ended.
@@ -612,13 +604,13 @@ def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
     complete(one, first, 1.0)
     complete(other, second, 2.0)
     thread.join(20)
-    assert found[0].outcome.copied_from in (first.number, second.number)
+    assert found[0].result.copied_from in (first.number, second.number)
     assert other.ask() is None
     assert sum(state in COUNTED for state in states(one)) == 3
 
 
 @pytest.mark.filterwarnings("ignore")  # of Optuna's; what silences them knows one thread a process
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
+@pytest.mark.parametrize("where", STORAGES)
 def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, monkeypatch, where):
     """With a storage each, as two processes have."""
     monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
@@ -634,7 +626,7 @@ def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, mo
         try:
             start.wait(10)
             while (draw := study.ask()) is not None:
-                if draw.outcome is not None:
+                if draw.result is not None:
                     continue
                 with guard:
                     assert draw.params["trainer.batch_size"] not in training
@@ -650,8 +642,8 @@ def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, mo
         thread.join(60)
     assert errors == []
     assert sum(state in COUNTED for state in states(studies[0])) == 8
-    assert len(training) == len([row for row in studies[0].rows() if row.state == COMPLETE and not _copied(row)])
+    assert len(training) == len([row for row in studies[0].rows() if row.state == State.COMPLETE and not _copied(row)])
 
 
 def _copied(row):
-    return row.outcome.copied_from is not None
+    return row.result.copied_from is not None

@@ -79,6 +79,7 @@ def test_each_trial_is_told_of_in_one_line_and_the_end_once(killed):
     assert sum(line.startswith("study custom: 6 trials") for line in lines) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_sweep_killed_whole_in_mid_trial_goes_on_to_its_total(place, started, ended, search, until):
     """Supervisor and workers by SIGKILL while trial 1 is trained; then the same command, with one process."""
     here = place()
@@ -100,6 +101,7 @@ def test_a_sweep_killed_whole_in_mid_trial_goes_on_to_its_total(place, started, 
         assert retried.params == here.trials()[number].params
 
 
+@pytest.mark.exhaustive
 def test_the_workers_of_a_killed_supervisor_leave(place, started, until):
     """And write down that their trials were stopped."""
     here = place()
@@ -118,6 +120,7 @@ def test_the_workers_of_a_killed_supervisor_leave(place, started, until):
     assert {run.info.status for run in nested.values()} == {"KILLED"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
 def test_a_signal_to_the_supervisor_stops_all_in_order(place, started, ended, until, number, status):
     """Ctrl-C comes to the workers too, as from a terminal; SIGTERM to the supervisor alone."""

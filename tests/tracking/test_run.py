@@ -453,6 +453,22 @@ def test_only_runs_whose_folder_nobody_works_in_are_closed(store, run, folder):
     assert [stored(store, one).info.status for one in (run.run_id, elsewhere.run_id, foreign)] == ["RUNNING"] * 3
 
 
+def test_a_run_that_ends_while_others_look_for_orphans_keeps_its_status(store, run, monkeypatch):
+    """Under load, minutes may pass between the list of the running ones and the look at their locks."""
+    from scratch_dl.tracking import lookup
+
+    is_claimed = lookup.is_claimed
+
+    def ends_first(path):
+        assert run.finish("FINISHED")
+        return is_claimed(path)
+
+    monkeypatch.setattr(lookup, "is_claimed", ends_first)
+    assert tracking.close_orphans(store) == ([], [])
+    ended = stored(store, run.run_id)
+    assert (ended.info.status, "interrupted" in ended.data.tags) == ("FINISHED", False)
+
+
 def test_a_run_of_another_user_is_left_alone(store, run, folder, monkeypatch):
     """Whoever may not open its lock cannot tell whether it lives."""
     (folder / "lock").touch()

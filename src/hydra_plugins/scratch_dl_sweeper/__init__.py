@@ -1,4 +1,4 @@
-"""Hydra's way to scratch_dl. Hydra imports this at every start: what is heavy is imported when a sweep begins."""
+"""Hydra's entry to scratch_dl. Hydra imports this at every start, so heavy modules are imported when a sweep begins."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,34 +11,34 @@ from omegaconf import DictConfig
 
 
 class _Prepared(HydraSweeper):
-    """Keeps what Hydra hands over before `sweep`."""
+    """Keeps what Hydra passes before it calls `sweep`."""
 
     launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """What Hydra calls before `sweep`."""
+        """Keep Hydra's context; Hydra calls this before `sweep`."""
         self.context, self.task_function, self.whole = hydra_context, task_function, config
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of a job, which may have nothing run that the command line does not permit."""
+        """Return the configuration of a job, which may run nothing that the command line does not permit."""
         from scratch_dl.config.composing import Composer
 
         loader: Any = self.context.config_loader
         return Composer(self.whole.hydra.job.config_name, loader).job(self.whole, overrides)
 
     def make_launcher(self) -> Launcher:
-        """The one that starts the jobs."""
+        """Return the launcher that starts the jobs."""
         return Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task_function, config=self.whole
         )
 
 
 class Grid(_Prepared):
-    """Runs every point of a grid; the same settings as Hydra's own, which would keep passwords in multirun.yaml.
+    """Run every point of a grid. Hydra's own sweeper has the same settings, but keeps passwords in multirun.yaml.
 
     Args:
-        max_batch_size: how many jobs are launched at once; None: all.
-        params: keys and values, as on the command line, which wins.
+        max_batch_size: how many jobs are launched at once; None: all of them.
+        params: keys and values as on the command line, which wins.
     """
 
     def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
@@ -47,23 +47,23 @@ class Grid(_Prepared):
         self.max_batch_size, self.params = max_batch_size, params or {}
 
     def sweep(self, arguments: list[str]) -> None:
-        """Train each point and print their table; `arguments` are the command line's overrides, Hydra's left out."""
+        """Train each point and print the table; `arguments` are the command line's overrides except Hydra's own."""
         from scratch_dl.config.composing import points_of
-        from scratch_dl.search import grid
+        from scratch_dl.search import multirun
 
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         points = points_of(words, self.context.config_loader)
-        grid.run(self.whole, points, self.compose, self.make_launcher, self.max_batch_size)
+        multirun.run_grid(self.whole, points, self.compose, self.make_launcher, self.max_batch_size)
 
 
 class Sweeper(_Prepared):
-    """Draws the overrides of jobs from Optuna; `conf/hydra/sweeper/scratch_dl.yaml` says what its settings mean."""
+    """Draw the overrides of jobs by Optuna; `conf/hydra/sweeper/scratch_dl.yaml` documents the settings."""
 
     def __init__(self, **_: Any) -> None:
-        """Its settings are read from the configuration."""
+        """Accept and ignore the settings: they are read from the configuration."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the study to its end; `arguments` are the command line's overrides, Hydra's own left out."""
-        from scratch_dl.search import run
+        """Run the study to its end; `arguments` are the command line's overrides except Hydra's own."""
+        from scratch_dl.search.run import run_search
 
-        run(self.whole, arguments, self.compose, self.make_launcher)
+        run_search(self.whole, arguments, self.compose, self.make_launcher)

@@ -1,17 +1,14 @@
-"""Searches of the settings by Optuna. Only this package imports it.
+"""Searches of the settings by Optuna, which only this package imports; and `-m` without a search.
 
-space.py      what is searched;  parameter.py  one setting of it;  grammar.py  values as Hydra takes them
-settings.py   how: hydra.sweeper
-storage.py    where a study is kept;  stored.py  its trials there, and what a dead process has left
-study.py      what is drawn next, what came of it;  identity.py  which points are the same
-run.py        a search from start to end;  workers.py  several processes at once
-trial.py      a trial inside its job
-outcomes.py   what came of a trial;  causes.py  the trials grouped by why;  common.py  what those of a group share
-recording.py  the study's run in MLflow, and its end;  results.py  the study as its report shows it
-report.py     the report;  plots.py importances.py axes.py  its pictures;  terminal.py  what is printed
-retrain.py    the commands that train the best again;  winner.py  its one look at the test photographs
+run.py            a search from start to end;  workers.py  several processes at once
+settings.py       the settings of a search: hydra.sweeper
+space.py          what is searched;  parameter.py  one setting of it;  space_check.py  whether all of it exists
+study.py          which point is drawn next;  identity.py  when two points, or two studies, are the same
+storage.py        where a study is kept;  stored_trials.py  its trials there, and those of processes that died
+trial.py          a trial inside its job;  trial_result.py  what came of it, and the summary of a study
+failure_groups.py trials grouped by why they ended as they did, and what those of a group have in common
+tracker.py        the study's run in MLflow, a line per trial, and the end
+tables.py         how trials are written;  report.py  the report;  plots.py importances.py  its pictures
+winner.py         the best trial: how to train it again, and its one evaluation on the test photographs
+multirun.py       `-m` without a search: a grid of runs and its table
 """
-
-from scratch_dl.search.run import SweepError, run
-
-__all__ = ["SweepError", "run"]

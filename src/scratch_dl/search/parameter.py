@@ -1,39 +1,27 @@
-"""A setting that is drawn: Hydra's grammar of sweeps, read as a distribution, perhaps on a condition."""
+"""A setting that is searched: Hydra's grammar of sweeps read as a distribution, with or without a condition."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
+from optuna.trial import BaseTrial
 
 from scratch_dl.config.overrides import choices_of, in_grammar, parse
 from scratch_dl.system.errors import ConfigError
 
 Value = bool | int | float | str | None
-_WHOLE = r"[+-]?\d[\d_]*"
-_WHOLE_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_WHOLE}\s*,\s*(?:end\s*=\s*)?{_WHOLE}\s*\)")
+_INTEGER = r"[+-]?\d[\d_]*"
+_INTEGER_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_INTEGER}\s*,\s*(?:end\s*=\s*)?{_INTEGER}\s*\)")
 EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
 EXPECTED = f"a search draws from {EXAMPLES}"
 
 
-class Drawing(Protocol):
-    """Who draws: an `optuna.Trial`."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        """One of the choices."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """A whole number, both ends included."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """A number."""
-
-
 @dataclass(frozen=True)
 class Condition:
-    """`key` has one of `values`, each as Hydra would be given it."""
+    """`key` must have one of `values`, which are written in Hydra's grammar."""
 
     key: str
     values: tuple[str, ...]
@@ -43,17 +31,17 @@ class Condition:
 
 
 @dataclass(frozen=True, eq=False)
-class Parameter:
-    """A setting that is drawn.
+class SearchParameter:
+    """A setting that is searched.
 
     Attributes:
         key: in the configuration, or a group.
-        choices: what each value is called, and how Hydra is given it; None for numbers.
-        low, high: of numbers, both included.
-        step: of numbers, or None.
-        log: whether numbers are drawn evenly by their logarithms.
-        condition: under which it is drawn at all.
-        adding: Hydra's "+" or "++" before the key, where the configuration may lack it.
+        choices: each value in the study -> how it is written for Hydra; None for numbers.
+        low, high: the smallest and the largest number.
+        step: between numbers; None for every number.
+        log: whether numbers are drawn evenly on a logarithmic scale.
+        condition: without which the setting is not drawn; None if it always is.
+        prefix: Hydra's "+" or "++" before the key, for a key that the configuration may lack.
     """
 
     key: str
@@ -63,16 +51,16 @@ class Parameter:
     step: float | None = None
     log: bool = False
     condition: Condition | None = None
-    adding: str = ""
+    prefix: str = ""
 
     @property
     def name(self) -> str:
-        """In the study, where the distributions of several conditions are apart."""
+        """The name in the study, which tells distributions under several conditions apart."""
         return f"{self.key}[{self.condition}]" if self.condition else self.key
 
     @property
-    def whole(self) -> bool:
-        """Whether it is a whole number."""
+    def is_integer(self) -> bool:
+        """Whether it is an integer."""
         return self.choices is None and isinstance(self.low, int) and isinstance(self.high, int)
 
     def __str__(self) -> str:
@@ -83,70 +71,73 @@ class Parameter:
         interval = f"interval({self.low!r},{self.high!r})"
         return f"tag(log,{interval})" if self.log else interval
 
-    def suggest(self, trial: Drawing) -> Value:
+    @property
+    def first(self) -> Value:
+        """The first choice, or the smallest number."""
+        return self.low if self.choices is None else next(iter(self.choices))
+
+    def suggest(self, trial: BaseTrial) -> Value:
         """Draw a value."""
         if self.choices is not None:
             return trial.suggest_categorical(self.name, list(self.choices))
-        if self.whole:
+        if self.is_integer:
             return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
 
     def override(self, value: Value) -> str:
-        """What Hydra is given for a value."""
-        return f"{self.adding}{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
+        """Return Hydra's override for a value."""
+        return f"{self.prefix}{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
 
     def values(self) -> list[Value]:
-        """All of them.
+        """Return every value.
 
         Raises:
-            ConfigError: if there is no end of them.
+            ConfigError: if there are infinitely many.
         """
         if self.choices is not None:
             return list(self.choices)
-        if self.whole:
+        if self.is_integer:
             return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         if self.step is None:
             raise ConfigError(f"hydra.sweeper.sampler=grid takes choices and ranges, but {self.key} is {self}")
         return [round(self.low + n * self.step, 12) for n in range(round((self.high - self.low) / self.step) + 1)]
 
     def nearest(self, value: Any) -> Value:
-        """What of the distribution is nearest to a setting's value: itself, if it is inside."""
+        """Return the value of the distribution that is nearest to a setting's value."""
         if self.choices is not None:
-            called = next(
-                (one for one in self.choices if is_same(one, value) or is_same(self.choices[one], value)), None
-            )
-            return next(iter(self.choices)) if called is None and None not in self.choices else called
+            same = [choice for choice, text in self.choices.items() if is_same(choice, value) or is_same(text, value)]
+            return same[0] if same else self.first
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else self.low
         number = min(max(number, self.low), self.high)
         if self.step is not None:
             number = round(self.low + round((number - self.low) / self.step) * self.step, 12)
-        return round(number) if self.whole else float(number)
+        return round(number) if self.is_integer else float(number)
 
     def contains(self, value: Any) -> bool:
-        """Whether a setting's value is one that can be drawn."""
+        """Return whether a setting's value is one that can be drawn."""
         return is_same(self.nearest(value), value) or (self.choices is not None and value in self.choices.values())
 
 
 def key_of(override: Override) -> str:
-    """The setting's or the group's name, without Hydra's + and ~."""
+    """Return the setting's or the group's name, without Hydra's + and ~."""
     return override.get_key_element().lstrip("+~")
 
 
-def read_parameter(override: Override, condition: Condition | None = None) -> Parameter:
-    """What an override's value describes.
+def read_parameter(override: Override, condition: Condition | None = None) -> SearchParameter:
+    """Read an override whose value is a distribution.
 
     Raises:
-        ConfigError: if it is no distribution that can be drawn from.
+        ConfigError: if values cannot be drawn from it.
     """
     key, line = key_of(override), str(override.input_line)
     value: Any = override.value()
-    text = line.partition("=")[2]
-    known: dict[str, Any] = {"condition": condition, "adding": override.get_key_element().removesuffix(key)}
+    text = line.removeprefix(f"{override.get_key_element()}=")
+    known: dict[str, Any] = {"condition": condition, "prefix": override.get_key_element().removesuffix(key)}
     if isinstance(value, Glob):
         names = choices_of(override)
         if not names:
             raise ConfigError(f"{key} must be a group with choices like {text}, but there are none")
-        return Parameter(key, choices={name: in_grammar(name) for name in names}, **known)
+        return SearchParameter(key, choices={name: in_grammar(name) for name in names}, **known)
     tags = set(getattr(value, "tags", ()))
     if odd := sorted(tags - {"log"}):
         raise ConfigError(f"{key} may have the tag log, but got {odd[0]}")
@@ -154,21 +145,21 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Pa
     if isinstance(value, ChoiceSweep):
         if log:
             raise ConfigError(f"{key}: choices have no logarithm; tag(log,...) is for intervals")
-        return Parameter(key, choices=_choices(key, value.list), **known)
+        return SearchParameter(key, choices=_choices(key, value.list), **known)
     if isinstance(value, RangeSweep):
         if log:
             raise ConfigError(f"{key}: tag(log,...) is for intervals; a range has steps")
-        return Parameter(key, None, *_range(key, value, text), **known)
+        return SearchParameter(key, None, *_range(key, value, text), **known)
     if isinstance(value, IntervalSweep):
-        whole = bool(_WHOLE_BOUNDS.search(line)) and "float(" not in line
-        return Parameter(key, None, *_interval(key, value, text, log, whole), None, log, **known)
+        is_integer = bool(_INTEGER_BOUNDS.search(line)) and "float(" not in line
+        return SearchParameter(key, None, *_interval(key, value, text, log, is_integer), None, log, **known)
     raise ConfigError(f"{key} must be one of {EXAMPLES}, but got {text}")
 
 
 def _range(key: str, value: RangeSweep, text: str) -> tuple[float, float, float]:
-    """The smallest and the largest value of a range, and the step between them."""
+    """Return the smallest and the largest value of a range, and the step between them."""
     start, stop, step = value.start or 0, value.stop or 0, value.step
-    count = math.ceil((stop - start) / step - 1e-9) if step else 0  # as Hydra's own, a range ends before its stop
+    count = math.ceil((stop - start) / step - 1e-9) if step else 0  # like Hydra's range, `stop` is excluded
     if count < 1:
         raise ConfigError(f"{key} must have a range with something in it, but got {text}")
     last = start + (count - 1) * step
@@ -177,17 +168,17 @@ def _range(key: str, value: RangeSweep, text: str) -> tuple[float, float, float]
     return min(start, last), max(start, last), abs(step)
 
 
-def _interval(key: str, value: IntervalSweep, text: str, log: bool, whole: bool) -> tuple[float, float]:
-    """The ends of an interval."""
+def _interval(key: str, value: IntervalSweep, text: str, log: bool, is_integer: bool) -> tuple[float, float]:
+    """Return the ends of an interval."""
     start, end = (math.nan if bound is None else bound for bound in (value.start, value.end))
     if not math.isfinite(end - start) or start > end or (log and start <= 0):
         rule = "0 < low <= high, both finite" if log else "low <= high, both finite"
         raise ConfigError(f"{key} must have an interval with {rule}, but got {text}")
-    return (int(start), int(end)) if whole else (start, end)
+    return (int(start), int(end)) if is_integer else (start, end)
 
 
-def read_conditional(key: str, condition: str, text: Any) -> Parameter:
-    """A parameter under a condition such as `optimizer=sgd` or `model.upsampling=nearest,transposed`.
+def read_conditional(key: str, condition: str, text: Any) -> SearchParameter:
+    """Read a parameter under a condition such as `optimizer=sgd` or `model.upsampling=nearest,transposed`.
 
     Raises:
         ConfigError: if the condition or the distribution cannot be read.
@@ -198,7 +189,7 @@ def read_conditional(key: str, condition: str, text: Any) -> Parameter:
         )
     when = parse(condition)
     value = when.value()
-    values = [in_grammar(one) for one in (value.list if isinstance(value, ChoiceSweep) else [value])]
+    values = [in_grammar(each) for each in (value.list if isinstance(value, ChoiceSweep) else [value])]
     override = parse(f"{key}={text}", EXPECTED)
     if not override.is_sweep_override():
         raise ConfigError(f"hydra.sweeper.conditions.{key}: {condition} must have {EXAMPLES}, but got {text!r}")
@@ -208,15 +199,15 @@ def read_conditional(key: str, condition: str, text: Any) -> Parameter:
 def _choices(key: str, elements: Sequence[Any]) -> dict[Value, str]:
     choices: dict[Value, str] = {}
     for element in elements:
-        called = _called(element)
-        if called in choices:
-            raise ConfigError(f"{key} must have choices that differ, but got {called!r} twice")
-        choices[called] = in_grammar(element)
+        value = _study_value(element)
+        if value in choices:
+            raise ConfigError(f"{key} must have choices that differ, but got {value!r} twice")
+        choices[value] = in_grammar(element)
     return choices
 
 
-def _called(element: Any) -> Value:
-    """What Optuna keeps of an element: itself, or a text for a list or a mapping."""
+def _study_value(element: Any) -> Value:
+    """Return what Optuna stores for an element: the element, or a text for a list or a mapping."""
     if isinstance(element, QuotedString):
         return element.text
     if element is None or isinstance(element, bool | int | float | str):
@@ -224,12 +215,12 @@ def _called(element: Any) -> Value:
     return in_grammar(element)
 
 
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two values mean the same setting, one perhaps as a text of the command line."""
-    return _plain(one) == _plain(other)
+def is_same(value: Any, other: Any) -> bool:
+    """Return whether two values mean the same, even if one is a text from the command line."""
+    return _normalized(value) == _normalized(other)
 
 
-def _plain(value: Any) -> str:
+def _normalized(value: Any) -> str:
     text = re.sub(r"[\s'\"]", "", value if isinstance(value, str) else in_grammar(value))
     try:
         return repr(float(text))

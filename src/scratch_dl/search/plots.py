@@ -1,296 +1,294 @@
-"""The pictures of a study: its history, its trials as lines through their settings, each setting alone, importances.
+"""The pictures of a study: Optuna's own, and one that shows the trials that Optuna's leave out.
 
-Drawn here and not by Optuna, whose pictures leave out refused and failed trials, and those without a conditional one.
+Optuna's pictures show complete trials only, and only those settings that all of them have. `slice` is drawn here: it
+shows every trial, refused, failed and pruned ones included, over every setting, conditional ones included.
 """
 
 import math
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scratch_dl.search.axes import BAR, Axis, axis_of, blank, jittered
-from scratch_dl.search.importances import EVALUATORS, importances
-from scratch_dl.search.outcomes import COMPLETE, FAILED, KILLED, PRUNED, REFUSED, Objective, Results
+import matplotlib
+import optuna
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import BaseImportanceEvaluator
+from optuna.visualization.matplotlib import (
+    plot_optimization_history,
+    plot_parallel_coordinate,
+    plot_param_importances,
+    plot_pareto_front,
+)
 
-if TYPE_CHECKING:
-    import optuna
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from scratch_dl.search.importances import EVALUATORS, Importances, complete_trials, importances, study_of, too_few
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialRow
 
-COLOURS = {COMPLETE: BAR, PRUNED: "#e08a1e", FAILED: "#c0392b", KILLED: "#7f3fbf", REFUSED: "#9a9a9a"}
-_MARKS = {PRUNED: "v", FAILED: "x", KILLED: "P", REFUSED: "|"}
-_FAR = "complete, far worse"
-_BEST = "#2a9d5c"
-_COLUMNS = 3
-_MAP = "viridis"
+_STATES: dict[str, tuple[str, str]] = {  # marker and colour
+    State.COMPLETE: ("o", "#3b6ea8"),
+    State.PRUNED: ("v", "#e08a1e"),
+    State.FAILED: ("x", "#c0392b"),
+    State.KILLED: ("P", "#7f3fbf"),
+    State.REFUSED: ("|", "#9a9a9a"),
+}
+_SCALE_SHARE = 0.75
+"""The share of the trials, the best ones, that decides about the scale: collapsed trials lie so far off that on a scale
+with them all others would look the same."""
+_PANELS_PER_LINE = 3
+_LONGEST_TICK = 18
 
 
-def draw(study: "optuna.Study", results: Results, folder: Path) -> dict[str, Path | str]:
+def write_plots(study: optuna.Study, summary: StudySummary, folder: Path) -> dict[str, Path | str]:
     """Write the pictures of a study as PNG files.
 
     Args:
-        study: whose trials' parameters have their distributions with them.
-        results: of the same study.
-        folder: is there.
+        study: Optuna's study; its trials know the distributions of their parameters.
+        summary: of the same study.
+        folder: must exist.
 
     Returns:
-        The name of each picture, which is its file's: the file, or why it cannot be drawn. With several objectives
-        there is one of each kind but `pareto` for every objective: `history_best-val-psnr_db`.
+        The name of each picture, which is its file's name without .png -> the file, or why it cannot be drawn. With
+        several objectives each has pictures of its own (`history_best-val-psnr_db`); `pareto` compares the first
+        objective with each other one.
     """
-    made: dict[str, Path | str] = {}
-    axes = _axes(study)
-    several = len(results.objectives) > 1
-    for place, objective in enumerate(results.objectives):
-        ending = f"_{slug(objective)}" if several else ""
-        values = {trial.number: trial.values[place] for trial in _complete(study)}
-        pictures: tuple[tuple[str, Callable[[], Figure | str]], ...] = (
-            ("history", lambda: _history(results, objective, place)),  # noqa: B023 (called before the next)
-            ("parallel", lambda: _parallel(axes, objective, values)),  # noqa: B023
-            ("slice", lambda: _slice(results, axes, objective, values)),  # noqa: B023
-        )
-        for name, picture in pictures:
-            made[name + ending] = _drawn(picture(), folder / f"{name}{ending}.png")
-        for evaluator in EVALUATORS:
-            name = f"importance_{evaluator}{ending}"
-            found = importances(study, evaluator, place, objective)
-            figure = found if isinstance(found, str) else found.figure(objective)
-            made[name] = _drawn(figure, folder / f"{name}.png")
-    if several:
-        made["pareto"] = _drawn(_pareto(results), folder / "pareto.png")
-    return made
+    pictures: dict[str, Path | str] = {}
+
+    def write(name: str, plot: Callable[[], Figure | str]) -> None:
+        with _optuna_figures():
+            figure = plot()
+            path = folder / f"{name}.png"
+            if isinstance(figure, str):
+                path.unlink(missing_ok=True)  # left by an earlier report in the same folder
+                pictures[name] = figure
+                return
+            figure.savefig(path, dpi=110, bbox_inches="tight")
+            pictures[name] = path
+
+    several = len(summary.objectives) > 1
+    for place, objective in enumerate(summary.objectives):
+        plots: dict[str, Callable[[], Figure | str]] = {
+            "history": lambda: _history(study, place, objective, several),  # noqa: B023 (called at once)
+            "parallel": lambda: _parallel(study, summary, place),  # noqa: B023
+            "slice": lambda: _slice(study, summary, place),  # noqa: B023
+            **{f"importance_{key}": lambda key=key: _importance(study, key, place, objective) for key in EVALUATORS},  # type: ignore[misc] # noqa: B023
+        }
+        for kind, plot in plots.items():
+            write(f"{kind}_{objective.slug}" if several else kind, plot)
+    for place, other in enumerate(summary.objectives[1:], 1):
+        name = "pareto" if len(summary.objectives) == 2 else f"pareto_{other.slug}"
+        write(name, lambda: _pareto(study, summary, place))  # noqa: B023
+    return pictures
 
 
-def slug(objective: Objective) -> str:
-    """An objective as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", str(objective)).strip("-.")
+@contextmanager
+def _optuna_figures() -> Iterator[None]:
+    """Let Optuna draw with pyplot, and leave nothing of it behind: no figure, no style, no warning."""
+    matplotlib.use("agg")  # files only; a window system need not exist
+    before = pyplot.get_fignums()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # Optuna calls its pictures by matplotlib and its evaluators experimental; the pinned version has them.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            yield
+        finally:
+            for number in set(pyplot.get_fignums()) - set(before):
+                pyplot.close(number)
 
 
-def _drawn(figure: "Figure | str", path: Path) -> Path | str:
-    if isinstance(figure, str):
-        path.unlink(missing_ok=True)  # of an earlier report in the same folder
-        return figure
-    figure.savefig(path)
-    return path
+def _titled(axes: Axes, width: float, height: float, title: str) -> Figure:
+    """Give Optuna's picture its size in inches and its title."""
+    axes.set_title("", loc="left")  # where Optuna has the title of its importances
+    axes.set_title(title, fontsize=11)
+    figure: Figure = axes.get_figure()  # type: ignore[assignment]
+    figure.set_size_inches(width, height)
+    return figure
 
 
-def _complete(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    from optuna.trial import TrialState
+def _history(study: optuna.Study, place: int, objective: Objective, several: bool) -> Figure | str:
+    if not complete_trials(study):
+        return "no trial is complete"
+    target = (lambda trial: trial.values[place]) if several else None
+    axes = plot_optimization_history(study, target=target, target_name=str(objective))
+    axes.locator_params(axis="x", integer=True)
+    return _titled(axes, 8, 4.2, f"History of {objective} ({objective.direction})")
 
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+def _parallel(study: optuna.Study, summary: StudySummary, place: int) -> Figure | str:
+    """The settings that every complete trial has; Optuna would leave out the trials that lack one. The best is dark."""
+    objective = summary.objectives[place]
+    trials = complete_trials(study)
+    if reason := too_few(trials):
+        return reason
+    names = [
+        name
+        for name in trials[0].params
+        if all(name in trial.params for trial in trials) and len({repr(trial.params[name]) for trial in trials}) > 1
+    ]
+    if not names:
+        return "no setting was drawn in every complete trial with more than one value"
+    axes = plot_parallel_coordinate(study, names, target=lambda trial: trial.values[place], target_name=str(objective))
+    lines = axes.collections[0]
+    lines.set_cmap("Blues" if objective.direction == "maximize" else "Blues_r")
+    lines.set_clim(*_scale(summary, place))
+    return _titled(axes, max(9.0, 1.6 * len(names) + 3), 5.2, f"Settings of the {len(trials)} complete trials")
 
 
-def _axes(study: "optuna.Study") -> list[Axis]:
-    """One for each parameter that was drawn with more than one value, in the order of the first drawn."""
-    drawn: dict[str, Any] = {}
-    values: dict[str, dict[int, Any]] = {}
+def _pareto(study: optuna.Study, summary: StudySummary, place: int) -> Figure | str:
+    """The first objective over the one at `place`; the trials of the front have their numbers beside them."""
+    if reason := too_few(complete_trials(study)):
+        return reason
+    first, other = summary.objectives[0], summary.objectives[place]
+    axes = plot_pareto_front(
+        study,
+        targets=lambda trial: (trial.values[place], trial.values[0]),
+        target_names=[f"{other} ({other.direction})", f"{first} ({first.direction})"],
+    )
+    for row in map(summary.row, summary.best):
+        point = (row.values[place], row.values[0])
+        axes.annotate(str(row.number), point, (4, 4), textcoords="offset points", fontsize=8)
+    return _titled(axes, 7, 4.6, f"Pareto front: {len(summary.best)} trials, by their numbers")
+
+
+def _slice(study: optuna.Study, summary: StudySummary, place: int) -> Figure | str:
+    """A panel per setting, with the values over it; trials without a value, or far worse, are on the lower edge."""
+    if reason := too_few([row for row in summary.rows if row.state == State.COMPLETE]):
+        return reason
+    objective = summary.objectives[place]
+    drawn: dict[str, dict[int, Any]] = {}
+    kinds: dict[str, BaseDistribution] = {}
     for trial in study.get_trials(deepcopy=False):
         for name, value in trial.params.items():
-            drawn[name] = trial.distributions[name]
-            values.setdefault(name, {})[trial.number] = value
-    return [
-        axis_of(name, drawn[name], values[name]) for name in drawn if len({repr(v) for v in values[name].values()}) > 1
-    ]
-
-
-def _named(objective: Objective) -> str:
-    return f"{objective} ({objective.direction})"
-
-
-def _few(values: Mapping[int, float]) -> str:
-    return (
-        f"needs two complete trials at least, but there {'is' if len(values) == 1 else 'are'} {len(values) or 'none'}"
-    )
-
-
-def _history(results: Results, objective: Objective, place: int) -> "Figure | str":
-    complete, best, rest = _by_state(results, objective, place)
-    if not complete:
-        return "no trial is complete"
-    figure = blank(8, 4.2)
-    axes = figure.add_subplot()
-    axes.scatter(*_across(complete), s=22, color=COLOURS[COMPLETE], label=COMPLETE, zorder=3)
-    axes.step(*_across(best), where="post", color=_BEST, linewidth=1.8, label="best so far")
-    for state, points in rest.items():
-        # Trials without a value stand on the lower edge, whatever the values above.
-        edge = [(number, 0.025) for number, value in points if value is None]
-        inside = [(number, value) for number, value in points if value is not None]
-        for shown, name, transform in (
-            (edge, f"{state} (no value)", axes.get_xaxis_transform()),
-            (inside, state, axes.transData),
-        ):
-            if shown:
-                axes.scatter(*_across(shown), s=30, marker=_MARKS[state], color=COLOURS[state], label=name,
-                             transform=transform, zorder=3)  # fmt: skip
-    axes.margins(y=0.12)
-    axes.set(xlabel="trial", ylabel=str(objective), title=f"History of {_named(objective)}")
-    axes.locator_params(axis="x", integer=True)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    return figure
-
-
-def _across(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _by_state(
-    results: Results, objective: Objective, place: int
-) -> tuple[list[tuple[int, float]], list[tuple[int, float]], dict[str, list[tuple[int, float | None]]]]:
-    """(number, value) of the complete trials, the best up to each of them, and by state of the others."""
-    complete: list[tuple[int, float]] = []
-    best: list[tuple[int, float]] = []
-    rest: dict[str, list[tuple[int, float | None]]] = {}
-    for row in results.rows:
-        if row.outcome is None:
-            continue
-        value = row.outcome.values[place] if row.outcome.values else None
-        if row.state == COMPLETE and value is not None:
-            complete.append((row.number, value))
-            better = not best or objective.better(value, best[-1][1])
-            best.append((row.number, value if better else best[-1][1]))
-        elif row.state in _MARKS:
-            finite = value if value is not None and math.isfinite(value) else None
-            rest.setdefault(row.state, []).append((row.number, finite))
-    return complete, best, {state: rest[state] for state in _MARKS if state in rest}
-
-
-def _parallel(axes: Sequence[Axis], objective: Objective, values: Mapping[int, float]) -> "Figure | str":
-    """A line a complete trial, broken where it does not have a setting."""
-    if len(values) < 2:
-        return _few(values)
-    if not axes:
+            drawn.setdefault(name, {})[trial.number] = value
+            kinds[name] = trial.distributions[name]
+    names = [name for name, values in drawn.items() if len(set(map(repr, values.values()))) > 1]
+    if not names:
         return "no setting was drawn with more than one value"
-    figure = blank(max(6.0, 1.35 * len(axes) + 2.2), 5.2)
-    plot = figure.add_subplot()
-    colour, scale = _colours(values, objective)
-    order = sorted(values, key=lambda number: values[number], reverse=objective.direction == "minimize")
-    for depth, number in enumerate(order):
-        heights = [jittered(axis, number) for axis in axes]
-        plot.plot(range(len(axes)), heights, ".-", color=colour(values[number]), linewidth=1.1, markersize=4,
-                  alpha=0.75, zorder=2 + depth / 1e4)  # fmt: skip
-    for position, axis in enumerate(axes):
-        plot.axvline(position, color="#555555", linewidth=0.8, zorder=1)
-        for height, text in axis.ticks:
-            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
-            plot.annotate(
-                text, (position, height), (4, 0), textcoords="offset points", fontsize=7.5, va="center", bbox=box
-            )
-    plot.set_xticks(range(len(axes)), [axis.label for axis in axes], rotation=25, ha="right", fontsize=8.5)
-    plot.set(
-        yticks=[],
-        xlim=(-0.2, len(axes) - 0.45),
-        title=f"Settings of the {len(values)} complete trials, the best on top",
-    )
-    plot.spines[:].set_visible(False)
-    figure.colorbar(scale, ax=plot, label=_named(objective), pad=0.01,
-                    extend="min" if objective.direction == "maximize" else "max")  # fmt: skip
-    return figure
-
-
-def _range(values: Mapping[int, float], objective: Objective) -> tuple[float, float]:
-    """The least and the largest value of the better three quarters.
-
-    Collapsed trials lie so far off that on a scale with them all others would look the same.
-    """
-    ordered = sorted(values.values(), reverse=objective.direction == "maximize")
-    kept = ordered[: max(2, math.ceil(0.75 * len(ordered)))]
-    return min(kept), max(kept)
-
-
-def _colours(values: Mapping[int, float], objective: Objective) -> Any:
-    """A value's colour, the best one light, and the scale for the colour bar."""
-    import matplotlib
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    low, high = _range(values, objective)
-    norm = Normalize(low, high if high > low else low + 1, clip=True)
-    cmap = matplotlib.colormaps[_MAP if objective.direction == "maximize" else f"{_MAP}_r"]
-    return lambda value: cmap(norm(value)), ScalarMappable(norm, cmap)
-
-
-def _slice(results: Results, axes: Sequence[Axis], objective: Objective, values: Mapping[int, float]) -> "Figure | str":
-    """A panel a setting: the complete trials' values over it; the other trials on its lower edge."""
-    if len(values) < 2:
-        return _few(values)
-    if not axes:
-        return "no setting was drawn with more than one value"
-    columns = min(_COLUMNS, len(axes))
-    lines = math.ceil(len(axes) / columns)
-    figure = blank(3.3 * columns + 0.6, 2.5 * lines + 0.7)
+    low, high = _scale(summary, place)
+    margin = high - low or 1.0
+    values = {
+        row.number: row.values[place]
+        for row in summary.rows
+        if len(row.values) > place and low - margin <= row.values[place] <= high + margin
+    }
+    columns = min(_PANELS_PER_LINE, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(3.4 * columns + 0.6, 2.7 * lines + 0.8), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    low, high = _range(values, objective)
-    span = high - low or 1.0
-    near = {number: value for number, value in values.items() if low - span <= value <= high + span}
-    states = [state for state in _MARKS if any(row.state == state for row in results.rows)]
-    bottom, top = min(near.values()), max(near.values())
-    panels.flat[0].set_ylim(
-        bottom - (0.1 + 0.07 * (len(states) + 1)) * (top - bottom or 1), top + 0.07 * (top - bottom or 1)
-    )
-    for panel, axis in zip(panels.flat, axes, strict=False):
-        _one_slice(panel, axis, results, near, values.keys() - near.keys(), states)
+    states = [state for state in _STATES if any(row.state == state for row in summary.rows)]
+    low, high = min(values.values()), max(values.values())
+    edge = 0.1 + 0.05 * len(states)  # the share of the height below the values
+    panels.flat[0].set_ylim(low - edge * (high - low or 1) / (1 - edge), high + 0.07 * (high - low or 1))
+    for panel, name in zip(panels.flat, names, strict=False):
+        places = _positions(panel, name, kinds[name], drawn[name])
+        for level, state in enumerate(states):
+            rows = [row for row in summary.rows if row.state == state and row.number in places]
+            _scatter_state(panel, level, state, rows, places, values)
+        panel.set_xlabel(name, fontsize=8.5)
+        panel.tick_params(axis="y", labelsize=8)
+        panel.grid(alpha=0.3)
         if panel.get_subplotspec().is_first_col():
             panel.set_ylabel(str(objective), fontsize=8.5)
-    for panel in panels.flat[len(axes) :]:
+    for panel in panels.flat[len(names) :]:
         panel.set_visible(False)
-    named: dict[str, Artist] = {}
-    for panel in panels.flat:
-        handles, labels = panel.get_legend_handles_labels()
-        named |= dict(zip(labels, handles, strict=True))
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    figure.suptitle(f"{objective} over each setting", fontsize=11)
-    return figure
-
-
-def _one_slice(
-    panel: "Axes", axis: Axis, results: Results, near: Mapping[int, float], far: Collection[int], states: Sequence[str]
-) -> None:
-    numbers = [number for number in near if number in axis.places]
-    panel.scatter([jittered(axis, number) for number in numbers], [near[number] for number in numbers], s=18, alpha=0.8,
-                  color=COLOURS[COMPLETE], label=COMPLETE, zorder=3)  # fmt: skip
-    for level, state in enumerate([_FAR, *states] if far else states):
-        rows = far if state == _FAR else [row.number for row in results.rows if row.state == state]
-        shown = [jittered(axis, number) for number in rows if number in axis.places]
-        panel.scatter(shown, [0.03 + 0.045 * level] * len(shown), s=16, marker=_MARKS.get(state, "o"), linewidths=0.9,
-                      color=COLOURS[COMPLETE if state == _FAR else state], label=state, zorder=2,
-                      transform=panel.get_xaxis_transform(), alpha=0.5 if state == _FAR else 1)  # fmt: skip
-    heights_of_ticks, texts = zip(*axis.ticks, strict=True)
-    crowded = sum(map(len, texts)) > 26
-    panel.set_xticks(
-        heights_of_ticks, texts, fontsize=7.5, rotation=25 if crowded else 0, ha="right" if crowded else "center"
+    handles = dict(zip(*reversed(panels.flat[0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.suptitle(
+        f"{objective} over each setting; on the lower edge, trials without a value or far worse", fontsize=10
     )
-    panel.set_xlabel(axis.label, fontsize=8.5)
-    panel.set_xlim(-0.08, 1.08)
-    panel.tick_params(axis="y", labelsize=8)
-    panel.grid(alpha=0.3)
-
-
-def _pareto(results: Results) -> "Figure | str":
-    """Each pair of the first objective with another one."""
-    rows = {
-        row.number: row.outcome.values
-        for row in results.rows
-        if row.state == COMPLETE and row.outcome and row.outcome.values
-    }
-    if len(rows) < 2:
-        return _few(dict.fromkeys(rows, 0.0))
-    others = results.objectives[1:]
-    figure = blank(6.2 * len(others), 4.6)
-    panels = figure.subplots(1, len(others), squeeze=False).flat
-    for place, (panel, other) in enumerate(zip(panels, others, strict=True), 1):
-        panel.scatter([rows[number][place] for number in rows], [rows[number][0] for number in rows], s=20, alpha=0.7,
-                      color=COLOURS[REFUSED], label="other complete trials")  # fmt: skip
-        front = sorted((rows[number][place], rows[number][0], number) for number in results.best if number in rows)
-        panel.plot(
-            [x for x, _, _ in front], [y for _, y, _ in front], "o-", color=_BEST, linewidth=1, label="Pareto front"
-        )
-        panel.set(xlabel=_named(other), ylabel=_named(results.objectives[0]))
-        for x, y, number in front:
-            panel.annotate(str(number), (x, y), (4, 4), textcoords="offset points", fontsize=8)
-        panel.grid(alpha=0.3)
-        panel.margins(0.08)
-    figure.axes[0].legend(fontsize=8)
-    figure.suptitle(f"Pareto front: {len(results.best)} of {len(rows)} complete trials, by their numbers", fontsize=11)
     return figure
+
+
+def _scale(summary: StudySummary, place: int) -> tuple[float, float]:
+    """The smallest and the largest value of the better complete trials."""
+    complete = [row.values[place] for row in summary.rows if row.state == State.COMPLETE]
+    ordered = sorted(complete, reverse=summary.objectives[place].direction == "maximize")
+    better = ordered[: max(2, math.ceil(_SCALE_SHARE * len(ordered)))]
+    return min(better), max(better)
+
+
+def _positions(panel: Axes, name: str, kind: BaseDistribution, values: Mapping[int, Any]) -> dict[int, float]:
+    """Prepare a panel's horizontal axis for a setting, and return where each trial stands on it.
+
+    Choices and integers are shared by many trials, which stand a little beside each other.
+    """
+    spread = 0.0
+    if isinstance(kind, CategoricalDistribution):
+        choices = list(kind.choices)
+        if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
+            choices.sort(key=float)  # type: ignore[arg-type]
+        texts = [
+            text if len(text) <= _LONGEST_TICK else f"{text[: _LONGEST_TICK - 3]}..." for text in map(str, choices)
+        ]
+        crowded = sum(map(len, texts)) > 26
+        panel.set_xticks(range(len(choices)), texts, rotation=25 if crowded else 0, ha="right" if crowded else "center")
+        panel.set_xlim(-0.5, len(choices) - 0.5)
+        values, spread = {number: choices.index(value) for number, value in values.items()}, 0.2
+    elif getattr(kind, "log", False):
+        low, high = min(values.values()), max(values.values())
+        panel.set_xscale("log")
+        panel.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=7))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        low, high = min(values.values()), max(values.values())
+        if isinstance(kind, IntDistribution):
+            panel.locator_params(axis="x", integer=True)
+            spread = 0.2 * kind.step
+        panel.set_xlim(low - 0.05 * (high - low) - spread, high + 0.05 * (high - low) + spread)
+    panel.tick_params(axis="x", labelsize=7.5)
+    # The name and the number as the seed: the same picture every time, and another jitter in the next panel.
+    return {n: value + spread * random.Random(f"{name} {n}").uniform(-1, 1) for n, value in values.items()}
+
+
+def _scatter_state(
+    panel: Axes,
+    level: int,
+    state: str,
+    rows: Sequence[TrialRow],
+    places: Mapping[int, float],
+    values: Mapping[int, float],
+) -> None:
+    """Draw the trials of one state: at their values, or on the lower edge, at a height of the state's own."""
+    marker, colour = _STATES[state]
+    style: dict[str, Any] = {"s": 18, "marker": marker, "color": colour, "linewidths": 1, "alpha": 0.8, "zorder": 3}
+    inside = [row.number for row in rows if row.number in values]
+    edge = [row.number for row in rows if row.number not in values]
+    panel.scatter([places[n] for n in inside], [values[n] for n in inside], label=state, **style)
+    heights = [0.03 + 0.05 * level] * len(edge)
+    panel.scatter([places[n] for n in edge], heights, transform=panel.get_xaxis_transform(), **style)
+
+
+class _KnownImportances(BaseImportanceEvaluator):
+    """Gives Optuna's picture, which takes an evaluator, the shares that have been computed already."""
+
+    def __init__(self, importances: Importances) -> None:
+        self.importances = importances
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Return the shares, whatever the trials."""
+        return dict(self.importances.shares)
+
+
+def _importance(study: optuna.Study, evaluator: str, place: int, objective: Objective) -> Figure | str:
+    """The importances as bars."""
+    result = importances(study, evaluator, place, objective)
+    if isinstance(result, str):
+        return result
+    axes = plot_param_importances(
+        study_of(complete_trials(study)),
+        _KnownImportances(result),
+        target=lambda trial: trial.values[place],
+        target_name=str(objective),
+    )
+    axes.set(xlabel=result.note, xlim=(0, 1.15 * max(result.shares.values())))
+    if legend := axes.get_legend():
+        legend.remove()
+    return _titled(axes, 7.5, 1.8 + 0.34 * len(result.shares), f"{EVALUATORS[evaluator]}: importance for {objective}")

@@ -1,4 +1,4 @@
-"""A study as a report: Markdown, one HTML file with everything in it, the trials as CSV, and the pictures."""
+"""The report of a study: Markdown, one self-contained HTML file, the trials as CSV, and the pictures."""
 
 import csv
 import html
@@ -7,28 +7,34 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scratch_dl.search.causes import Group, explained, groups, label
+import optuna
+
+from scratch_dl.search.failure_groups import cause_label, group_by_cause, reason_text
 from scratch_dl.search.importances import EVALUATORS, QUESTIONS
-from scratch_dl.search.outcomes import COMPLETE, REFUSED, Results, Row
-from scratch_dl.search.plots import draw, slug
-from scratch_dl.search.terminal import number, psnr_on_test, ranked, settings, short_names, value_cells
+from scratch_dl.search.tables import (
+    columns,
+    describe_objectives,
+    drawn_keys,
+    format_params,
+    format_value,
+    format_values,
+    short_names,
+)
+from scratch_dl.search.trial_result import State, StudySummary, TrialRow
 from scratch_dl.terminal.text_table import TextTable
 
-if TYPE_CHECKING:
-    import optuna
-
 MARKDOWN, HTML, CSV = "report.md", "report.html", "trials.csv"
+MAX_DESCRIBED = 10
 _TITLES = {
     "history": "History",
     "parallel": "Settings of each trial, side by side",
-    "slice": "Each setting alone",
+    "slice": "Each setting alone, with pruned, failed and refused trials",
     "pareto": "Pareto front",
     **{f"importance_{key}": f"Importance by {name}" for key, name in EVALUATORS.items()},
 }
-_SHOWN = 10
-_MARKUP = re.compile(r"[*<]|\](?=\()|(?<![^\W_])_+|_+(?![^\W_])")  # an underscore inside a word means nothing
+_MARKUP = re.compile(r"[*<]|\](?=\()|(?<![^\W_])_+|_+(?![^\W_])")  # an underscore inside a word is no markup
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 13px; margin: 0.8em 0; }
@@ -41,245 +47,216 @@ h2 { border-bottom: 1px solid #ddd; margin-top: 1.8em; }
 """
 
 
-def write(study: "optuna.Study", results: Results, folder: Path) -> list[Path]:
+def write_report(study: optuna.Study, summary: StudySummary, folder: Path) -> list[Path]:
     """Write report.md, report.html, trials.csv and the pictures, over those of an earlier report.
 
     Args:
-        study: Optuna's, for the pictures.
-        results: of the same study.
-        folder: is made if it is not there.
+        study: Optuna's study, for the pictures.
+        summary: of the same study.
+        folder: is created if it does not exist.
 
     Returns:
-        The files, the reports first. report.html has the pictures in it and needs no other file.
+        The files, the reports first. report.html contains the pictures and needs no other file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw(study, results, folder)
-    (folder / MARKDOWN).write_text(_markdown(results, pictures, links=True), encoding="utf-8")
-    (folder / HTML).write_text(_html(results, pictures), encoding="utf-8")
-    _csv(results, folder / CSV)
-    return [folder / name for name in (MARKDOWN, HTML, CSV)] + [
-        path for path in pictures.values() if isinstance(path, Path)
-    ]
+    from scratch_dl.search import plots  # which imports pyplot; that takes a second, and a search needs it once
+
+    pictures = plots.write_plots(study, summary, folder)
+    (folder / MARKDOWN).write_text(_markdown(summary, pictures, links=True), encoding="utf-8")
+    (folder / HTML).write_text(_html(summary, pictures), encoding="utf-8")
+    keys = drawn_keys(summary.rows)
+    with (folder / CSV).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns(TrialRow(0, "", {}, None), summary.objectives, keys), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(columns(row, summary.objectives, keys) for row in summary.rows)
+    paths = [path for path in pictures.values() if isinstance(path, Path)]
+    return [folder / MARKDOWN, folder / HTML, folder / CSV, *paths]
 
 
-def description(results: Results) -> str:
-    """A study in short, as Markdown: the best, the counts by cause, the ten best trials with links to their runs."""
-    parts = [f"**{results.study}**: {_aims(results)}; {_counted(results)}"]
-    if results.best:
-        parts.append(f"{_which(results)} {_numbers(results, links=True)}")
-    found = groups(results)
-    if found:
-        parts.append("\n".join(f"- {len(group.rows)} ({group.share:.0%}) {_plain(group.label)}{_common(group)}"
-                               for group in found))  # fmt: skip
-    rows = ranked(results)[:_SHOWN]
-    if rows:
-        cells = [(_linked(row, links=True), f"`{settings(row.params)}`", *value_cells(results, row)) for row in rows]
-        head = ("trial", "settings", *map(str, results.objectives))
-        by = f"by {results.objectives[0]}" if len(results.objectives) > 1 else "each point once"
-        parts.append(TextTable("The best trials", by, 2, head, cells).markdown())
+def description(summary: StudySummary) -> str:
+    """Return a study in short, as Markdown: the best trial, the counts by cause, the ten best trials with links."""
+    parts = [f"**{summary.study}**: {describe_objectives(summary.objectives)}; {_counts(summary)}"]
+    if summary.best:
+        first = summary.row(summary.best[0])
+        title = f"Pareto front of {len(summary.best)}: trials"
+        if len(summary.objectives) == 1:
+            title = f"{summary.objectives[0]} **{format_values(first, summary.objectives)[0]}**: trial"
+        parts.append(f"{title} {', '.join(_number(summary.row(number), links=True) for number in summary.best)}")
+    if groups := group_by_cause(summary):
+        lines = []
+        for group in groups:
+            common = f": {_escaped(group.common[0])}" if group.common else ""
+            lines.append(f"- {len(group.rows)} ({group.share:.0%}) {_escaped(group.label)}{common}")
+        parts.append("\n".join(lines))
+    if rows := summary.ranked()[:MAX_DESCRIBED]:
+        cells = [
+            (_number(row, links=True), f"`{format_params(row.params)}`", *format_values(row, summary.objectives))
+            for row in rows
+        ]
+        head = ("trial", "settings", *map(str, summary.objectives))
+        legend = f"by {summary.objectives[0]}" if len(summary.objectives) > 1 else "each point once"
+        parts.append(TextTable("The best trials", legend, 2, head, cells).markdown())
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(results: Results, pictures: Mapping[str, Path | str], links: bool) -> str:
+def _markdown(summary: StudySummary, pictures: Mapping[str, Path | str], links: bool) -> str:
+    states = Counter(row.state for row in summary.rows).most_common()
+    legend = f"{summary.n_trials} were asked for"
+    facts = {
+        "objective": describe_objectives(summary.objectives),
+        "trials": _counts(summary),
+        "sampler": summary.sampler,
+        "pruner": summary.pruner,
+        "seed": summary.seed,
+        "storage": f"`{summary.storage}`",
+    }
+    space = [(f"`{key}`", f"`{values}`") for key, values in summary.space.items()]
     parts = [
-        f"# Study {results.study}",
-        "\n".join([f"- objective: {_aims(results)}", f"- trials: {_counted(results)}",
-                   f"- sampler: {results.sampler}", f"- pruner: {results.pruner}", f"- seed: {results.seed}",
-                   f"- storage: `{results.storage}`"]),
-        TextTable("What was searched", "in Hydra's grammar", 2, ("setting", "values"),
-                  [(f"`{key}`", f"`{values}`") for key, values in results.space.items()]).markdown(),
-        *_best(results, links),
-        "## Why trials ended as they did",
-        *_why(results),
-        *_states(results),
-        *_trials(results, links),
-        "## Pictures",
-        *_shown(results, pictures),
-    ]  # fmt: skip
+        f"# Study {summary.study}",
+        "\n".join(f"- {name}: {value}" for name, value in facts.items()),
+        TextTable("What was searched", "in Hydra's grammar", 2, ("setting", "values"), space).markdown(),
+        *_best_section(summary, links),
+        *_cause_section(summary),
+        TextTable("Trials by state", legend, 1, ("state", "trials"), [(s, str(n)) for s, n in states]).markdown(),
+        *_trials_section(summary, links),
+        *_pictures_section(summary, pictures),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _best(results: Results, links: bool) -> Iterator[str]:
-    if not results.best:
-        yield "## The best trial"
+def _best_section(summary: StudySummary, links: bool) -> Iterator[str]:
+    rows = [summary.row(number) for number in summary.best]
+    yield "## The best trial" if len(summary.objectives) == 1 or not rows else "## The Pareto front"
+    if not rows:
         yield "No trial is complete."
         return
-    several = len(results.objectives) > 1
-    yield "## The Pareto front" if several else "## The best trial"
-    for row in [] if several else [results.row(best) for best in results.best]:
-        outcome = row.outcome
-        assert outcome is not None
-        yield f"Trial {_linked(row, links)}: {results.objectives[0]} **{value_cells(results, row)[0]}**"
-        yield "\n".join([
-            f"- settings: {', '.join(f'`{key}={value}`' for key, value in row.params.items()) or 'as configured'}",
-            f"- diagnosis: {_plain(label(row))}",
-            f"- verification: {_plain(outcome.verification) or 'none'}",
-            f"- {outcome.parameters:,} parameters, {outcome.epochs} epochs, {outcome.seconds:.0f} s",
-        ])  # fmt: skip
-    if several:
-        rows = [results.row(best) for best in results.best]
-        yield _table(results, "None of them is better in every objective than another", "complete trials", rows, links)
-    for what, command in results.retrain.items():
-        yield f"Trial {results.best[0]} again, {what}:"
+    if len(summary.objectives) > 1:
+        title = "None of them is better in every objective than another"
+        yield _trial_table(summary, title, "complete trials", rows, links)
+    else:
+        row, result = rows[0], rows[0].result
+        assert result is not None
+        value = format_values(row, summary.objectives)[0]
+        yield f"Trial {_number(row, links)}: {summary.objectives[0]} **{value}**"
+        params = ", ".join(f"`{key}={value}`" for key, value in row.params.items())
+        yield "\n".join(
+            [
+                f"- settings: {params or 'as configured'}",
+                f"- diagnosis: {_escaped(cause_label(row))}",
+                f"- verification: {_escaped(result.verification) or 'none'}",
+                f"- {result.parameters:,} parameters, {result.epochs} epochs, {result.seconds:.0f} s",
+            ]
+        )
+    for purpose, command in summary.retrain.items():
+        yield f"Trial {summary.best[0]} again, {purpose}:"
         yield f"```\n{command}\n```"
-    if found := psnr_on_test(results):
-        cells = [(name, f"{value:.2f}") for name, value in found.items()]
-        legend = "PSNR in dB; of all trials the winner alone has seen them, once"
+    if psnr := summary.test_psnr():
+        cells = [(name, f"{value:.2f}") for name, value in psnr.items()]
+        legend = "PSNR in dB; the winner is the only trial that was evaluated on them, once"
         yield TextTable("Test photographs", legend, 1, ("method", "PSNR"), cells).markdown()
 
 
-def _why(results: Results) -> Iterator[str]:
-    found = groups(results)
-    if not found:
-        yield "Nothing has come of any trial yet."
+def _cause_section(summary: StudySummary) -> Iterator[str]:
+    yield "## Why trials ended as they did"
+    groups = group_by_cause(summary)
+    if not groups:
+        yield "No trial has ended yet."
         return
-    cells = [(_plain(group.label), group.size, f"{group.share:.0%}",
-              "" if group.best is None else number(group.best)) for group in found]  # fmt: skip
-    legend = f"shares of those that ended; the best by {results.objectives[0]}"
+    cells = []
+    for group in groups:
+        best = "" if group.best is None else format_value(group.best)
+        cells.append((_escaped(group.label), group.size, f"{group.share:.0%}", best))
+    legend = f"shares of those that ended; the best by {summary.objectives[0]}"
     yield TextTable("Trials by cause", legend, 1, ("cause", "trials", "share", "best"), cells).markdown()
-    for group in found:
-        lines = [*(f"- in common: {_plain(line)}" for line in group.common)]
-        if group.example:
-            lines.append(f"- for example, {_plain(group.example)}")
+    for group in groups:
+        lines = [f"- in common: {_escaped(line)}" for line in group.common]
+        lines += [f"- for example, {_escaped(group.example)}"] if group.example else []
         if lines:
-            yield f"**{_plain(group.label)}**"
+            yield f"**{_escaped(group.label)}**"
             yield "\n".join(lines)
 
 
-def _states(results: Results) -> Iterator[str]:
-    counts = Counter(row.state for row in results.rows)
-    cells = [(state, str(count)) for state, count in counts.most_common()]
-    yield TextTable("Trials by state", f"{results.n_trials} were asked for", 1, ("state", "trials"), cells).markdown()
-
-
-def _trials(results: Results, links: bool) -> Iterator[str]:
-    rows = [row for row in results.rows if row.state != REFUSED]
-    refused = len(results.rows) - len(rows)
+def _trials_section(summary: StudySummary, links: bool) -> Iterator[str]:
+    rows = [row for row in summary.rows if row.state != State.REFUSED]
+    refused = len(summary.rows) - len(rows)
     yield "## All trials"
     if rows:
         legend = f"{refused} refused ones left out; they are in {CSV}" if refused else f"also in {CSV}"
-        yield _table(results, "Trials by number", legend, rows, links)
+        yield _trial_table(summary, "Trials by number", legend, rows, links)
 
 
-def _table(results: Results, title: str, legend: str, rows: Sequence[Row], links: bool) -> str:
-    keys = _keys(rows)
-    names = short_names(keys)
-    head = (
-        "trial",
-        "state",
-        "what came of it",
-        *map(str, results.objectives),
-        *(names[key] for key in keys),
-        "epochs",
-        "s",
-    )
+def _trial_table(summary: StudySummary, title: str, legend: str, rows: Sequence[TrialRow], links: bool) -> str:
+    keys = drawn_keys(rows)
+    names = [short_names(keys)[key] for key in keys]
+    head = ("trial", "state", "what came of it", *map(str, summary.objectives), *names, "epochs", "s")
     cells = []
     for row in rows:
-        drawn = [_value(row.params[key]) if key in row.params else "" for key in keys]
-        ran = ("", "") if row.outcome is None else (str(row.outcome.epochs or ""), f"{row.outcome.seconds:.0f}")
-        cells.append((_linked(row, links), row.state, _plain(_came(row)), *value_cells(results, row), *drawn, *ran))
+        all_columns = columns(row, summary.objectives, keys)
+        params = [_formatted(all_columns[key]) for key in keys]
+        length = ("", "") if row.result is None else (str(row.result.epochs or ""), f"{row.result.seconds:.0f}")
+        values = format_values(row, summary.objectives)
+        cells.append((_number(row, links), row.state, _escaped(_outcome(row)), *values, *params, *length))
     return TextTable(title, legend, 3, head, cells).markdown()
 
 
-def _came(row: Row) -> str:
-    """Why it ended as it did, and of what is not complete the reason."""
-    if row.outcome is None:
-        return ""
-    said = explained(row.outcome) if row.state != COMPLETE else ""
-    parts = [text for text in (label(row) if label(row) != row.state else "", said) if text]
-    if row.outcome.copied_from is not None:
-        parts.append(f"copied from trial {row.outcome.copied_from}, the same point")
-    if row.requeued_as is not None:
-        parts.append(f"trained again as trial {row.requeued_as}")
-    return "; ".join(parts)
-
-
-def _shown(results: Results, pictures: Mapping[str, Path | str]) -> Iterator[str]:
-    several = len(results.objectives) > 1
+def _pictures_section(summary: StudySummary, pictures: Mapping[str, Path | str]) -> Iterator[str]:
+    yield "## Pictures"
     yield "\n".join(f"- {question}" for question in QUESTIONS.values())
     for name, picture in pictures.items():
         kind = next(kind for kind in _TITLES if name == kind or name.startswith(f"{kind}_"))
-        whose = next((str(one) for one in results.objectives if several and name == f"{kind}_{slug(one)}"), "")
-        yield f"### {_TITLES[kind]}{f' for {whose}' if whose else ''}"
-        yield f"![{_TITLES[kind]}]({picture.name})" if isinstance(picture, Path) else f"Not drawn: {_plain(picture)}."
+        objective = next((str(each) for each in summary.objectives if name == f"{kind}_{each.slug}"), "")
+        yield f"### {_TITLES[kind]}{f' for {objective}' if objective else ''}"
+        yield f"![{_TITLES[kind]}]({picture.name})" if isinstance(picture, Path) else f"Not drawn: {_escaped(picture)}."
 
 
-def _html(results: Results, pictures: Mapping[str, Path | str]) -> str:
-    """The report on its own: its links lead nowhere outside of MLflow, so that it has none."""
+def _html(summary: StudySummary, pictures: Mapping[str, Path | str]) -> str:
+    """Return the report as one file. It has no links, because they would lead nowhere outside MLflow."""
     from markdown_it import MarkdownIt
 
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(_markdown(results, pictures, links=False))
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(_markdown(summary, pictures, links=False))
     for picture in pictures.values():
         if isinstance(picture, Path):
             data = b64encode(picture.read_bytes()).decode()
             body = body.replace(f'src="{picture.name}"', f'src="data:image/png;base64,{data}"')
-    title = html.escape(f"Study {results.study}")
+    title = html.escape(f"Study {summary.study}")
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
 
-def _csv(results: Results, path: Path) -> None:
-    """Every trial, refused ones among them, with all that is known of it."""
-    keys = _keys(results.rows)
-    told = ("cause", "output_class", "verification", "verdict", "cure", "reason", "epochs", "seconds", "parameters",
-            "copied_from", "run_id", "folder")  # fmt: skip
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["number", "state", *map(str, results.objectives), *keys, "label", *told, "requeued_as"])
-        for row in results.rows:
-            values = row.outcome.values if row.outcome is not None else None
-            writer.writerow([row.number, row.state, *(values or [""] * len(results.objectives)),
-                             *(row.params.get(key, "") for key in keys), label(row),
-                             *(getattr(row.outcome, name, "") for name in told), row.requeued_as])  # fmt: skip
+def _outcome(row: TrialRow) -> str:
+    """Say why a trial ended as it did and, if it is not complete, give the reason."""
+    if row.result is None:
+        return ""
+    label = cause_label(row)
+    parts = [label if label != row.state else "", reason_text(row.result) if row.state != State.COMPLETE else ""]
+    if row.is_copy:
+        parts.append(f"copied from trial {row.result.copied_from}, the same point")
+    if row.requeued_as is not None:
+        parts.append(f"trained again as trial {row.requeued_as}")
+    return "; ".join(part for part in parts if part)
 
 
-def _keys(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row.params))
+def _counts(summary: StudySummary) -> str:
+    counts = Counter(row.state for row in summary.rows)
+    return ", ".join([f"{summary.n_trials} asked for", *(f"{count} {state}" for state, count in counts.most_common())])
 
 
-def _aims(results: Results) -> str:
-    return ", ".join(f"{objective.direction} {objective}" for objective in results.objectives)
-
-
-def _counted(results: Results) -> str:
-    counts = Counter(row.state for row in results.rows)
-    return ", ".join([f"{results.n_trials} asked for", *(f"{count} {state}" for state, count in counts.most_common())])
-
-
-def _which(results: Results) -> str:
-    if len(results.objectives) > 1:
-        return f"Pareto front of {len(results.best)}: trials"
-    return f"{results.objectives[0]} **{value_cells(results, results.row(results.best[0]))[0]}**: trial"
-
-
-def _numbers(results: Results, links: bool) -> str:
-    return ", ".join(_linked(results.row(best), links) for best in results.best)
-
-
-def _linked(row: Row, links: bool) -> str:
-    page = _page(row) if links else ""
+def _number(row: TrialRow, links: bool) -> str:
+    """A trial's number, as a link to MLflow's page of its run if it has one."""
+    page = row.result.page if links and row.result else ""
     return f"[{row.number}]({page})" if page else str(row.number)
 
 
-def _page(row: Row) -> str:
-    """MLflow's page of a trial's run; "" without one."""
-    return "" if row.outcome is None else Results.page(row.outcome)
-
-
-def _common(group: Group) -> str:
-    return f": {_plain(group.common[0])}" if group.common else ""
-
-
-def _plain(text: str) -> str:
-    """A message as Markdown that shows it: its words in backquotes stay code, nothing else has a meaning."""
+def _escaped(text: str) -> str:
+    """Escape a message for Markdown: words in backquotes stay code, nothing else is taken as markup."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         parts = ["\\`".join(parts)]
-    parts[::2] = [_MARKUP.sub(lambda found: "".join(f"\\{sign}" for sign in found[0]), part) for part in parts[::2]]
+    parts[::2] = [_MARKUP.sub(lambda match: "".join(f"\\{sign}" for sign in match[0]), part) for part in parts[::2]]
     return "`".join(parts)
 
 
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else _plain(str(value))
+def _formatted(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _escaped(str(value))

@@ -1,4 +1,4 @@
-"""A search from its start to its end: draw, train, tell, until enough trials are there; then the report."""
+"""A search from start to end: draw, train and store trials until there are enough of them, then write the report."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,92 +12,93 @@ from scratch_dl import kernels, tracking
 from scratch_dl.cli.command import check_given
 from scratch_dl.config.build import build
 from scratch_dl.kernels.restoring import restored
-from scratch_dl.search.fit import check_fit
-from scratch_dl.search.outcomes import COMPLETE, FAILED, KILLED, Outcome
 from scratch_dl.search.settings import read_settings
-from scratch_dl.search.space import Space, check_keys, read_space
-from scratch_dl.search.study import Draw, Study
-from scratch_dl.search.tracker import Recording
-from scratch_dl.search.trial import is_of_surroundings
-from scratch_dl.search.workers import is_worker, leave_with_parent, supervise
+from scratch_dl.search.space import Space, read_space
+from scratch_dl.search.space_check import check_choices_fit, check_keys
+from scratch_dl.search.study import Study
+from scratch_dl.search.tables import describe_objectives
+from scratch_dl.search.tracker import StudyTracker
+from scratch_dl.search.trial import is_environment_error
+from scratch_dl.search.trial_result import DrawnTrial, State, TrialResult, TrialRow
+from scratch_dl.search.workers import supervise, supervisor
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
+from scratch_dl.system.processes import end_with_parent
 from scratch_dl.system.provenance import usable_cores
 from scratch_dl.training.signals import Interrupted, handling, interrupt
 
 Compose = Callable[[Sequence[str]], DictConfig]
 
 
-class SweepError(RuntimeError):
-    """Nothing came of a search."""
+class SearchError(RuntimeError):
+    """A search ended without a complete trial, or without all its trials."""
 
 
 @restored()
-def run(config: DictConfig, arguments: Sequence[str], compose: Compose, launcher: Callable[[], Launcher]) -> None:
+def run_search(
+    config: DictConfig, arguments: Sequence[str], compose: Compose, launcher: Callable[[], Launcher]
+) -> None:
     """Search, by this process or by `hydra.sweeper.workers` of them, until the study has its `n_trials`.
 
     Args:
-        config: as composed, Hydra's part included.
-        arguments: the command line's overrides but for Hydra's own.
+        config: the composed configuration, including Hydra's part.
+        arguments: the command line's overrides except Hydra's own.
         compose: overrides -> the configuration of a job.
         launcher: makes Hydra's launcher.
 
     Raises:
-        ConfigError: if a setting cannot be used, or the study is there and another one.
-        SweepError: if not one trial is complete in the end.
-        Interrupted: by SIGINT or SIGTERM; the same command goes on.
+        ConfigError: if a setting cannot be used, or the existing study is a different one.
+        SearchError: if no trial is complete in the end, or some are missing.
+        Interrupted: by SIGINT or SIGTERM; the same command continues.
     """
-    study = _read(config, arguments, compose)
-    settings = study.settings
-    local = config.hydra.runtime.choices.get("hydra/launcher") == "basic"
+    study = _read_study(config, arguments, compose)
+    n_workers = study.settings.workers
+    is_local = config.hydra.runtime.choices.get("hydra/launcher") == "basic"
     with handling(interrupt):
-        if is_worker():
-            leave_with_parent()
+        if (parent := supervisor()) is not None:
+            end_with_parent(parent)
         study.open()
-        recording = Recording(study)
-        at_once = 1 if local else settings.workers
-        if is_worker():
-            with _released(study):
-                _Worker(study, recording, launcher(), at_once).work()
+        tracker = StudyTracker(study)
+        if parent is not None:
+            with _releasing(study):
+                _Worker(study, tracker, launcher(), 1 if is_local else n_workers).work()
             return
         _announce(study)
         try:
-            with _released(study):
-                if settings.workers > 1 and local:
-                    supervise(study, settings.workers)
+            with _releasing(study):
+                if n_workers > 1 and is_local:
+                    supervise(study, n_workers)
                 else:
-                    _Worker(study, recording, launcher(), at_once).work()
-                if study.why_over() is None and study.missing():
-                    raise SweepError(
-                        f"{study.missing()} trials are missing, as workers have left; the same command goes on"
-                    )
+                    _Worker(study, tracker, launcher(), 1 if is_local else n_workers).work()
+                if study.end_reason() is None and (missing := study.missing()):
+                    raise SearchError(f"{missing} trials are missing, as workers have left; the same command goes on")
         except BaseException:
-            with _undisturbed():
-                recording.conclude(finished=False)
+            with _signals_ignored():
+                tracker.on_search_end(finished=False)
             raise
-        rows = recording.conclude(finished=True)
-        if not any(row.state == COMPLETE for row in rows):
-            raise SweepError(_nothing(rows))
+        rows = tracker.on_search_end(finished=True)
+        if not any(row.state == State.COMPLETE for row in rows):
+            raise SearchError(_failure(rows))
 
 
 @contextlib.contextmanager
-def _released(study: Study) -> Iterator[None]:
-    """Whatever this ends by, nothing is left that looks as if it were in training here."""
+def _releasing(study: Study) -> Iterator[None]:
+    """However this ends, leave no trial behind that looks as if it were in training here."""
     try:
         yield
     except BaseException:
-        with _undisturbed():
+        with _signals_ignored():
             study.release()
         raise
 
 
-def _undisturbed() -> contextlib.AbstractContextManager[Any]:
-    """A further signal waits for what is written down."""
+def _signals_ignored() -> contextlib.AbstractContextManager[Any]:
+    """A further signal must not interrupt the last writes."""
     return handling(lambda _number, _frame: None)
 
 
-def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> Study:
-    """The study, not opened yet; refused before anything is written."""
+def _read_study(config: DictConfig, arguments: Sequence[str], compose: Compose) -> Study:
+    """Return the study, not opened yet. Whatever cannot be used is refused before anything is written."""
     settings = read_settings(config.hydra, config.tracking.dir)
     sweeper = config.hydra.sweeper
     space = read_space(sweeper.params, sweeper.conditions, arguments)
@@ -114,23 +115,23 @@ def _read(config: DictConfig, arguments: Sequence[str], compose: Compose) -> Stu
     tracking.check_store(base.tracking.dir, base.tracking.uri, base.tracking.experiment)
     check_keys(space, base)
     study = Study(settings, space, Path(str(base.tracking.dir)).expanduser().absolute(), base, compose)
-    check_fit(space, compose, study.setting)
+    check_choices_fit(space, compose, study.setting)
     if settings.sampler.name == "grid":
         space.check_finite()
     return study
 
 
 def _announce(study: Study) -> None:
+    """Print what is searched, where it is kept, and what about it may surprise."""
     settings = study.settings
-    rows = study.rows()
-    there = sum(row.outcome is not None and row.state != KILLED for row in rows)
+    drawn = sum(row.result is not None and row.state != State.KILLED for row in study.rows())
     print(
         f"study {settings.study_name}: {study.n_trials} trials of {len(study.space.parameters)} settings by "
-        f"{settings.sampler.name}, {', '.join(f'{one.direction} {one}' for one in settings.objectives)}\n"
-        f"kept in {without_password(settings.storage)}{f'; goes on after {there} draws' if there else ''}",
+        f"{settings.sampler.name}, {describe_objectives(settings.objectives)}\n"
+        f"kept in {without_password(settings.storage)}{f'; goes on after {drawn} draws' if drawn else ''}",
         flush=True,
     )
-    at_random = [one.key for one in study.space.parameters if one.choices is not None or one.condition]
+    at_random = [parameter.key for parameter in study.space.parameters if parameter.choices or parameter.condition]
     if settings.sampler.name in ("qmc", "cmaes") and at_random:
         print(f"{settings.sampler.name} is for numbers: {', '.join(at_random)} are drawn at random", flush=True)
     for words in study.outside:
@@ -138,71 +139,82 @@ def _announce(study: Study) -> None:
 
 
 class _Worker:
-    """One process that draws, trains and tells."""
+    """A process that draws trials, has them trained, and stores what came of them.
 
-    def __init__(self, study: Study, recording: Recording, launcher: Launcher, at_once: int) -> None:
-        self.study, self.recording, self.launcher, self.at_once = study, recording, launcher, at_once
+    Args:
+        study: opened.
+        tracker: is told the result of every trial.
+        launcher: Hydra's, which runs the jobs.
+        at_once: how many jobs it is given at once.
+    """
+
+    def __init__(self, study: Study, tracker: StudyTracker, launcher: Launcher, at_once: int) -> None:
+        self.study, self.tracker, self.launcher, self.at_once = study, tracker, launcher, at_once
 
     def work(self) -> None:
-        """Until nothing is left to draw.
+        """Work until nothing is left to draw.
 
         Raises:
             Interrupted: after a trial that a signal has stopped.
         """
-        while batch := self._batch():
-            stopped, away = 0, None
-            for draw, returned in zip(batch, self._returned(batch), strict=True):
+        while batch := self._next_batch():
+            exit_status, environment_error = 0, None
+            for drawn, job in zip(batch, self._launch(batch), strict=True):
                 try:
-                    told = _told(returned)
+                    content = _returned(job)
                 except Exception as error:
-                    away = error  # of the surroundings; what the others of the batch have comes first
+                    environment_error = error  # raised after the results of the batch's other trials are stored
                 else:
-                    stopped = stopped or told.pop("exit_status", 0)
-                    self._settled(draw, Outcome.from_json(told))
-            if away is not None:
-                raise away
-            if stopped:
-                raise Interrupted(stopped - 128)
+                    exit_status = exit_status or content.pop("exit_status", 0)
+                    self._store(drawn, TrialResult.from_json(content))
+            if environment_error is not None:
+                raise environment_error
+            if exit_status:
+                raise Interrupted(exit_status - 128)
 
-    def _batch(self) -> list[Draw]:
-        """What is trained next; what is settled without a training is told of at once."""
-        batch: list[Draw] = []
-        while len(batch) < self.at_once and (draw := self.study.ask()) is not None:
-            if draw.outcome is None:
-                batch.append(draw)
+    def _next_batch(self) -> list[DrawnTrial]:
+        """Return the trials to train next; those that are settled without a training are reported at once."""
+        batch: list[DrawnTrial] = []
+        while len(batch) < self.at_once and (drawn := self.study.ask()) is not None:
+            if drawn.result is None:
+                batch.append(drawn)
             else:
-                self.recording.settled(draw, draw.outcome)
+                self.tracker.on_trial_end(drawn, drawn.result)
         return batch
 
-    def _returned(self, batch: list[Draw]) -> Sequence[Any]:
-        """What each draw's job gives back."""
+    def _launch(self, batch: list[DrawnTrial]) -> Sequence[Any]:
+        """Run a job per trial, and return what Hydra's launcher returns."""
         jobs = [
-            [*draw.overrides, f"hydra.sweeper.trial={draw.number}", f"hydra.sweep.subdir='{draw.number}'"]
-            for draw in batch
+            [*drawn.overrides, f"hydra.sweeper.trial={drawn.number}", f"hydra.sweep.subdir='{drawn.number}'"]
+            for drawn in batch
         ]
-        with self.study.beating([draw.number for draw in batch]):
+        with self.study.heartbeats([drawn.number for drawn in batch]):
             return self.launcher.launch(jobs, initial_job_idx=batch[0].number)
 
-    def _settled(self, draw: Draw, outcome: Outcome) -> None:
-        if self.study.tell(draw, outcome):
-            self.recording.settled(draw, outcome)
+    def _store(self, drawn: DrawnTrial, result: TrialResult) -> None:
+        if self.study.tell(drawn, result):
+            self.tracker.on_trial_end(drawn, result)
         else:
-            print(f"trial {draw.number} was taken for dead, and is trained again elsewhere", flush=True)
+            print(f"trial {drawn.number} was taken for dead, and is trained again elsewhere", flush=True)
 
 
-def _told(returned: Any) -> dict[str, Any]:
-    """What a job says; an exception of its process is a failure of its own."""
+def _returned(job: Any) -> dict[str, Any]:
+    """Return what a job returned. An exception that is the trial's own fault becomes a failed result.
+
+    Raises:
+        Exception: the job's, if the environment caused it.
+    """
     try:
-        return dict(returned.return_value)
+        return dict(job.return_value)
     except Exception as error:
-        if is_of_surroundings(error):
+        if is_environment_error(error):
             raise
-        return {"state": FAILED, "reason": f"{type(error).__name__}: {error}"}
+        return {"state": State.FAILED, "reason": f"{type(error).__name__}: {error}"}
 
 
-def _nothing(rows: Sequence[Any]) -> str:
-    """Why nothing came of it: the commonest reason."""
-    reasons = [row.outcome.reason for row in rows if row.outcome is not None and row.outcome.reason]
+def _failure(rows: Sequence[TrialRow]) -> str:
+    """Say that no trial is complete, with the most frequent reason."""
+    reasons = [row.result.reason for row in rows if row.result is not None and row.result.reason]
     if not reasons:
         return "no trial was made"
     common = max(sorted(set(reasons)), key=reasons.count)

@@ -1,35 +1,46 @@
-"""How a search is done: `hydra.sweeper`, checked before anything is written."""
+"""The settings of a search: `hydra.sweeper`, checked before anything is written."""
 
-import importlib
 import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+import optuna
 from omegaconf import OmegaConf
+from optuna import pruners, samplers
 
 from scratch_dl.config.targets import naming
-from scratch_dl.search.outcomes import Objective
-from scratch_dl.search.storage import quiet
+from scratch_dl.search.storage import SafeCmaEs, quiet
+from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.checks import choice, integer, nearest, text
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
 
-if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-
-SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "qmc": "QMCSampler",
-            "cmaes": "CmaEsSampler"}  # fmt: skip
-PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
+SAMPLERS: dict[str, Any] = {
+    "tpe": samplers.TPESampler,
+    "random": samplers.RandomSampler,
+    "grid": samplers.RandomSampler,  # for what the points of the grid leave open
+    "qmc": samplers.QMCSampler,
+    "cmaes": SafeCmaEs,
+}
+PRUNERS: dict[str, Any] = {
+    "median": pruners.MedianPruner,
+    "hyperband": pruners.HyperbandPruner,
+    "none": pruners.NopPruner,
+}
+STARTUP_TRIALS = 10
+"""Random trials before TPE begins to learn, as in Optuna."""
+STARTUP_PRUNER, WARMUP_EPOCHS = 5, 3
+"""Trials, and epochs of each, that the median pruner leaves alone: at first a wide network is behind a narrow one."""
 DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
-LONGEST_NAME = 200  # it names folders and files, with something added
-OF_EPOCHS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
-OF_RUNS = (
+MAX_NAME = 200  # characters; folders and files are named by it, with something added
+EPOCH_METRICS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
+METRICS = (
+    *EPOCH_METRICS,
     "val/best_psnr_db",
     "val/best_step",
     "train/loss",
@@ -39,14 +50,14 @@ OF_RUNS = (
     "training_s",
     "parameters",
 )
-_SMALL = ("loss", "grad_norm", "training_s", "parameters")  # the smaller, the better
-_MORE = ("val_whole/", "watch/", "verify/")  # whose names depend on the configuration
+_MINIMIZED = ("loss", "grad_norm", "training_s", "parameters")  # by default
+_METRIC_PREFIXES = ("val_whole/", "watch/", "verify/")  # of metrics whose names depend on the configuration
 _GROUP = "hydra.sweeper"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A sampler or a pruner: its name, and arguments of Optuna's class."""
+class Algorithm:
+    """A sampler or a pruner: its name, and the arguments for Optuna's class."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -56,71 +67,63 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What `conf/hydra/sweeper/scratch_dl.yaml` lists; `n_trials` is None for the whole of a grid."""
+class SearchSettings:
+    """The settings that `conf/hydra/sweeper/scratch_dl.yaml` documents; `n_trials` is None for a whole grid."""
 
     study_name: str
     storage: str
     n_trials: int | None
     workers: int
     objectives: tuple[Objective, ...]
-    sampler: Choice
-    pruner: Choice
+    sampler: Algorithm
+    pruner: Algorithm
     seed: int
 
-    def make_sampler(self, seed: int, conditional: bool, untrained: int = 0) -> "BaseSampler":
-        """A sampler of Optuna's.
+    def make_sampler(self, seed: int, conditional: bool, untrained: int = 0) -> samplers.BaseSampler:
+        """Make Optuna's sampler.
 
         Args:
             seed: of its draws.
-            conditional: whether some parameters are; TPE looks at each group of them by itself then.
-            untrained: how many trials ended without a training, refused or copied; TPE's `n_startup_trials` are
-                trainings.
+            conditional: whether some parameters have a condition; if so, TPE models each group of them separately.
+            untrained: how many trials ended without a training, refused or copied; TPE's `n_startup_trials` count
+                trainings only.
         """
-        from optuna import samplers
-
         own: dict[str, Any] = {"seed": seed}
         if self.sampler.name == "tpe":
             own |= {"multivariate": True, "group": conditional, "warn_independent_sampling": False}
-            own["n_startup_trials"] = 10
+            own["n_startup_trials"] = STARTUP_TRIALS
         elif self.sampler.name == "qmc":
-            # The sequence is the study's; every worker takes its next point from there.
-            own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False,
-                    "warn_independent_sampling": False}  # fmt: skip
-            own["independent_sampler"] = samplers.RandomSampler(seed=seed)
-        elif self.sampler.name == "cmaes":
+            # All workers take their points from one sequence, so its seed is the study's.
+            own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False}
+        if self.sampler.name in ("qmc", "cmaes"):
             own |= {"warn_independent_sampling": False, "independent_sampler": samplers.RandomSampler(seed=seed)}
         own |= self.sampler.arguments
         if self.sampler.name == "tpe" and untrained:
             own["n_startup_trials"] += untrained
-        if self.sampler.name == "cmaes":
-            from scratch_dl.search.cma_es import SafeCmaEs
+        return SAMPLERS[self.sampler.name](**own)  # type: ignore[no-any-return]
 
-            return SafeCmaEs(**own)
-        return getattr(samplers, SAMPLERS[self.sampler.name])(**own)  # type: ignore[no-any-return]
-
-    def make_pruner(self, epochs: int, copies: int = 0) -> "BasePruner":
-        """A pruner of Optuna's for trials of so many epochs; the median's startup trials are trainings, not copies."""
-        from optuna import pruners
-
-        # The first epochs say little: a wide network begins behind a narrow one.
-        known = {"hyperband": {"max_resource": epochs}, "median": {"n_startup_trials": 5, "n_warmup_steps": 3}}
-        own: dict[str, Any] = dict(known.get(self.pruner.name, {}))
+    def make_pruner(self, epochs: int, copies: int = 0) -> pruners.BasePruner:
+        """Make Optuna's pruner for trials of so many epochs; the median's startup trials do not count copies."""
+        defaults = {
+            "hyperband": {"max_resource": epochs},
+            "median": {"n_startup_trials": STARTUP_PRUNER, "n_warmup_steps": WARMUP_EPOCHS},
+        }
+        own: dict[str, Any] = dict(defaults.get(self.pruner.name, {}))
         own |= self.pruner.arguments
         if self.pruner.name == "median" and copies:
             own["n_startup_trials"] += copies
-        return getattr(pruners, PRUNERS[self.pruner.name])(**own)  # type: ignore[no-any-return]
+        return PRUNERS[self.pruner.name](**own)  # type: ignore[no-any-return]
 
 
-def read_settings(hydra: Any, directory: str) -> Settings:
-    """The settings in Hydra's part of a composed configuration.
+def read_settings(hydra: Any, directory: str) -> SearchSettings:
+    """Read the settings in Hydra's part of a composed configuration.
 
     Args:
         hydra: that part.
-        directory: `tracking.dir`, where the storage is by default.
+        directory: `tracking.dir`, which contains the storage by default.
 
     Raises:
-        ConfigError: if one cannot be used; nothing has been written then.
+        ConfigError: if one cannot be used. Nothing has been written by then.
     """
     given: dict[str, Any] = OmegaConf.to_container(hydra.sweeper, resolve=True)  # type: ignore[assignment]
     with naming(_GROUP, given):
@@ -128,18 +131,16 @@ def read_settings(hydra: Any, directory: str) -> Settings:
         n_trials = given["n_trials"]
         if not re.fullmatch(r"[\w.\- ]*\w[\w.\- ]*", text("study_name", name)):  # it names a folder
             raise ValueError(f"study_name must be letters, digits, '_', '-', '.' and spaces, but got {name!r}")
-        if len(name) > LONGEST_NAME:
-            raise ValueError(
-                f"study_name must have at most {LONGEST_NAME} characters, but got {len(name)}: {name[:40]}..."
-            )
-        settings = Settings(
+        if len(name) > MAX_NAME:
+            raise ValueError(f"study_name must have at most {MAX_NAME} characters, but got {len(name)}: {name[:40]}...")
+        settings = SearchSettings(
             name,
             _storage(given["storage"], Path(directory).expanduser().absolute()),
             None if n_trials is None else integer("n_trials", n_trials, minimum=1),
             integer("workers", given["workers"], minimum=1),
             _objectives(given["objective"], given["direction"]),
-            _choice("sampler", given["sampler"], SAMPLERS, "optuna.samplers"),
-            _choice("pruner", given["pruner"], PRUNERS, "optuna.pruners"),
+            _algorithm("sampler", given["sampler"], SAMPLERS),
+            _algorithm("pruner", given["pruner"], PRUNERS),
             integer("seed", given["seed"], minimum=0, maximum=2**32 - 1),
         )
         if settings.n_trials is None and settings.sampler.name != "grid":
@@ -147,14 +148,14 @@ def read_settings(hydra: Any, directory: str) -> Settings:
         if settings.pruner.name != "none":
             if len(settings.objectives) > 1:
                 raise ValueError(f"pruner must be none for several objectives, but got {settings.pruner.name}")
-            if settings.objectives[0].name not in OF_EPOCHS:
+            if settings.objectives[0].name not in EPOCH_METRICS:
                 raise ValueError(
                     f"pruner must be none for the objective {settings.objectives[0].name}, which the epochs "
                     f"do not have, but got {settings.pruner.name}"
                 )
-    # What Optuna says of an argument, it is to say before there is a study.
+    # Let Optuna refuse its arguments before there is a study.
     with quiet(), naming(f"{_GROUP}.sampler", {}):
-        _try(settings.make_sampler(settings.seed, conditional=False))
+        _try_sampler(settings.make_sampler(settings.seed, conditional=False))
         if settings.sampler.name == "cmaes" and len(settings.objectives) > 1:
             raise ValueError("cmaes is for one objective; tpe, random, grid and qmc take several")
     with quiet(), naming(f"{_GROUP}.pruner", {}):
@@ -162,14 +163,12 @@ def read_settings(hydra: Any, directory: str) -> Settings:
     return settings
 
 
-def _try(sampler: "BaseSampler") -> None:
-    """Draw a few points in memory: some samplers look at their arguments only then.
+def _try_sampler(sampler: samplers.BaseSampler) -> None:
+    """Draw a few points in memory: some samplers check their arguments only then.
 
     Raises:
-        ValueError: with what the sampler says.
+        ValueError: with the sampler's message.
     """
-    import optuna
-
     study = optuna.create_study(sampler=sampler)
     try:
         for value in range(3):
@@ -182,7 +181,7 @@ def _try(sampler: "BaseSampler") -> None:
 
 
 def _storage(given: Any, directory: Path) -> str:
-    """A database's address with an absolute path, or the absolute path of a journal file."""
+    """Return a database's address with an absolute path, or the absolute path of a journal file."""
     if given is None:
         return f"sqlite:///{directory / DATABASE}"
     where = text("storage", given)
@@ -216,30 +215,29 @@ def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
             raise ValueError(f"objective must be like 'best val/psnr_db' or 'last train/loss', but got {word!r}")
         if name.startswith("test/"):
             raise ValueError(f"objective must not be of the test photographs, which no trial may see, but got {word!r}")
-        if name not in (*OF_EPOCHS, *OF_RUNS) and not name.startswith(_MORE):
+        if name not in METRICS and not name.startswith(_METRIC_PREFIXES):
             raise ValueError(
-                f"objective must be one of {', '.join((*OF_EPOCHS, *OF_RUNS))} or begin with {', '.join(_MORE)}, "
-                f"but got {name!r}{nearest(name, (*OF_EPOCHS, *OF_RUNS))}"
+                f"objective must be one of {', '.join(METRICS)} or begin with {', '.join(_METRIC_PREFIXES)}, "
+                f"but got {name!r}{nearest(name, METRICS)}"
             )
-        usual = "minimize" if name.rpartition("/")[2] in _SMALL else "maximize"
+        usual = "minimize" if name.rpartition("/")[2] in _MINIMIZED else "maximize"
         objectives.append(
             Objective(name, at[0] if at else "best", choice("direction", usual if way is None else way, DIRECTIONS))
         )
-    if double := next((str(one) for one in objectives if objectives.count(one) > 1), None):
+    if double := next((str(each) for each in objectives if objectives.count(each) > 1), None):
         raise ValueError(f"objective must be given once each, but got {double} twice")
     return tuple(objectives)
 
 
-def _choice(key: str, given: Any, known: Mapping[str, str], package: str) -> Choice:
-    """A name, or a mapping with one and arguments that the class of Optuna's takes."""
+def _algorithm(key: str, given: Any, known: Mapping[str, Any]) -> Algorithm:
+    """Read a name, or a mapping with a name and arguments that Optuna's class accepts."""
     arguments = dict(given) if isinstance(given, Mapping) else {"name": given}
     name = arguments.pop("name", None)
     name = choice(key, "none" if name is None and key == "pruner" else name, known)
     if not arguments:
-        return Choice(name, {})
-    made = getattr(importlib.import_module(package), known[name])
-    takes = [one for one in inspect.signature(made).parameters if one != "seed"]
+        return Algorithm(name, {})
+    accepted = [parameter for parameter in inspect.signature(known[name]).parameters if parameter != "seed"]
     for argument in arguments:
-        if argument not in takes:
-            raise ConfigError(f"{_GROUP}.{key}.{argument} is no setting of {name}{nearest(argument, takes)}")
-    return Choice(name, arguments)
+        if argument not in accepted:
+            raise ConfigError(f"{_GROUP}.{key}.{argument} is no setting of {name}{nearest(argument, accepted)}")
+    return Algorithm(name, arguments)

@@ -1,25 +1,45 @@
-"""Where a study is kept: sqlite, a journal file or PostgreSQL, each usable by several processes at once."""
+"""Where a study is kept: SQLite, a journal file or PostgreSQL, each usable by several processes at once."""
 
 import contextlib
+import io
+import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import optuna
+from optuna.samplers import CmaEsSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
 from scratch_dl.tracking import TrackingError
 from scratch_dl.tracking.locks import connected, exclusive
-
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
 
 HEARTBEAT_S, GRACE_S = 30, 120
 SCHEMA = "optuna"  # of a PostgreSQL database
 _CONNECT_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 300.0
 _SQLITE_TIMEOUT_S = 60.0
+_SAMPLER_STATE = {
+    ("cmaes._cma", "CMA"),
+    ("cmaes._cmawm", "CMAwM"),
+    ("cmaes._sepcma", "SepCMA"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+}
+"""Everything that a CMA-ES sampler's state consists of, by module and name."""
 
 
 class StorageError(RuntimeError):
@@ -28,14 +48,11 @@ class StorageError(RuntimeError):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Talk to Optuna: its log lines and warnings, about its own ways, stay off the terminal.
+    """Talk to Optuna without its log lines and warnings, which are about its own workings.
 
     Raises:
         StorageError: in one line, if the storage does not answer.
     """
-    import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
@@ -52,8 +69,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def lock(url: str, name: str) -> Iterator[None]:
-    """One process at a time, on every machine, does what is called so with the storage.
+def locked(url: str, name: str) -> Iterator[None]:
+    """Hold the lock of this name in the storage: one process at a time, on all machines.
 
     Raises:
         StorageError: if the storage cannot be used.
@@ -67,25 +84,22 @@ def lock(url: str, name: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=4)
-def open_storage(url: str) -> "BaseStorage":
-    """Optuna's storage; its tables are made by one process at a time.
+def open_storage(url: str) -> BaseStorage:
+    """Return Optuna's storage at an address; one process at a time creates its tables.
 
     Raises:
         StorageError: if it cannot be used.
     """
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
     try:
         if "://" not in url or url.startswith("sqlite:"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with lock(url, "schema"), quiet():
+        with locked(url, "schema"), quiet():
             if "://" not in url:
                 return JournalStorage(JournalFileBackend(url))
             if url.startswith("sqlite:"):
                 engine: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}}
             else:
-                engine = {"connect_args": _in_its_schema(url), "pool_pre_ping": True}
+                engine = {"connect_args": _postgresql_arguments(url), "pool_pre_ping": True}
             return RDBStorage(url, engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
     except ImportError as error:
         raise StorageError(
@@ -97,13 +111,37 @@ def open_storage(url: str) -> "BaseStorage":
         raise StorageError(f"hydra.sweeper.storage={error}") from None
 
 
-def _in_its_schema(url: str) -> dict[str, Any]:
-    """Arguments of a connection to Optuna's tables, which are apart from MLflow's: some of both have the same names."""
+def _postgresql_arguments(url: str) -> dict[str, Any]:
+    """Return arguments that connect to a schema of Optuna's own: some of MLflow's tables have the same names."""
     arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S}
     if "search_path" in url:
         return arguments
-    from sqlalchemy import text
-
     with connected(url) as connection:
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     return {**arguments, "options": f"-csearch_path={SCHEMA}"}
+
+
+class SafeCmaEs(CmaEsSampler):
+    """Optuna's CMA-ES, which keeps its state as a pickle in the storage: here it is read without running anything.
+
+    Others may write to a storage, so the state may name nothing but the sampler's own classes and arrays.
+    """
+
+    def _restore_optimizer(self, completed_trials: Sequence[FrozenTrial]) -> Any:
+        for trial in reversed(completed_trials):
+            parts = {
+                key: value for key, value in trial.system_attrs.items() if key.startswith(self._attr_key_optimizer)
+            }
+            if parts:
+                return _StateReader(io.BytesIO(bytes.fromhex(self._concat_optimizer_attrs(parts)))).load()
+        return None
+
+
+class _StateReader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _SAMPLER_STATE:
+            raise ConfigError(
+                f"hydra.sweeper.storage holds a state of the sampler that asks for {module}.{name}, which is not "
+                "part of it; choose another hydra.sweeper.study_name or sampler"
+            )
+        return super().find_class(module, name)

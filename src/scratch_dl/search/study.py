@@ -1,87 +1,79 @@
-"""A study that several processes work on: what is drawn next, and what came of it.
+"""A study that several processes work on: which point is drawn next, and what came of it.
 
-Optuna's storage is the only memory. Under the study's lock one process at a time draws; what is drawn follows from the
-seed, the trial's number and the trials before it alone. An interrupted study goes on with what it had drawn last; a
-trial that is trained again has another number, so later draws differ from those of a study that was never interrupted.
+Optuna's storage is the only memory. Under the study's lock one process at a time draws. What is drawn follows from the
+seed, the trial's number and the trials before it alone. An interrupted study goes on with the point that it had drawn
+last; a trial that is trained again has another number, so later points differ from those of a study that was never
+interrupted.
 """
 
 import hashlib
-import json
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.samplers import PartialFixedSampler
+from optuna.trial import FrozenTrial, Trial
 
 from scratch_dl.cli.errors import in_one_line, is_usage
 from scratch_dl.config.build import build
-from scratch_dl.config.plain import flat, plain
-from scratch_dl.search.identity import BESIDE, THREADS, identity
-from scratch_dl.search.outcomes import COMPLETE, COUNTED, DISCARDED, PRUNED, REFUSED, RUNNING, WAITING, Outcome, Row
-from scratch_dl.search.parameter import Value
-from scratch_dl.search.storage import open_storage, quiet
-from scratch_dl.search.stored import StoredStudy
+from scratch_dl.search import stored_trials
+from scratch_dl.search.identity import definition_differences, point_identity, study_definition
+from scratch_dl.search.settings import SearchSettings
+from scratch_dl.search.space import Space
+from scratch_dl.search.storage import locked, open_storage, quiet
+from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResult, TrialRow
 from scratch_dl.system.errors import ConfigError
-from scratch_dl.system.passwords import hidden, hide, without_password
+from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.tracking.process import hold, this_process
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-REDRAWS = 10  # refused points for each trial asked for
-_REPEATS = 10  # draws of what another worker is training, before one waits for it
+MAX_REFUSALS = 10
+"""Give up after this many refused points per trial asked for."""
+_REPEATS = 10  # draws of points that other workers are training, before this one waits for them
 _WAIT_S = 1.0
-_OF_NO_WEIGHT = (*BESIDE, THREADS, "device", "backend")
 
 
 @dataclass
-class Draw:
-    """A point of the space.
-
-    Attributes:
-        number: its trial's, in the study.
-        overrides: of its job, those that stay included.
-        params: the drawn settings, by key.
-        outcome: if it is settled without a training: refused, or a copy.
-    """
-
-    number: int
-    overrides: list[str]
-    params: dict[str, Value]
-    outcome: Outcome | None = None
-
-
-@dataclass
-class Study(StoredStudy):
+class Study:
     """One process's view of the study.
 
     Attributes:
+        settings, space: what is asked for.
+        directory: `tracking.dir`, where processes hold the locks that show that they live.
         base: the configuration without what is drawn.
         compose: overrides -> a trial's configuration.
         outside: in words, where the first trial is not the configuration as it stands.
+        optuna: Optuna's study, once this one is open.
+        unsettled: numbers of the trials that this process has drawn and not settled.
     """
 
+    settings: SearchSettings
+    space: Space
+    directory: Path
     base: DictConfig
     compose: Callable[[Sequence[str]], DictConfig]
     outside: list[str] = field(default_factory=list)
+    optuna: "optuna.Study" = field(init=False)  # quoted, since the attribute hides the module in this class
+    unsettled: set[int] = field(init=False, default_factory=set)
 
     def open(self) -> None:
-        """Make the study, with the configuration's own point as its first trial, or go on with it.
+        """Create the study, with the configuration's own point as its first trial, or continue an existing one.
 
         Raises:
-            ConfigError: if it is there, and another one; the message names what differs.
+            ConfigError: if the existing study is a different one; the message names the differences.
             StorageError: if the storage cannot be used.
         """
-        import optuna
-
         storage = open_storage(self.settings.storage)
         name = self.settings.study_name
         directions: list[Any] = [objective.direction for objective in self.settings.objectives]
         pruner = self.settings.make_pruner(self.base.trainer.epochs)
-        with self.alone():
+        definition = study_definition(self.settings, self.space, self.base)
+        with self.locked():
             try:
                 self.optuna = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
             except KeyError:
@@ -90,69 +82,98 @@ class Study(StoredStudy):
                 )
             attributes = self.optuna.user_attrs
             if "definition" not in attributes:
-                foreign = any("baseline" not in trial.user_attrs for trial in self.optuna.get_trials(deepcopy=False))
+                foreign = any("baseline" not in trial.user_attrs for trial in self._trials())
                 if foreign or [direction.name.lower() for direction in self.optuna.directions] != directions:
-                    raise ConfigError(self._another("it was made by another program"))
+                    raise ConfigError(self._is_another("it was made by another program"))
                 point, self.outside = self.space.baseline(self.setting)
                 self.optuna.enqueue_trial(point, user_attrs={"baseline": True}, skip_if_exists=True)
-                self.optuna.set_user_attr("definition", self._definition())
-            elif differences := list(_differences(attributes["definition"], self._definition())):
-                raise ConfigError(self._another("; ".join(differences[:4])))
+                self.optuna.set_user_attr("definition", definition)
+            elif differences := list(definition_differences(attributes["definition"], definition)):
+                raise ConfigError(self._is_another("; ".join(differences[:4])))
 
-    def ask(self) -> Draw | None:
-        """The next point, or None if nothing is left to draw: enough are trained or in training, or it gave up."""
+    def ask(self) -> DrawnTrial | None:
+        """Return the next trial, or None if nothing is left to draw: enough trials exist, or the study gave up."""
         repeats = 0
         while True:
-            with self.alone():
+            with self.locked():
                 self._recover()
-                draw = self._draw()
-            if draw is None or draw.outcome is None or draw.outcome.state != DISCARDED:
-                return draw
+                drawn = self._draw()
+            if drawn is None or drawn.result is None or drawn.result.state != State.DISCARDED:
+                return drawn
             repeats += 1
             if repeats % _REPEATS == 0:
-                if self.in_hand:
-                    return None  # for others may wait for what this process has drawn and not begun
+                if self.unsettled:
+                    # Other processes may be waiting for trials that this one has drawn but not started (deadlock).
+                    return None
                 self._wait_for_others()
 
-    def tell(self, draw: Draw, outcome: Outcome) -> bool:
-        """Keep what came of a trial; False if another machine, which took this one for dead, trains it again."""
-        import optuna
-
+    def tell(self, drawn: DrawnTrial, result: TrialResult) -> bool:
+        """Store what came of a trial; return False if another machine took this one for dead and trains it again."""
         try:
             with quiet():
-                self._settle(draw.number, outcome)
+                self._settle(drawn.number, result)
         except optuna.exceptions.UpdateFinishedTrialError:
-            self.in_hand.discard(draw.number)
+            self.unsettled.discard(drawn.number)
             return False
         return True
 
+    def rows(self) -> tuple[TrialRow, ...]:
+        """Return every trial as it stands."""
+        with quiet():
+            return stored_trials.read_rows(self._trials(), self.space)
+
+    def attribute(self, key: str) -> Any:
+        """Return what is stored with the study under a key; None if nothing is."""
+        with quiet():
+            return self.optuna.user_attrs.get(key)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Store something with the study."""
+        with quiet():
+            self.optuna.set_user_attr(key, value)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study's lock: meanwhile no other process draws from the study."""
+        with locked(self.settings.storage, f"study {self.settings.study_name}"), quiet():
+            yield
+
+    def heartbeats(self, numbers: Sequence[int]) -> AbstractContextManager[None]:
+        """Meanwhile, show other machines that the process of these trials lives."""
+        return stored_trials.heartbeats(self.optuna, numbers)
+
+    def release(self) -> None:
+        """Leave the trials that this process has drawn to another process, or to the next call of the command."""
+        with self.locked():
+            for number in sorted(self.unsettled):
+                self._settle(number, TrialResult(State.KILLED, reason="its process was stopped"))
+
     @cached_property
     def n_trials(self) -> int:
-        """How many trials are asked for, those of earlier calls included."""
+        """How many trials are asked for, including those of earlier calls."""
         if self.settings.sampler.name != "grid":
             assert self.settings.n_trials is not None
             return self.settings.n_trials
         size = sum(1 for _ in self.space.grid(self.setting))
         return min(size, self.settings.n_trials or size)
 
-    def why_over(self) -> str | None:
-        """Why nothing is left to train, "" if enough is trained; None while something is, here or elsewhere."""
-        with self.alone():
+    def end_reason(self) -> str | None:
+        """Return why nothing is left to train; "" if enough is trained; None while a trial waits or is in training."""
+        with self.locked():
             self._recover()
-            trials = self.optuna.get_trials(deepcopy=False)
-            rows = self._rows(trials)
-            in_progress = any(row.state in (WAITING, RUNNING) for row in rows)
-            return None if in_progress else self._end(trials, rows)
+            trials = self._trials()
+            rows = stored_trials.read_rows(trials, self.space)
+            in_progress = any(row.state in (State.WAITING, State.RUNNING) for row in rows)
+            return None if in_progress else self._end_reason(trials, rows)
 
     def missing(self) -> int:
-        """How many trials are neither counted nor in training by a process that lives."""
-        with self.alone():
+        """Return how many trials are neither counted nor in training by a process that lives."""
+        with self.locked():
             self._recover()
-        rows = self.rows()
-        return max(0, self.n_trials - sum(row.state in (*COUNTED, RUNNING) for row in rows))
+        return max(0, self.n_trials - sum(row.state in (*COUNTED, State.RUNNING) for row in self.rows()))
 
     def setting(self, key: str) -> Any:
-        """A key's value in the configuration, or a group's choice."""
+        """Return a key's value in the configuration, or a group's choice."""
         choices = self.base.hydra.runtime.choices
         if key in choices:
             return choices[key]
@@ -160,122 +181,110 @@ class Study(StoredStudy):
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
     def configuration(self, number: int) -> DictConfig:
-        """The composed configuration of a trial, as it was trained.
+        """Return the composed configuration of a trial, as it was trained.
 
         Raises:
             ConfigError: if the storage, which others may write to, has overrides that only a command line may have.
         """
         with quiet():
             trial = self.optuna.get_trials(deepcopy=False)[number]
-        overrides = [str(override) for override in trial.user_attrs["overrides"]]
-        for override in overrides:
-            if override not in self.space.fixed and re.match(r"[+~]*(hydra\b|allowed_targets\b)", override):
-                raise ConfigError(
-                    f"{override} of trial {number} in {without_password(self.settings.storage)} must be given on the "
-                    "command line, but the storage says it"
-                )
-        return self.compose(overrides)
+        return self.compose(stored_trials.read_overrides(trial, self.space, self.settings.storage))
 
-    def _definition(self) -> dict[str, Any]:
-        """What may not change: a study's trials are compared with one another."""
-        drawn = {parameter.key for parameter in self.space.parameters}
-        groups = {one for one in drawn if one in self.base.hydra.runtime.choices}
-        own = {
-            key: _without(key, value, drawn) for key, value in flat(plain(self.base)).items()
-            if not key.startswith(_OF_NO_WEIGHT) and key not in drawn and key.partition(".")[0] not in groups
-        }  # fmt: skip
-        for override in self.space.fixed:  # the settings of a drawn group are those that the command line says
-            key, _, value = override.lstrip("+").partition("=")
-            if key.partition(".")[0] in groups:
-                own[key] = value
-        objectives = self.settings.objectives
-        return json.loads(json.dumps({  # type: ignore[no-any-return]
-            "space": self.space.describe(),
-            "objective": [str(objective) for objective in objectives],
-            "direction": [objective.direction for objective in objectives],
-            "settings": hidden(own),
-        }))  # fmt: skip
+    def _trials(self) -> list[FrozenTrial]:
+        return self.optuna.get_trials(deepcopy=False)
 
-    def _another(self, why: str) -> str:
+    def _recover(self) -> None:
+        stored_trials.recover(self.optuna, self.space, self.directory)
+
+    def _settle(self, number: int, result: TrialResult) -> None:
+        stored_trials.settle(self.optuna, number, result)
+        self.unsettled.discard(number)
+
+    def _is_another(self, reason: str) -> str:
         return (
-            f"the study {self.settings.study_name} in {without_password(self.settings.storage)} is another one: {why}; "
-            "choose another hydra.sweeper.study_name"
+            f"the study {self.settings.study_name} in {without_password(self.settings.storage)} is another one: "
+            f"{reason}; choose another hydra.sweeper.study_name"
         )
 
     def _wait_for_others(self) -> None:
-        """Until one of the trials that other processes train has ended, if there are any."""
-        others = self._in_training_elsewhere()
-        while others and others <= self._in_training_elsewhere():
+        """Return as soon as one of the trials that other processes train has ended; at once if there are none."""
+
+        def in_training() -> set[int]:
+            return {row.number for row in self.rows() if row.state == State.RUNNING} - self.unsettled
+
+        others = in_training()
+        while others and others <= in_training():
             time.sleep(_WAIT_S)
-            with self.alone():
+            with self.locked():
                 self._recover()
 
-    def _draw(self) -> Draw | None:
-        """One more point."""
-        trials = self.optuna.get_trials(deepcopy=False)
-        rows = self._rows(trials)
-        if self._end(trials, rows) is not None:
+    def _draw(self) -> DrawnTrial | None:
+        """Draw one more point, and settle its trial if it needs no training."""
+        trials = self._trials()
+        rows = stored_trials.read_rows(trials, self.space)
+        if self._end_reason(trials, rows) is not None:
             return None
         trial = self.optuna.ask()
-        self.in_hand.add(trial.number)
+        self.unsettled.add(trial.number)
         trial.set_user_attr("worker", {**this_process(), "lock": hold(self.directory)})
-        if hasattr(self.optuna._storage, "record_heartbeat"):  # one without any is never taken for dead
-            self.optuna._storage.record_heartbeat(trial._trial_id)
-        drawn = self.space.draw(trial, self.setting)
-        overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in drawn.items())]
-        # Where it is recorded is no part of it, and may have a password.
-        own = [hide(override) for override in overrides if not override.lstrip("+~").startswith("tracking.")]
-        trial.set_user_attr("overrides", own)
-        draw = Draw(trial.number, overrides, {parameter.key: value for parameter, value in drawn.items()})
+        stored_trials.heartbeat(self.optuna, trial.number)  # a trial without any is never taken for dead
+        point = self.space.draw(trial, self.setting)
+        overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in point.items())]
+        # Where runs are tracked is no part of the point, and may contain a password.
+        stored = [hide(override) for override in overrides if not override.lstrip("+~").startswith("tracking.")]
+        trial.set_user_attr("overrides", stored)
+        drawn = DrawnTrial(trial.number, overrides, {parameter.key: value for parameter, value in point.items()})
+        drawn.result = self._result_without_training(trial, overrides, trials, rows)
+        if drawn.result is not None:
+            self._settle(trial.number, drawn.result)
+        return drawn
+
+    def _result_without_training(
+        self, trial: Trial, overrides: list[str], trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]
+    ) -> TrialResult | None:
+        """Return the result of a point that the configuration refuses, or that an earlier trial was; else None."""
         try:
             setup = build(self.compose(overrides))
         except Exception as error:
             if not is_usage(error):
                 raise
-            draw.outcome = Outcome(REFUSED, reason=in_one_line(error))
-            self._settle(trial.number, draw.outcome)
-            return draw
-        same = identity(setup)
-        trial.set_user_attr("identity", same)
-        twins = (one for one in trials if one.user_attrs.get("identity") == same)
-        twin = next((one for one in twins if rows[one.number].state in (*COUNTED, RUNNING)), None)
+            return TrialResult(State.REFUSED, reason=in_one_line(error))
+        identity = point_identity(setup)
+        trial.set_user_attr("identity", identity)
+        twins = (twin for twin in trials if twin.user_attrs.get("identity") == identity)
+        twin = next((twin for twin in twins if rows[twin.number].state in (*COUNTED, State.RUNNING)), None)
         if twin is None:
-            return draw
-        if rows[twin.number].state == RUNNING:
-            draw.outcome = Outcome(DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
-            self._settle(trial.number, draw.outcome)
-            return draw
-        outcome = rows[twin.number].outcome
-        assert outcome is not None
-        first = twin.number if outcome.copied_from is None else outcome.copied_from
-        draw.outcome = replace(outcome, copied_from=first, seconds=0.0)
-        for step, value in twin.intermediate_values.items() if outcome.state == PRUNED else ():
+            return None
+        row = rows[twin.number]
+        if row.result is None:
+            return TrialResult(State.DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
+        for step, value in twin.intermediate_values.items() if row.state == State.PRUNED else ():
             trial.report(value, step)
-        self._settle(trial.number, draw.outcome)
-        return draw
+        first = twin.number if row.result.copied_from is None else row.result.copied_from
+        return replace(row.result, copied_from=first, seconds=0.0)
 
-    def _end(self, trials: Sequence["FrozenTrial"], rows: Sequence[Row]) -> str | None:
-        """Why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, if something is."""
+    def _end_reason(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> str | None:
+        """Return why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, otherwise."""
         states = [row.state for row in rows]
-        if WAITING not in states and sum(state in (*COUNTED, RUNNING) for state in states) >= self.n_trials:
+        if State.WAITING not in states and sum(state in (*COUNTED, State.RUNNING) for state in states) >= self.n_trials:
             return ""
-        if (refused := states.count(REFUSED)) >= REDRAWS * self.n_trials:
+        if (refused := states.count(State.REFUSED)) >= MAX_REFUSALS * self.n_trials:
             return (
-                f"{refused} points were refused, {REDRAWS} for each trial asked for; hydra.sweeper.params may "
+                f"{refused} points were refused, {MAX_REFUSALS} for each trial asked for; hydra.sweeper.params may "
                 "leave out what fits nowhere"
             )
-        return None if self._arm(trials, rows) else "the grid has no further point"
+        return None if self._set_sampler(trials, rows) else "the grid has no further point"
 
-    def _arm(self, trials: Sequence["FrozenTrial"], rows: Sequence[Row]) -> bool:
-        """Give Optuna the sampler for the next trial; False if a grid is at its end."""
-        from optuna.samplers import PartialFixedSampler
-
+    def _set_sampler(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> bool:
+        """Give Optuna the sampler for the next trial; return False if a grid is at its end."""
         digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
         conditional = any(parameter.condition for parameter in self.space.parameters)
-        untrained = sum(row.state == REFUSED or (row.is_copy and row.state in (COMPLETE, PRUNED)) for row in rows)
+        untrained = sum(
+            row.state == State.REFUSED or (row.is_copy and row.state in (State.COMPLETE, State.PRUNED)) for row in rows
+        )
         sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional, untrained)
-        if self.settings.sampler.name == "grid" and all(row.state != WAITING for row in rows):
-            settled = (*COUNTED, RUNNING, REFUSED)
+        if self.settings.sampler.name == "grid" and all(row.state != State.WAITING for row in rows):
+            settled = (*COUNTED, State.RUNNING, State.REFUSED)
             tried = [trial.params for trial, row in zip(trials, rows, strict=True) if row.state in settled]
             point = next((point for point in self.space.grid(self.setting) if point not in tried), None)
             if point is None:
@@ -283,21 +292,3 @@ class Study(StoredStudy):
             sampler = PartialFixedSampler(point, sampler)
         self.optuna.sampler = sampler
         return True
-
-
-def _without(key: str, value: Any, drawn: set[str]) -> Any:
-    """A list without its items that are drawn."""
-    if not isinstance(value, list):
-        return value
-    return [None if f"{key}.{place}" in drawn else item for place, item in enumerate(value)]
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for part in ("objective", "direction"):
-        if before[part] != now[part]:
-            yield f"{part} was {', '.join(before[part])}, is {', '.join(now[part])}"
-    for part in ("space", "settings"):
-        for key in sorted({*before[part], *now[part]}):
-            old, new = (one[part].get(key, "not searched" if part == "space" else "not set") for one in (before, now))
-            if old != new:
-                yield f"{key} was {old}, is {new}"

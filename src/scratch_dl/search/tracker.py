@@ -1,28 +1,30 @@
-"""What is said of a study while it runs and at its end: a line a trial, its run in MLflow, and the report."""
+"""What is reported of a study while it runs and at its end: a line per trial, its run in MLflow, and the report."""
 
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from hydra import compose as hydra_compose
+from omegaconf import DictConfig
+
 from scratch_dl import tracking
-from scratch_dl.search import report, terminal
-from scratch_dl.search.outcomes import COMPLETE, COUNTED, KILLED, REFUSED, RUNNING, WAITING, Outcome, Results, Row
-from scratch_dl.search.results import best, results_of
-from scratch_dl.search.study import Draw, Study
+from scratch_dl.search import report, tables, winner
+from scratch_dl.search.study import Study
+from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, StudySummary, TrialResult, TrialRow, best_trials
 from scratch_dl.system.passwords import without_password
-from scratch_dl.training.summary import where_flags
+from scratch_dl.training.summary import config_dir, where_flags
 
 log = logging.getLogger(__name__)
 FOLDER = "sweeps"
 
 
-class Recording:
+class StudyTracker:
     """The study's run in MLflow, which its workers on all machines share.
 
-    The study itself is kept by Optuna; when MLflow does not take something, a warning says so, and the next end of
-    the same command sends it all.
+    Optuna keeps the study itself. When MLflow does not accept something, a warning says so, and the next end of the
+    same command sends all of it.
 
     Args:
         study: opened.
@@ -36,85 +38,112 @@ class Recording:
         self.directory = study.directory
         where = study.base.tracking
         self.store = tracking.open_store(self.directory, where.uri)
-        self.parent = self._parent(str(where.experiment))
+        self.parent = self._open_run(str(where.experiment))
 
-    def settled(self, draw: Draw, outcome: Outcome) -> None:
-        """A trial has come to something."""
-        if outcome.state not in COUNTED:
+    def on_trial_end(self, drawn: DrawnTrial, result: TrialResult) -> None:
+        """Print the line of a trial that counts, and record it in MLflow."""
+        if result.state not in COUNTED:
             return
         rows = self.study.rows()
         objectives = self.study.settings.objectives
-        found = best(rows, objectives)
-        leader = rows[found[0]].outcome if len(found) == 1 else None
-        record = leader.values[0] if leader and leader.values else None
+        best = best_trials(rows, objectives)
+        best_value = rows[best[0]].values[0] if len(best) == 1 else None
         done = sum(row.state in COUNTED for row in rows)
-        print(terminal.trial_line(rows[draw.number], done, self.study.n_trials, objectives, record), flush=True)
+        print(tables.trial_line(rows[drawn.number], done, self.study.n_trials, objectives, best_value), flush=True)
         with self._warning():
-            tags = {"study": self.study.settings.study_name, "trial": str(draw.number), **_tags(outcome)}
-            if outcome.copied_from is not None:
-                values = dict(zip((objective.name for objective in objectives), outcome.values or (), strict=False))
-                params = {key: str(value) for key, value in draw.params.items()}
-                self.parent.nested(f"trial-{draw.number}", tags, params, values, outcome.epochs)
-            elif outcome.run_id:
-                self.parent.tag_run(outcome.run_id, tags)
-            if outcome.state == COMPLETE and outcome.values:
-                names = [objective.name for objective in objectives]
-                values = {f"trial/{name}": value for name, value in zip(names, outcome.values, strict=True)}
-                if record is not None:
-                    values[f"best/{names[0]}"] = record
-                self.parent.metrics(values, draw.number)
-            self.parent.tags(_counts(rows))
+            tags = {"study": self.study.settings.study_name, "trial": str(drawn.number), **_trial_tags(result)}
+            values = dict(zip((objective.name for objective in objectives), result.values or (), strict=False))
+            if result.copied_from is not None:
+                params = {key: str(value) for key, value in drawn.params.items()}
+                self.parent.nested(f"trial-{drawn.number}", tags, params, values, result.epochs)
+            elif result.run_id:
+                self.parent.tag_run(result.run_id, tags)
+            if result.state == State.COMPLETE and values:
+                metrics = {f"trial/{name}": value for name, value in values.items()}
+                if best_value is not None:
+                    metrics[f"best/{objectives[0].name}"] = best_value
+                self.parent.metrics(metrics, drawn.number)
+            self.parent.tags(_count_tags(rows))
 
-    def conclude(self, finished: bool) -> tuple[Row, ...]:
-        """Write and print the report; at the very end, look at the test photographs with the winner."""
-        why = self.study.why_over() if finished else None
-        rows = self.study.rows()  # after it: the last trial may just have ended elsewhere
-        elsewhere = sum(row.state == RUNNING for row in rows)
-        scores = {} if why is None else self._test(rows)
-        results = results_of(self.study, rows, scores)
+    def on_search_end(self, finished: bool) -> tuple[TrialRow, ...]:
+        """Write and print the report; evaluate the winner on the test photographs if no trial is left to train.
+
+        Args:
+            finished: False if the search was stopped.
+
+        Returns:
+            Every trial as it stands.
+        """
+        end_reason = self.study.end_reason() if finished else None
+        rows = self.study.rows()  # read after it, since the last trial may just have ended elsewhere
+        elsewhere = sum(row.state == State.RUNNING for row in rows)
+        scores = {} if end_reason is None else self._test_scores(rows)
+        summary = self._summarize(rows, scores)
         folder = self.directory / FOLDER / self.study.settings.study_name
-        files = report.write(self.study.optuna, results, folder)
-        terminal.show(results, folder / "report.html")
+        files = report.write_report(self.study.optuna, summary, folder)
+        tables.print_summary(summary, folder / report.HTML)
         if elsewhere:
             print(f"{elsewhere} trials are in training elsewhere; the last one to end completes the report")
-        if why:
-            print(why)
+        if end_reason:
+            print(end_reason)
         done = sum(row.state in COUNTED for row in rows)
         if not finished and done < self.study.n_trials:
             print(f"stopped after {done} of {self.study.n_trials} trials; the same command goes on")
         print(f"look: python -m scratch_dl.ui{where_flags(self.study.base)}", flush=True)
         with self._warning():
             self.parent.files(files)
-            self.parent.tags(
-                {**_counts(rows), **_best_tags(results), tracking.DESCRIPTION: report.description(results)}
-            )
+            tags = {**_count_tags(rows), **_best_tags(summary), tracking.DESCRIPTION: report.description(summary)}
+            self.parent.tags(tags)
             self.parent.metrics(scores, 0)
             if not elsewhere:
-                anything = any(row.state == COMPLETE for row in rows)
-                self.parent.finish("KILLED" if not finished else "FINISHED" if anything else "FAILED")
+                is_any_complete = any(row.state == State.COMPLETE for row in rows)
+                self.parent.finish("KILLED" if not finished else "FINISHED" if is_any_complete else "FAILED")
         return rows
 
-    def _test(self, rows: tuple[Row, ...]) -> dict[str, float]:
-        """The winner's scores on the test photographs, computed once a winner."""
-        from scratch_dl.search.winner import test_scores
+    def _summarize(self, rows: tuple[TrialRow, ...], scores: dict[str, float]) -> StudySummary:
+        study, settings = self.study, self.study.settings
+        best = best_trials(rows, settings.objectives)
+        commands = {}
+        if len(best) == 1:
 
-        found = best(rows, self.study.settings.objectives)
-        if len(found) != 1:
+            def compose(overrides: Sequence[str]) -> DictConfig:
+                return hydra_compose("train", overrides=list(overrides), return_hydra_config=True)
+
+            commands = winner.retrain_commands(study.configuration(best[0]), compose, config_dir(), study.space.fixed)
+        return StudySummary(
+            study=settings.study_name,
+            storage=without_password(settings.storage),
+            space=study.space.describe(),
+            objectives=settings.objectives,
+            n_trials=study.n_trials,
+            sampler=str(settings.sampler),
+            pruner=str(settings.pruner),
+            seed=settings.seed,
+            rows=rows,
+            best=best,
+            retrain=commands,
+            test=scores,
+        )
+
+    def _test_scores(self, rows: tuple[TrialRow, ...]) -> dict[str, float]:
+        """Return the winner's scores on the test photographs, computed once per winner; empty for a Pareto front."""
+        best = best_trials(rows, self.study.settings.objectives)
+        if len(best) != 1:
             return {}
         known = self.study.attribute("winner") or {}
-        if known.get("number") == found[0]:
+        if known.get("number") == best[0]:
             return dict(known["scores"])
-        row = rows[found[0]]
-        assert row.outcome is not None
-        scores = test_scores(self.study.configuration(row.number), row.outcome, self.directory)
+        row = rows[best[0]]
+        assert row.result is not None
+        scores = winner.test_scores(self.study.configuration(row.number), row.result, self.directory)
         if scores:
-            self.study.remember("winner", {"number": row.number, "scores": scores})
+            self.study.set_attribute("winner", {"number": row.number, "scores": scores})
         return scores
 
-    def _parent(self, experiment: str) -> tracking.Parent:
-        """The study's run, made by the first process that comes."""
+    def _open_run(self, experiment: str) -> tracking.Parent:
+        """Return the study's run, which the first process creates."""
         study, uri = self.study, self.store.name
-        with study.alone():
+        with study.locked():
             known = study.attribute("mlflow") or {}
             if known.get("uri") == uri:
                 try:
@@ -136,40 +165,44 @@ class Recording:
                 "host": socket.gethostname(),
             }
             parent = tracking.Parent.create(self.store, experiment, settings.study_name, tags)
-            study.remember("mlflow", {"uri": uri, "run_id": parent.run_id, "experiment_id": parent.experiment_id})
+            study.set_attribute("mlflow", {"uri": uri, "run_id": parent.run_id, "experiment_id": parent.experiment_id})
             with self._warning():
                 parent.params({f"space.{key}": text for key, text in study.space.by_key().items()})
         return parent
 
     @contextmanager
     def _warning(self) -> Iterator[None]:
+        """Turn an error of the store into a warning."""
         try:
             yield
         except (tracking.TrackingError, OSError) as error:
             log.warning("MLflow has not got all of the study; the same command sends it again (%s)", error)
 
 
-def _tags(outcome: Outcome) -> dict[str, str]:
-    tags = {"trial.state": outcome.state}
-    if outcome.reason:
-        tags["trial.reason"] = outcome.reason
-    if outcome.values is not None:
-        tags["trial.value"] = ", ".join(f"{value:.6g}" for value in outcome.values)
-    if outcome.copied_from is not None:
-        tags["copied_from"] = str(outcome.copied_from)
+def _trial_tags(result: TrialResult) -> dict[str, str]:
+    tags = {"trial.state": result.state}
+    if result.reason:
+        tags["trial.reason"] = result.reason
+    if result.values is not None:
+        tags["trial.value"] = ", ".join(f"{value:.6g}" for value in result.values)
+    if result.copied_from is not None:
+        tags["copied_from"] = str(result.copied_from)
     return tags
 
 
-def _counts(rows: tuple[Row, ...]) -> dict[str, str]:
-    counted = Counter(row.state for row in rows)
-    return {f"trials.{state}": str(counted[state]) for state in (*COUNTED, REFUSED, KILLED, RUNNING, WAITING)}
+def _count_tags(rows: tuple[TrialRow, ...]) -> dict[str, str]:
+    counts = Counter(row.state for row in rows)
+    return {
+        f"trials.{state}": str(counts[state])
+        for state in (*COUNTED, State.REFUSED, State.KILLED, State.RUNNING, State.WAITING)
+    }
 
 
-def _best_tags(results: Results) -> dict[str, str]:
-    """The best trial's settings, value and number; of a Pareto front, the numbers alone."""
-    tags = {"best.trial": ", ".join(map(str, results.best))}
-    if len(results.best) == 1:
-        row = results.row(results.best[0])
+def _best_tags(summary: StudySummary) -> dict[str, str]:
+    """The best trial's number, settings and value; for a Pareto front, the numbers alone."""
+    tags = {"best.trial": ", ".join(map(str, summary.best))}
+    if len(summary.best) == 1:
+        row = summary.row(summary.best[0])
         tags |= {f"best.{key}": str(value) for key, value in row.params.items()}
-        tags["best.value"] = str(row.outcome.values[0]) if row.outcome and row.outcome.values else ""
+        tags["best.value"] = str(row.values[0])
     return tags

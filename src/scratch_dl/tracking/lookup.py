@@ -155,6 +155,9 @@ def close_orphans(store: Store) -> tuple[list[str], list[str]]:
         elif not alive:
             with conversation():
                 api = client(store)
+                # It may have ended since it was listed. Its process cannot end it any more, so this is its last word.
+                if api.get_run(run.info.run_id).info.status != "RUNNING":
+                    continue
                 api.set_tag(run.info.run_id, "interrupted", "true")
                 api.set_terminated(run.info.run_id, "KILLED", int(time.time() * 1000))
             closed.append(str(run.info.run_id))

@@ -5,51 +5,42 @@ import io
 import pytest
 from rich.console import Console
 
-from scratch_dl.search.outcomes import (
-    COMPLETE,
-    FAILED,
-    KILLED,
-    PRUNED,
-    REFUSED,
-    RUNNING,
-    Objective,
-    Outcome,
-    Results,
-    Row,
-)
-from scratch_dl.search.terminal import number, short_names, show, trial_line
+from scratch_dl.search.tables import format_value, print_summary, short_names, trial_line
+from scratch_dl.search.trial_result import Objective, State, StudySummary, TrialResult, TrialRow
 
 PSNR, SIZE = Objective("val/psnr_db", "best", "maximize"), Objective("parameters", "last", "minimize")
 PARAMS = {"model.kernel_size": 4, "optimizer.lr": 1.23456}
 HEALTHY = {"cause": "healthy", "output_class": "better_than_blur"}
 SIZES = "model: the output must have the input's size 32x32, but the sizes are: input 32x32, conv1 15x15"
 LINES = [
-    pytest.param(Outcome(COMPLETE, values=(28.2,), **HEALTHY), (PSNR,), 28.5,
+    pytest.param(TrialResult(State.COMPLETE, values=(28.2,), **HEALTHY), (PSNR,), 28.5,
                  " 9/30 #17 complete 28.20 (best 28.50) healthy, better than blur: kernel_size=4 lr=1.23",
                  id="complete"),
-    pytest.param(Outcome(COMPLETE, values=(28.2,), copied_from=3, **HEALTHY), (PSNR,), 28.5,
+    pytest.param(TrialResult(State.COMPLETE, values=(28.2,), copied_from=3, **HEALTHY), (PSNR,), 28.5,
                  " 9/30 #17 complete 28.20 (best 28.50) as #3, healthy, better than blur: kernel_size=4 lr=1.23",
                  id="copied"),
-    pytest.param(Outcome(PRUNED, reason="pruned at epoch 4: val/psnr_db 21 is behind", values=(21.0,)), (PSNR,), 28.5,
+    pytest.param(TrialResult(State.PRUNED, reason="pruned at epoch 4: val/psnr_db 21 is behind", values=(21.0,)),
+                 (PSNR,), 28.5,
                  " 9/30 #17 pruned      21 (best 28.50) at epoch 4: kernel_size=4 lr=1.23", id="pruned"),
-    pytest.param(Outcome(FAILED, reason="train/loss became nan at step 3", cause="dead_units"), (PSNR,), None,
+    pytest.param(TrialResult(State.FAILED, reason="train/loss became nan at step 3", cause="dead_units"), (PSNR,), None,
                  " 9/30 #17 failed         diverged (dead_units): kernel_size=4 lr=1.23", id="failed"),
-    pytest.param(Outcome(FAILED, reason="OSError: no space left on the device, whatever is done"), (PSNR,), None,
+    pytest.param(TrialResult(State.FAILED, reason="OSError: no space left on the device, whatever is done"),
+                 (PSNR,), None,
                  " 9/30 #17 failed         OSError: no space left on the device, wha...: kernel_size=4 lr=1.23",
                  id="cut"),
-    pytest.param(Outcome(REFUSED, reason=SIZES), (PSNR,), None,
+    pytest.param(TrialResult(State.REFUSED, reason=SIZES), (PSNR,), None,
                  " 9/30 #17 refused        geometry: kernel_size=4 lr=1.23", id="refused"),
-    pytest.param(Outcome(KILLED, reason="stopped by a signal"), (PSNR,), None,
+    pytest.param(TrialResult(State.KILLED, reason="stopped by a signal"), (PSNR,), None,
                  " 9/30 #17 killed         stopped by a signal: kernel_size=4 lr=1.23", id="killed"),
-    pytest.param(Outcome(COMPLETE, values=(28.2, 26963.0), **HEALTHY), (PSNR, SIZE), None,
+    pytest.param(TrialResult(State.COMPLETE, values=(28.2, 26963.0), **HEALTHY), (PSNR, SIZE), None,
                  " 9/30 #17 complete 28.20 26963 healthy, better than blur: kernel_size=4 lr=1.23", id="several"),
     pytest.param(None, (PSNR,), None, " 9/30 #17 running: kernel_size=4 lr=1.23", id="running"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("outcome", "objectives", "best", "expected"), LINES)
-def test_a_trial_is_one_line(outcome, objectives, best, expected):
-    row = Row(17, outcome.state if outcome else RUNNING, PARAMS, outcome)
+@pytest.mark.parametrize(("result", "objectives", "best", "expected"), LINES)
+def test_a_trial_is_one_line(result, objectives, best, expected):
+    row = TrialRow(17, result.state if result else State.RUNNING, PARAMS, result)
     assert trial_line(row, 9, 30, objectives, best) == expected
 
 
@@ -71,7 +62,7 @@ def test_names_are_as_short_as_they_can_be_told_apart(keys, expected):
     [(28.2, "28.20"), (26963.0, "26963"), (0.5, "0.5000"), (1234.5, "1234"), (-0.001, "-0.001000")],
 )
 def test_values_have_four_digits_and_whole_numbers_all(value, expected):
-    assert number(value) == expected
+    assert format_value(value) == expected
 
 
 COMMAND = (
@@ -84,19 +75,24 @@ def study(objectives=(PSNR,), best=(2,), rows=9):
     names = ("model.channels.0", "model.channels.1", "model.kernel_size.0", "optimizer.momentum", "optimizer.lr",
              "model.upsampling", "a_setting_of_ninety_letters_" + "x" * 62)  # fmt: skip
     trials = [
-        Row(n, COMPLETE, dict.fromkeys(names, n + 0.123456),
-            Outcome(COMPLETE, values=(float(n), 100.0 - n)[: len(objectives)], **HEALTHY))
+        TrialRow(n, State.COMPLETE, dict.fromkeys(names, n + 0.123456),
+            TrialResult(State.COMPLETE, values=(float(n), 100.0 - n)[: len(objectives)], **HEALTHY))
         for n in range(rows)
     ]  # fmt: skip
-    lost = Row(rows, FAILED, {}, Outcome(FAILED, reason="train/loss became nan", cause="learning_rate_too_large"))
+    lost = TrialRow(
+        rows,
+        State.FAILED,
+        {},
+        TrialResult(State.FAILED, reason="train/loss became nan", cause="learning_rate_too_large"),
+    )
     test = {"test/psnr_db": 27.004, "test/ssim": 0.8, "test/blur_psnr_db": 26.73}
-    return Results("s", "sqlite://", {}, objectives, rows, "tpe", "none", 0, (*trials, lost), best,
-                   {"at full length": COMMAND}, test)  # fmt: skip
+    return StudySummary("s", "sqlite://", {}, objectives, rows, "tpe", "none", 0, (*trials, lost), best,
+                   {"at full length": COMMAND} if best else {}, test)  # fmt: skip
 
 
-def shown(results):
+def shown(summary):
     console = Console(width=80, file=io.StringIO(), highlight=False)
-    show(results, "mlruns/sweeps/s/report.html", console)
+    print_summary(summary, "mlruns/sweeps/s/report.html", console)
     return console.file.getvalue().splitlines()
 
 

@@ -39,11 +39,10 @@ def grid(folder, monkeypatch, in_process):
 @pytest.mark.parametrize(
     ("subdir", "names"),
     [
-        ("${hydra.job.num}", ["0", "1"]),
-        ("a/b-${seed}/c", ["a/b-2/c", "a/b-1/c"]),
-        ("${hydra.job.override_dirname}", [None, None]),
+        pytest.param("${hydra.job.num}", ["0", "1"], id="numbers", marks=pytest.mark.exhaustive),
+        pytest.param("a/b-${seed}/c", ["a/b-2/c", "a/b-1/c"], id="nested"),
+        pytest.param("${hydra.job.override_dirname}", [None, None], id="overrides", marks=pytest.mark.exhaustive),
     ],
-    ids=["numbers", "nested", "overrides"],
 )
 def test_the_table_has_every_run_in_order_whatever_its_folder_is_called(grid, folder, subdir, names):
     where = f"mlruns/{abs(hash(subdir))}"
@@ -89,6 +88,7 @@ def test_a_folder_named_by_a_password_is_refused(grid, folder):
     assert not (folder / "mlruns" / "secret").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_glob_is_every_choice_of_its_group(grid):
     status, lines, err = grid("schedule=glob(*,exclude=ramp*)", "hydra.sweep.dir=mlruns/glob")
     assert (status, err) == (0, "")
@@ -112,6 +112,7 @@ def test_a_run_that_mlflow_has_not_got_is_told_by_the_exit_status(grid, monkeypa
     assert err.count("MLflow has not got everything; later: python -m scratch_dl.train resume=") == 2
 
 
+@pytest.mark.exhaustive
 def test_runs_may_be_launched_a_few_at_once(grid):
     status, lines, err = grid("seed=1,2,3", "hydra.sweep.dir=mlruns/few", "hydra.sweeper.max_batch_size=2")
     assert (status, err) == (0, "")

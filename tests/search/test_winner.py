@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.overrides import in_grammar
 from scratch_dl.config.plain import flat, plain
-from scratch_dl.search.retrain import FULL, SAME, commands
+from scratch_dl.search.winner import FULL, SAME, retrain_commands
 
 LENGTH = ("trainer.epochs", "trainer.max_minutes", "trainer.patience", "data.crops_per_epoch")
 
@@ -75,7 +75,7 @@ def trial(request):
     given = TRIALS[request.param]
     search = [] if any(word.startswith("search=") for word in given) else ["search=custom"]
     config = compose([*search, *given])
-    return config, commands(config, compose)
+    return config, retrain_commands(config, compose)
 
 
 def test_the_command_at_the_trials_length_composes_its_settings(trial):
@@ -103,13 +103,13 @@ def test_the_command_at_full_length_has_the_configurations_own_length(trial):
 
 
 def test_nothing_is_spelled_out_that_the_configuration_says_itself():
-    made = commands(compose(["search=custom", "optimizer=adam", "optimizer.lr=0.001"]), compose)
+    made = retrain_commands(compose(["search=custom", "optimizer=adam", "optimizer.lr=0.001"]), compose)
     assert overrides_of(made[FULL]) == ["optimizer=adam", "optimizer.lr=0.001"]
     assert overrides_of(made[SAME]) == ["optimizer=adam", "optimizer.lr=0.001", "trainer.epochs=8"]
 
 
 def test_hydras_own_flags_stand_first():
-    made = commands(compose(["search=custom"]), compose, ["--config-dir", "/a b"])
+    made = retrain_commands(compose(["search=custom"]), compose, ["--config-dir", "/a b"])
     assert overrides_of(made[SAME], ["--config-dir", "/a b"]) == ["trainer.epochs=8"]
 
 
@@ -140,6 +140,6 @@ def test_mappings_are_written_as_hydra_reads_them(value):
 
 def test_the_command_is_one_line_that_a_shell_reads_back():
     config = compose(["search=custom", "data.train=['it\\'s $HOME `here`; a']"])
-    command = commands(config, compose)[SAME]
+    command = retrain_commands(config, compose)[SAME]
     assert "\n" not in command
     assert compose(overrides_of(command)).data.train == ["it's $HOME `here`; a"]
