@@ -30,7 +30,7 @@ from scratch_dl.system import provenance
 from scratch_dl.terminal.text_table import TextTable
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _study import Outcome, Point, run_all
+from _study import Point, TrainingRow, train_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -254,7 +254,7 @@ class Reader:
             self.squares[step, seed] = float(self.data.batch(step, BATCH, seed)[1].square().mean())
         return self.squares[step, seed]
 
-    def row(self, outcome: Outcome):
+    def row(self, outcome: TrainingRow):
         """Everything the tables and figures need of a run. Steps count updates: the output after so many of them."""
         given = dict(word.split("=", 1) for word in outcome.overrides)
         history, summary = outcome.history, outcome.summary
@@ -516,7 +516,7 @@ def study(options, directory):
     readings = {name: [table_two(name, i, "N(0, 1)", draws) for i in ("U(0, 1)", "N(0, 1)")] for name in READINGS}
     own = {(name, g): trained_with(name, g, 1.0, steps)
            for name in ("upstream forgotten", "sigma' twice", "sigma' twice, times G") for g in TWO}  # fmt: skip
-    outcomes = run_all(HERE.name, plan(smoke), options.workers, directory)
+    outcomes = train_all(HERE.name, plan(smoke), options.workers, directory)
     reader = Reader()
     rows = {name: reader.row(outcome) for name, outcome in outcomes.items()}
     shown = (TWO, (1e-4, 1.0)) if smoke else (tuple(GEOMETRIES), RATES)

@@ -26,7 +26,7 @@ from scratch_dl.diagnosis import explain
 from scratch_dl.system import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _study import Point, run_all
+from _study import Point, train_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -312,7 +312,7 @@ def record(found, text, directory):
 def study(options, directory):
     """Train, score and print; the rows of both kinds, the rates, the tables, the trainings' seconds."""
     faulty, healthy = points(options.smoke)
-    outcomes = run_all(HERE.name, [*faulty, *healthy], options.workers, directory)
+    outcomes = train_all(HERE.name, [*faulty, *healthy], options.workers, directory)
     rows, rows_healthy = score(faulty, outcomes), of_healthy(healthy, outcomes)
     found = rates(rows, rows_healthy)
     parts = list(tables(rows, rows_healthy, found))

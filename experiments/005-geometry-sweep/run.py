@@ -45,7 +45,7 @@ from scratch_dl.training import checkpoint
 from scratch_dl.verification.counterparts import check_equal, in_channels_last, pytorch_optimizer, pytorch_twin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _study import Point, run_all
+from _study import Point, train_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"
@@ -298,7 +298,7 @@ def part_seeds(options, directory, sweeps):
                "verification=off", "tracking.detail=trial"))
         for trial in best for seed in seeds
     ]  # fmt: skip
-    outcomes = run_all(HERE.name, points, options.workers, directory)
+    outcomes = train_all(HERE.name, points, options.workers, directory)
     rows = []
     for trial in best:
         runs = [outcomes[f"trial{trial['number']}-seed{seed}"] for seed in seeds]
@@ -510,7 +510,7 @@ def mean_psnr(outputs, photographs):
 
 def train_own(points, options, directory):
     """Name -> outcome of the package's own trainings; one that failed ends the study."""
-    own = run_all(HERE.name, points, options.workers, directory)
+    own = train_all(HERE.name, points, options.workers, directory)
     if bad := [outcome for outcome in own.values() if outcome.status != "FINISHED"]:
         raise SystemExit(f"{bad[0].name} ended as {bad[0].status}: {bad[0].reason}")
     return own

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import _study
-from _study import Point, StudyError, run_all
+from _study import Point, StudyError, train_all
 
 TINY = ("debug=fast", "verification=off", "trainer.epochs=1", "data.crops_per_epoch=16", "trainer.batch_size=8",
         "model.channels=[4,5,4]", "tracking.detail=trial", "trainer.test=false")  # fmt: skip
@@ -26,7 +26,7 @@ REFUSED = Point("refused", (*TINY, "model.upsampling=transposed", "model.padding
 def studied(tmp_path_factory):
     """A study of a training that ends well, one that does not, and one that is refused; the folder, and the lines."""
     folder, lines = tmp_path_factory.mktemp("study") / "mlruns", []
-    return folder, run_all("small", [GOOD, DIVERGING, REFUSED], 2, folder, lines.append), lines
+    return folder, train_all("small", [GOOD, DIVERGING, REFUSED], 2, folder, lines.append), lines
 
 
 def lines_of(folder, study="small"):
@@ -61,10 +61,10 @@ def test_a_refused_geometry_is_an_outcome_without_a_run(studied):
 
 def test_only_what_is_missing_or_different_is_trained(studied):
     folder, before, _ = studied
-    run_all("small", [GOOD, DIVERGING, REFUSED], 2, folder)
+    train_all("small", [GOOD, DIVERGING, REFUSED], 2, folder)
     assert len(lines_of(folder)) == 3
     other = Point("good", (*TINY, "seed=7"))
-    after = run_all("small", [other, DIVERGING, REFUSED, Point("more", TINY)], 2, folder)
+    after = train_all("small", [other, DIVERGING, REFUSED, Point("more", TINY)], 2, folder)
     added = [json.loads(line)["name"] for line in lines_of(folder)[3:]]
     assert sorted(added) == ["good", "more"]
     assert after["diverging"] == before["diverging"]
@@ -78,7 +78,7 @@ def test_half_a_line_and_a_run_cut_off_are_trained_again(studied):
     line = lines_of(folder)[0]
     killed = json.dumps(json.loads(line) | {"name": "cut", "status": "KILLED"}).encode()
     (folder / "studies" / "again.jsonl").write_bytes(killed + b"\n" + line[:-20])
-    outcomes = run_all("again", [GOOD, Point("cut", TINY)], 1, folder)
+    outcomes = train_all("again", [GOOD, Point("cut", TINY)], 1, folder)
     assert [one.status for one in outcomes.values()] == ["FINISHED", "FINISHED"]
     assert [json.loads(each)["name"] for each in lines_of(folder, "again")] == ["cut", "good", "cut"]
 
@@ -88,13 +88,13 @@ def test_a_damaged_file_is_told_and_left_as_it_is(tmp_path):
     file.parent.mkdir()
     file.write_bytes(b"{}\n")
     with pytest.raises(StudyError, match="damaged at line 1"):
-        run_all("odd", [GOOD], 1, tmp_path)
+        train_all("odd", [GOOD], 1, tmp_path)
     assert file.read_bytes() == b"{}\n"
 
 
 def test_names_are_told_apart_and_fit_for_folders(tmp_path):
     with pytest.raises(ValueError, match="'good' twice"):
-        run_all("small", [GOOD, GOOD], 1, tmp_path)
+        train_all("small", [GOOD, GOOD], 1, tmp_path)
     with pytest.raises(ValueError, match=r"but got '\.\./up'"):
         Point("../up", TINY)
 
@@ -103,11 +103,11 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(_study.__file__).parent)!r})
-from _study import Point, run_all
+from _study import Point, train_all
 
 if __name__ == "__main__":
     long = (*sys.argv[2:], "trainer.epochs=100000")
-    run_all("stopped", [Point("short", tuple(sys.argv[2:])), Point("long", long)], 2, Path(sys.argv[1]))
+    train_all("stopped", [Point("short", tuple(sys.argv[2:])), Point("long", long)], 2, Path(sys.argv[1]))
 """
 
 
