@@ -6,7 +6,7 @@ from course import Linear
 
 from scratch_dl import models, nn, optim
 from scratch_dl.verification.counterparts import pytorch_optimizer
-from scratch_dl.verification.references import AtItsWord, Twin, gradients, leaves
+from scratch_dl.verification.references import TrustedModule, Twin, gradients, leaves
 
 
 class Brings(Linear):
@@ -62,7 +62,7 @@ def test_a_module_at_its_word_passes_a_wrong_gradient_on(generator):
     """So that it is not the network's twin that shows it: the module's own checks do."""
     module = type("Doubled", (nn.ReLU,), {"backward": lambda self, g: 2 * nn.ReLU.backward(self, g)})()
     x = torch.randn(3, generator=generator, dtype=torch.float64).abs().requires_grad_()
-    AtItsWord.apply(module, "module", x).sum().backward()
+    TrustedModule.apply(module, "module", x).sum().backward()
     assert torch.equal(x.grad, torch.full_like(x, 2.0))
 
 

@@ -1,4 +1,4 @@
-"""Networks of a size, with their batch, and a training step of each by hand and by PyTorch."""
+"""The networks that are measured, each with its batch, and their training step by hand and by PyTorch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class BenchCase:
         network: the channels of the paper's network, or overrides of train that name a network.
         kernel_size: of the paper's network.
         upsampling: of the paper's network.
-        calls: how many make one value, for a step that takes little time.
+        calls: how many are timed together, for a step that takes little time.
     """
 
     name: str
@@ -41,7 +41,7 @@ class BenchCase:
     calls: int = 1
 
     def build(self, generator: Generator) -> Denoiser:
-        """The network; one of conf/ draws its weights from the generator's seed."""
+        """Build the network; one named in conf/ draws its weights from the generator's seed."""
         if isinstance(self.network, str):
             overrides = [*self.network.split(), f"seed={generator.initial_seed()}"]
             return build_network(plain(compose_config("train", overrides)), self.size)
@@ -67,7 +67,7 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Contender:
-    """One who trains a network on one batch, step by step.
+    """The functions of one side of a comparison, which trains a network on one batch.
 
     Attributes:
         step: one whole training step.

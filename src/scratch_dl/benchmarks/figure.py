@@ -1,4 +1,4 @@
-"""One picture of what was measured: ratios, shares of the peak, growth."""
+"""The picture of a benchmark: ratios to PyTorch, and growth."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,7 +15,7 @@ _MARKS = (0.1, 0.2, 0.5, 1, 2)
 
 
 def draw(outcomes: Sequence[PartResult]) -> "Figure":
-    """A row of panels for each part that can be drawn: one for each number of threads, or one for each axis."""
+    """Draw a row of panels for each part that has a picture, with one panel per number of threads, or per axis."""
     from matplotlib.figure import Figure
 
     drawn = [outcome for outcome in outcomes if outcome.comparisons or outcome.part == "scaling"]
@@ -38,16 +38,18 @@ def draw(outcomes: Sequence[PartResult]) -> "Figure":
 
 def _ratios(axes: "Axes", outcome: PartResult) -> None:
     """Medians, with a bar from quartile to quartile, and a line at 1."""
-    ratios = [one.ratio for one in outcome.comparisons]
+    ratios = [comparison.ratio for comparison in outcome.comparisons]
     medians = [ratio.median for ratio in ratios]
     reach = [[r.median - r.low for r in ratios], [r.high - r.median for r in ratios]]
     places = range(len(ratios), 0, -1)
     axes.errorbar(medians, places, xerr=reach, fmt="o", markersize=4, capsize=2)
     axes.axvline(1.0, linestyle="--", linewidth=1, color="C1")
-    axes.set_yticks(list(places), [f"{one.label}, {one.rival}" for one in outcome.comparisons], fontsize=7)
+    axes.set_yticks(
+        list(places), [f"{comparison.label}, {comparison.rival}" for comparison in outcome.comparisons], fontsize=7
+    )
     axes.set(xscale="log", title=f"{outcome.threads} thread(s)")
     axes.title.set_fontsize(8)
-    # The same marks everywhere, as plain numbers, and no fewer than from the first to the last of them.
+    # The same marks on every axis, as plain numbers, all of them within its limits.
     axes.set_xlim(
         min(_MARKS[0], *(ratio.low for ratio in ratios)) / 1.1, max(_MARKS[-1], *(r.high for r in ratios)) * 1.1
     )
@@ -65,7 +67,7 @@ def _growth(axes: "Axes", name: str, points: Sequence[dict[str, float]]) -> None
             markersize=4,
             label=side,
         )
-    axes.set(xscale="log", yscale="log", xlabel=name, ylabel="ms a step")
+    axes.set(xscale="log", yscale="log", xlabel=name, ylabel="ms per step")
     axes.set_xticks([point["at"] for point in points], [f"{point['at']:g}" for point in points], fontsize=7)
     axes.minorticks_off()
     axes.grid(alpha=0.3)

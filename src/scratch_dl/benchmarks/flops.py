@@ -1,4 +1,4 @@
-"""GFLOP/s of each convolution's passes, beside the largest that this process gets out of the machine."""
+"""GFLOP/s of each convolution's passes, compared with the highest that this process reaches on this machine."""
 
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ class _Pass(NamedTuple):
         return f"flops/{self.convolution.name}/{self.name}"
 
     def comparison(self) -> Comparison:
-        """The two times beside each other."""
+        """The two times compared."""
         label = f"{self.convolution.label}, {self.name}"
         return Comparison.of(self.key, label, "channels_last", self.own, self.pytorch)
 

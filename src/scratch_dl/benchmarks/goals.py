@@ -1,4 +1,4 @@
-"""What is to be reached: the only place where a goal stands."""
+"""The goals of the benchmark, all of them."""
 
 import operator
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Goal:
     bound: float
 
     def reached(self, value: float) -> bool:
-        """Whether a figure is on the right side of the bound; nan is not."""
+        """Whether a figure is on the right side of the bound; NaN is not."""
         return _SIGNS[self.sign](value, self.bound)
 
     def goal_text(self, value: float) -> str:

@@ -1,4 +1,4 @@
-"""The default training: how much of its time is the network's arithmetic, and how long its command takes to start."""
+"""The default training: the share of the network's arithmetic in its time, and how long its command takes to start."""
 
 import subprocess
 import sys
@@ -174,7 +174,7 @@ def train(settings: BenchSettings) -> dict[str, float]:
 
 
 def _watch_ms(setup: Setup) -> float:
-    """Milliseconds in which the diagnosis watches a step; the median of some."""
+    """Median milliseconds that the diagnosis takes to watch a step."""
     batch = Batch(*setup.data.batch(0, setup.trainer.batch_size, setup.seed))
     times = []
     for _ in range(_WATCHED):
@@ -185,7 +185,7 @@ def _watch_ms(setup: Setup) -> float:
 
 
 def start_s() -> float:
-    """Seconds that `python -m scratch_dl.train --help` takes in a process of its own.
+    """Seconds that `python -m scratch_dl.train --help` takes in a new process.
 
     Raises:
         RuntimeError: if it fails.

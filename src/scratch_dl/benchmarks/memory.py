@@ -1,4 +1,4 @@
-"""Peak memory of a training step beyond what is there before the first, each side in a fresh process.
+"""Peak memory of a training step beyond what the process used before the first, each side in a new process.
 
 python -m scratch_dl.benchmarks.memory '<json>'    one measurement, as a number of bytes on the last line; see `beyond`
 """
@@ -25,28 +25,28 @@ _TIMEOUT_S = 600.0
 
 
 def measure(settings: BenchSettings) -> PartResult:
-    """A few processes a side and case, in turn."""
-    rounds, found = 1 if settings.smoke else settings.few(3), []
+    """Measure each case in a few processes per side, in turn."""
+    rounds, comparisons = 1 if settings.smoke else settings.few(3), []
     for case in SMALL[:1] if settings.smoke else (NEAREST, TRANSPOSED, LARGE):
         pairs = [[beyond(case, side, settings) for side in ("own", "pytorch")] for _ in range(rounds)]
         mine, theirs = zip(*pairs, strict=True)
-        found.append(Comparison.of(f"memory/{case.name}", case.label, "eager last", mine, theirs, _MIB))
+        comparisons.append(Comparison.of(f"memory/{case.name}", case.label, "eager last", mine, theirs, _MIB))
     legend = f"beyond what is there before, {_STEPS} steps in a fresh process, {rounds} of each"
     table = ComparisonTable("memory", "Peak memory of a training step", legend, "MiB")
-    return table.result(settings.threads, found)
+    return table.result(settings.threads, comparisons)
 
 
 def beyond(case: BenchCase, side: str, settings: BenchSettings) -> int:
-    """Bytes, of `side` "own" or "pytorch", in a process of its own; at least one page.
+    """Bytes that the `side` "own" or "pytorch" needs, measured in a new process; at least one page.
 
     Raises:
         RuntimeError: if the process fails.
     """
-    told = json.dumps({"case": asdict(case), "side": side, "settings": asdict(settings)})
-    command = [sys.executable, "-m", "scratch_dl.benchmarks.memory", told]
+    arguments = json.dumps({"case": asdict(case), "side": side, "settings": asdict(settings)})
+    command = [sys.executable, "-m", "scratch_dl.benchmarks.memory", arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"memory of {case.label}, {side}: the process failed with {done.returncode}: {last}")
     return max(4096, int(done.stdout.split()[-1]))
 
@@ -88,11 +88,11 @@ def _status(name: str) -> int:
 
 def main() -> None:
     """Entry point of the process."""
-    told = json.loads(sys.argv[1])
+    arguments = json.loads(sys.argv[1])
     case: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in told["case"].items()
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments["case"].items()
     }
-    print(_measured(BenchCase(**case), told["side"], BenchSettings(**told["settings"])))
+    print(_measured(BenchCase(**case), arguments["side"], BenchSettings(**arguments["settings"])))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What one part found: figures by name, their goals, and a table."""
+"""The result of one part: figures by name, their goals, and a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,12 +11,12 @@ from scratch_dl.terminal.text_table import TextTable
 
 @dataclass(frozen=True)
 class Comparison:
-    """The hand-written code beside a rival that does the same.
+    """The hand-written code compared with a rival that does the same.
 
     Attributes:
         name: of its metrics, which end in _own, _rival and _ratio.
         label: what is done, in tables.
-        rival: with whom it is compared, in tables.
+        rival: name of the other side, in tables.
         own, theirs: each one's figures, in the unit of the table.
         ratio: own / theirs, pair by pair.
     """
@@ -32,7 +32,7 @@ class Comparison:
     def of(
         cls, name: str, label: str, rival: str, own: Sequence[float], theirs: Sequence[float], scale: float = 1.0
     ) -> "Comparison":
-        """Of values in pairs, each multiplied by `scale` to be in the table's unit."""
+        """Compare values in pairs, each multiplied by `scale` to be in the table's unit."""
         mine, other = (Quartiles.of([value * scale for value in values]) for values in (own, theirs))
         return cls(name, label, rival, mine, other, Quartiles.of_ratio(own, theirs))
 
@@ -44,7 +44,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PartResult:
-    """What one part found at one number of threads.
+    """The result of one part at one number of threads.
 
     Attributes:
         part: its name.
@@ -131,7 +131,7 @@ def goal_text(name: str, value: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three digits at least, none behind the point that say nothing."""
+    """A number with two decimals, with one from 10 up, and with none from 100 up."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Megapixels a second of `network.predict`, beside the twin under `torch.inference_mode`."""
+"""Megapixels per second of `network.predict`, compared with the twin under `torch.inference_mode`."""
 
 import statistics
 from dataclasses import replace
@@ -16,7 +16,7 @@ from scratch_dl.verification.counterparts import check_equal, in_channels_last, 
 def measure(settings: BenchSettings) -> PartResult:
     """Time a large image and a batch of crops, with the default network and the U-Net."""
     generator = settings.generator()
-    found = []
+    comparisons = []
     sizes = (
         [("image", 1, (16, 16)), ("crops", 2, (8, 8))]
         if settings.smoke
@@ -46,7 +46,7 @@ def measure(settings: BenchSettings) -> PartResult:
                 Quartiles.of([batch * size[0] * size[1] / time for time in values]) for values in (mine, times)
             )
             ratio = Quartiles.of_ratio(mine, times)
-            found.append(Comparison(f"prediction/{model.name}_{kind}", label, name, own, theirs, ratio))
+            comparisons.append(Comparison(f"prediction/{model.name}_{kind}", label, name, own, theirs, ratio))
     legend = f"{settings.rounds} rounds; PyTorch: the faster of NCHW and channels_last; the ratio is of times"
     table = ComparisonTable("prediction", "Prediction", legend, "MP/s", ratio="time, own / PyTorch")
-    return table.result(settings.threads, found)
+    return table.result(settings.threads, comparisons)

@@ -1,4 +1,4 @@
-"""What every part is told."""
+"""The settings of a benchmark, which every part gets."""
 
 from dataclasses import dataclass
 
@@ -28,5 +28,5 @@ class BenchSettings:
         return Generator().manual_seed(self.seed)
 
     def few(self, most: int) -> int:
-        """The rounds of what takes long: at most `most`."""
+        """The number of rounds for something that takes long: at most `most`."""
         return min(self.rounds, most)

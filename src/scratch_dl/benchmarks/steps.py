@@ -29,7 +29,7 @@ _EAGER, _LAST, _COMPILED, _COMPILED_LAST = "eager", "eager last", "compiled", "c
 
 
 def measure(settings: BenchSettings) -> PartResult:
-    """Time every case's step by hand beside PyTorch's, once it is known that they do the same."""
+    """Time every case's step by hand and by PyTorch, after checking that both compute the same."""
     notes: list[str] = ["compiled: left out of a smoke run"] if settings.smoke else []
     found: list[Comparison] = []
     for case in SMALL if settings.smoke else (NEAREST, TRANSPOSED, DEFAULT, LARGE, UNET):

@@ -1,4 +1,4 @@
-"""The parts, at each number of threads, and what they found together."""
+"""Run the parts at each number of threads, and collect their results."""
 
 import json
 import time
@@ -39,7 +39,7 @@ JSON, FIGURE, MARKDOWN = "bench.json", "bench.png", "bench.md"
 
 @dataclass
 class BenchResults:
-    """What was found, where and with what."""
+    """The results of all parts, with the machine and its settings."""
 
     machine: dict[str, Any]
     outcomes: list[PartResult] = field(default_factory=list)
@@ -60,13 +60,13 @@ class BenchResults:
 
     @property
     def summary(self) -> TextTable:
-        """A row a goal: how many figures reach it, and the one farthest from it with its threads."""
+        """One row per goal: how many figures reach it, and the one farthest from it with its threads."""
         rows = []
         for goal in GOALS:
-            found = [one for one in self.goals() if goal_of(one["figure"]) is goal]
-            if found:
-                worst = (max if goal.sign.startswith("<") else min)(found, key=lambda one: float(one["value"]))
-                reached = f"{sum(one['reached'] for one in found)} of {len(found)}"
+            figures = [figure for figure in self.goals() if goal_of(figure["figure"]) is goal]
+            if figures:
+                worst = (max if goal.sign.startswith("<") else min)(figures, key=lambda figure: float(figure["value"]))
+                reached = f"{sum(figure['reached'] for figure in figures)} of {len(figures)}"
                 rule, threads = f"{goal.sign} {goal.bound:.2f}", str(worst["threads"])
                 rows.append((goal.pattern, rule, reached, format_number(worst["value"]), threads))
         return TextTable("Goals", self.verdict, 1, ("figure", "goal", "reached", "worst", "threads"), rows)
@@ -113,7 +113,7 @@ class BenchResults:
         figure.draw(self.outcomes).savefig(folder / FIGURE)
 
     def record(self, run: "Run") -> None:
-        """Put everything into an MLflow run: metrics, machine, tables, JSON and picture."""
+        """Record everything in an MLflow run: metrics, machine, tables, JSON and picture."""
         run.params({f"machine.{name}": value for name, value in self.machine.items()})
         run.metrics(self.metrics(), 0)
         run.tags({"kernels": self.machine["backend"], **({"goals": self.verdict} if self.goals() else {})})
@@ -141,7 +141,7 @@ def measure(
         backend: of the hand-written kernels.
         threads: None is torch's own choice.
         smoke: tiny sizes and at most two rounds.
-        console: is shown each table when it is there.
+        console: gets each table when it is complete.
     """
     start, before = time.perf_counter(), torch.get_num_threads()
     kernels.use(backend)

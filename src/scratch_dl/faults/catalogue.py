@@ -288,10 +288,10 @@ def help_text() -> str:
     lines = ["Deliberate mistakes, for train and verify, one at a time: fault=<name>"]
     for fault in FAULTS.values():
         needs = "" if fault.data else f" Needs {fault.needs}."
-        said = f"{fault.what}: {fault.sees}.{needs}"
+        text = f"{fault.what}: {fault.sees}.{needs}"
         lines += [
             "",
             f"{fault.name}  ({fault.number}, {fault.place})",
-            textwrap.indent(textwrap.fill(said, _WIDTH), "    "),
+            textwrap.indent(textwrap.fill(text, _WIDTH), "    "),
         ]
     return "\n".join(lines)

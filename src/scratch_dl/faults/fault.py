@@ -48,7 +48,7 @@ class Fault:
     data: "Callable[[DataSet], DataSet] | None" = None
 
     def put_into_network(self, network: Module) -> list[str]:
-        """Change the modules that it is about, and return their names; of a fault that lies elsewhere, nothing.
+        """Change the modules that the fault is about, and return their names; none for a fault in another place.
 
         Raises:
             ConfigError: if the network has none that it would change.
@@ -62,7 +62,7 @@ class Fault:
                 module.__class__ = self.swaps[type(module)]
                 names.append(name)
         if not names:
-            raise ConfigError(f"fault={self.name} needs {self.needs}, which this network has not")
+            raise ConfigError(f"fault={self.name} needs {self.needs}, which this network lacks")
         return names
 
     def put_into_loss(self, loss: Module) -> Module:
@@ -84,6 +84,6 @@ class Fault:
         return self.data(data) if self.data else data
 
     def __str__(self) -> str:
-        """What a command says of it, within 80 columns."""
-        said = f"fault: {self.number} {self.name}: {self.what} ({self.place})"
-        return textwrap.fill(said, 80, subsequent_indent=" " * 7)
+        """The fault in a sentence for the terminal, within 80 columns."""
+        text = f"fault: {self.number} {self.name}: {self.what} ({self.place})"
+        return textwrap.fill(text, 80, subsequent_indent=" " * 7)

@@ -1,4 +1,4 @@
-"""A network of anybody's modules: whatever object has a forward and a backward becomes a Module."""
+"""Adapts other people's modules: any object that has a forward and a backward becomes a Module."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -65,18 +65,18 @@ class Adapted(Module):
                 self._parameters[name] = LiveParameter(self, position, name)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the object makes of the inputs.
+        """The object's output for the inputs.
 
         Raises:
-            TypeError: if that is no tensor, and no tuple or list of one.
+            TypeError: if that is neither a tensor nor a tuple or list of one.
         """
         return self._call("forward", inputs)
 
     def backward(self, *grad_outputs: Tensor) -> Tensor:
-        """What the object makes of the output's gradient (of nothing, if it is a loss): that of its input.
+        """The object's gradient of its input, from that of its output (without one, if it is a loss).
 
         Raises:
-            TypeError: if that is no tensor, and no tuple or list of one.
+            TypeError: if that is neither a tensor nor a tuple or list of one.
         """
         return self._call("backward", grad_outputs)
 
@@ -84,7 +84,7 @@ class Adapted(Module):
         """The object's own answer.
 
         Raises:
-            TypeError: if it has none; `scratch_dl.models.trace` finds out by running it.
+            TypeError: if it has no `output_size`; `scratch_dl.models.trace` finds the size by running the module.
         """
         if not callable(getattr(self.inner, "output_size", None)):
             raise TypeError(f"{type(self.inner).__name__} has no output_size, so its output's size is not known")

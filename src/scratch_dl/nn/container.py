@@ -1,4 +1,4 @@
-"""Modules made of modules: one after another, and around one another."""
+"""Modules that consist of modules: a sequence, and a skip connection around a module."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -79,8 +79,8 @@ class Sequential(_Container):
         """Through the modules, last to first.
 
         Args:
-            grad_output: that of the output.
-            input_grad: whether that of the input is asked for; if not, what is returned may be an empty tensor.
+            grad_output: the gradient of the output.
+            input_grad: whether the gradient of the input is needed; if not, the returned tensor may be empty.
         """
         modules = [module for _, module in self.children()]
         while modules:

@@ -39,7 +39,7 @@ class MSELoss(Module):
         if target.device != input.device:
             raise TypeError(f"target must be on {input.device} as the input is, but got one on {target.device}")
         count = input.numel() if self.reduction == "mean" else 1
-        # Of nothing the mean is no number.
+        # The mean of no numbers is NaN.
         loss, grad = kernels.squared_error(input, target, 1 / count if count else math.nan, 2 / max(1, count))
         self._keep(grad)
         return loss

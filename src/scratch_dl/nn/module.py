@@ -195,7 +195,7 @@ class Module:
             parameter.to(dtype, device)
 
     def train(self, mode: bool = True) -> Self:
-        """Keep, or do not keep, what a backward needs, in this module and every one below; forgets what was kept."""
+        """Switch whether this module and every one below keep what a backward needs; forget what was kept."""
         for _, module in self.named_modules():
             module._set_mode(mode)
         return self
@@ -213,7 +213,7 @@ class Module:
         self._cache = [(item, _version(item)) for item in kept] if self.training else None
 
     def _take(self) -> list[Any]:
-        """Give out, once, what the last forward kept.
+        """Return what the last forward kept, and forget it.
 
         Raises:
             RuntimeError: if there was none since the last backward, or a kept tensor was changed in place meanwhile.
@@ -257,7 +257,7 @@ def check_input(input: Tensor, channels: int, like: Tensor) -> Tensor:
     """Return `input`, cut off from any autograd graph, if it is a batch of images that fits the weight `like`.
 
     Raises:
-        TypeError: if it is no tensor, or of another dtype or device.
+        TypeError: if it is not a tensor, or has another dtype or device.
         ValueError: if its shape is not (n, channels, h, w).
     """
     if not isinstance(input, Tensor):
@@ -275,7 +275,7 @@ def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor)
     """Return a gradient, cut off from any autograd graph, if it has the output's shape and the dtype of `like`.
 
     Raises:
-        TypeError: if it is no tensor, or of another dtype or device.
+        TypeError: if it is not a tensor, or has another dtype or device.
         ValueError: if its shape differs.
     """
     if not isinstance(grad_output, Tensor):
@@ -290,5 +290,5 @@ def check_grad_output(grad_output: Tensor, shape: tuple[int, ...], like: Tensor)
 
 
 def _version(item: Any) -> int:
-    """How often a tensor was changed in place; torch counts, except for tensors of its inference mode."""
+    """How often a tensor was changed in place, as torch counts it; 0 for tensors of its inference mode."""
     return item._version if isinstance(item, Tensor) and not item.is_inference() else 0

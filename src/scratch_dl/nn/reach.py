@@ -1,4 +1,4 @@
-"""What lies in an object: its attributes, and what lies in them, through lists, tuples, dicts and further objects."""
+"""All that an object holds: its attributes, and what these hold, through lists, tuples, dicts and further objects."""
 
 import copy
 from collections.abc import Callable, Iterator

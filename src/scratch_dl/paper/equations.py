@@ -1,4 +1,4 @@
-"""The slips in the paper's printed equations, each shown: what is printed fails where what is meant holds.
+"""The slips in the paper's printed equations, each demonstrated: what is printed fails where what is meant holds.
 
 Letters as in the paper (section II.C): X (B, C_in, H_in, W_in), W (C_out, C_in, K0, K1), Z (B, C_out, H_out, W_out);
 alpha sample, beta output channel, gamma delta output pixel, i input channel, j m kernel offset (the paper's l is m),
@@ -24,7 +24,7 @@ class Slip:
 
     Attributes:
         equation: its number in the paper, or the section of a claim.
-        printed: what stands there.
+        printed: what the paper prints.
         mended: what is meant.
         measure: what the two errors are, "share wrong" (of output sizes) or "relative error" (norm-wise).
         error_printed: of the most favourable reading where there are several.

@@ -16,7 +16,7 @@ from scratch_dl.system.timing import Progress, Quartiles, Side, interleave
 
 
 class Spread(NamedTuple):
-    """Mean, standard deviation and largest of a figure over the runs; nan if any run gave nan."""
+    """Mean, standard deviation and largest of a figure over the runs; NaN if any run gave NaN."""
 
     mean: float
     std: float
@@ -53,7 +53,7 @@ class Timing:
     Attributes:
         name, label, part: as in `TableModule` and `TimedPair`.
         paper_us: the paper's figures, for a forward alone.
-        ours, pytorch: microseconds per call, a value a round.
+        ours, pytorch: microseconds per call, one value per round.
         ratio: ours / PyTorch, taken round by round, so that a slow spell of the machine cancels.
     """
 
@@ -107,7 +107,7 @@ def timed_pairs(subject: TableModule, generator: Generator) -> Iterator[TimedPai
 def time_pairs(
     timed_pairs: Sequence[TimedPair], rounds: int, calls: int, progress: Progress | None = None
 ) -> tuple[Timing, ...]:
-    """Time every pair once a round, ours and PyTorch's one after the other.
+    """Time every pair once per round, ours and PyTorch's one after the other.
 
     Args:
         timed_pairs: what to time.

@@ -1,6 +1,6 @@
 """The proof that each hand-written module is right: against PyTorch, by algebra, composed, and in training.
 
-It calls PyTorch's own network library, as a witness and never to train; but for `benchmarks`, nothing else here does.
+It calls PyTorch's own network library, as a witness and never to train. Only `paper` and `benchmarks` do so as well.
 """
 
 from scratch_dl.verification.module import check_module

@@ -1,17 +1,17 @@
-"""How far a result may be from what it should be, ||got - expected|| / ||expected||, by witness and dtype."""
+"""The bands: the largest ||got - expected|| / ||expected|| that passes, by witness and dtype."""
 
 import torch
 
 ORACLE = {torch.float64: 1e-10, torch.float32: 1e-5}
-"""PyTorch, and the contract."""
+"""For comparisons with PyTorch, and for the contract."""
 ALGEBRA = {torch.float64: 1e-10, torch.float32: 1e-4}
-"""Linearity and the adjoint; float32 is for what takes no float64."""
+"""For linearity and the adjoint; float32 is for modules that take no float64."""
 DIFFERENCES = {torch.float64: 1e-6, torch.float32: 2e-2}
-"""Central differences, the slope of the loss among them."""
+"""For central differences, such as the slope of the loss."""
 NOTHING = {torch.float64: 1e-13, torch.float32: 1e-5}
-"""Share of a pass's largest gradient below which another one is rounding alone, as a bias's before a normalisation."""
+"""Share of a pass's largest gradient below which a gradient is only rounding, as a bias's before a normalisation."""
 ALLOWANCE = 4.0
-"""How many times PyTorch's own rounding error is allowed, where that is more than the band."""
+"""Multiple of PyTorch's own rounding error that passes, where that is more than the band."""
 
 
 def short(dtype: torch.dtype) -> str:

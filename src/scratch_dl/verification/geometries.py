@@ -1,4 +1,4 @@
-"""Arguments and input shapes for each module: each row is a way to get its sums wrong."""
+"""Arguments and input shapes of each class of module: each row catches another way to get its sums wrong."""
 
 from typing import Any, NamedTuple
 

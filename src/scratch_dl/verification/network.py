@@ -1,4 +1,4 @@
-"""The composed network: its gradients beside autograd's, the slope of its loss, and a batch given twice."""
+"""Checks of the whole network: gradients against autograd, the slope of the loss, and a batch given twice."""
 
 import math
 from dataclasses import replace
@@ -58,7 +58,7 @@ def check_composed(network: Module, loss: Module, batch: Batch, exact: torch.dty
         place = blame(network, loss, batch, own) if place is None else place
         if place:
             return replace(found, detail=f"{what}; first wrong in {place}")
-        # Every piece is right at its own numbers: a ReLU at its kink, or a sum that cancels, has made much of rounding.
+        # Every piece is right at its own numbers: a ReLU at its kink, or a sum that cancels, has amplified rounding.
         return replace(found, limit=max(limit, found.error), detail=f"{what}; by rounding alone")
 
     findings = [finding("forward", own.outputs[""], truth.outputs[""], rounded.outputs[""], "output")]
@@ -72,7 +72,7 @@ def check_composed(network: Module, loss: Module, batch: Batch, exact: torch.dty
 
 
 def _computed_in_one(network: Module, loss: Module, batch: Batch, own: Trace) -> Finding:
-    """A step as a training does it, beside the one that was watched module by module."""
+    """Compare a step as a training does it with `own`, which was observed module by module."""
     dtype = batch.input.dtype
     check = f"as in training, modules computed in one, {short(dtype)}"
     try:
@@ -84,10 +84,10 @@ def _computed_in_one(network: Module, loss: Module, batch: Batch, own: Trace) ->
 
 
 def check_slope(network: Module, loss: Module, batch: Batch, generator: Generator) -> list[Finding]:
-    """Along minus the gradient g the loss has the slope -||g||, by central differences; and batches may be doubled.
+    """Check by central differences that the loss has the slope -||g|| along minus its gradient g; and double a batch.
 
-    Where a ReLU stands exactly at its kink, as at a bias of 0 over black pixels, the loss has two slopes: then a point
-    beside it is taken. A wrong gradient is wrong there too.
+    Where a ReLU is exactly at its kink, as at a bias of 0 over black pixels, the loss has two slopes: then a nearby
+    point is taken. A wrong gradient is wrong there too.
     """
     network = copied(network)
     try:
@@ -112,7 +112,7 @@ def check_slope(network: Module, loss: Module, batch: Batch, generator: Generato
 
 
 def _slope(network: Module, loss: Module, batch: Batch, step: Trace) -> list[Finding]:
-    """Nothing where the gradient is 0, or so small that the loss's last digit hides the slope."""
+    """The finding; none where the gradient is zero, or so small that the loss's last digit hides the slope."""
     check = "slope of the loss along minus the gradient"
     norm = float(flat(step.grads.values()).norm())
     if not math.isfinite(norm):

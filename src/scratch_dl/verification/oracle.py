@@ -1,4 +1,4 @@
-"""PyTorch as the oracle: forward and every gradient of one module, under a random upstream gradient.
+"""Compare a module with PyTorch, the oracle: forward and every gradient, under a random upstream gradient.
 
 The truth is PyTorch in float64 at the same numbers. Where PyTorch's own float32 is farther from it than a quarter of
 the band, the band is four times that distance.

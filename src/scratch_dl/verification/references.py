@@ -128,11 +128,11 @@ class _Leaf(torch.nn.Module):
         self.function = self.function or reference_for(self.module)
         if self.function is not None:
             return self.function(input, *values)
-        return cast(Tensor, AtItsWord.apply(self.module, self.name, input, *values))  # type: ignore[no-untyped-call]
+        return cast(Tensor, TrustedModule.apply(self.module, self.name, input, *values))  # type: ignore[no-untyped-call]
 
 
 def leaves(network: Module) -> dict[str, Module]:
-    """Dotted name -> module of those that are no containers; a composite of a user's own is one module."""
+    """Dotted name -> module, without containers; a user's own composite is one module."""
     found: dict[str, Module] = {}
 
     def visit(name: str, module: Module) -> None:
@@ -146,8 +146,8 @@ def leaves(network: Module) -> dict[str, Module]:
     return found
 
 
-class AtItsWord(torch.autograd.Function):
-    """A hand-written module as a node of autograd's graph: its own forward, its own backward."""
+class TrustedModule(torch.autograd.Function):
+    """A hand-written module as a node of autograd's graph, with its own forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, module: Module, name: str, input: Tensor, *values: Tensor) -> Tensor:
@@ -168,5 +168,5 @@ class AtItsWord(torch.autograd.Function):
 
 
 def gradients(twin: Twin) -> Mapping[str, Tensor]:
-    """Name -> what backward has put into the twin's parameters; zeros where it has put nothing."""
+    """Name -> gradient of the twin's parameters after a backward; zeros where there is none."""
     return {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in twin.values.items()}

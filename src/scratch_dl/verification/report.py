@@ -1,4 +1,4 @@
-"""What verification has found: a verdict per module and direction, as text, Markdown, JSON and metrics."""
+"""The result of a verification: a verdict per module and direction, as text, Markdown, JSON and metrics."""
 
 import json
 import math
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from scratch_dl.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
     from scratch_dl.tracking import Run
@@ -28,9 +30,9 @@ class Finding:
         module: dotted name in the network, or the class for what is checked of a class.
         direction: one of DIRECTIONS, or "lockstep" of the network.
         check: the witness, as "PyTorch float64" or "linearity".
-        error: ||got - expected|| / ||expected||; inf where shapes differ or an exception came.
-        limit: the band that it has to keep.
-        abs_error: mean |got - expected|, the paper's measure; nan where it has no meaning.
+        error: ||got - expected|| / ||expected||; inf where shapes differ or an exception was raised.
+        limit: the band: the largest error that passes.
+        abs_error: mean |got - expected|, the paper's measure; NaN where it has no meaning.
         detail: what a person needs to see: the parameter, the shapes, the exception.
     """
 
@@ -44,7 +46,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within its band; what is no number is not."""
+        """Whether the error is within its band; NaN is not."""
         return self.error <= self.limit
 
     @property
@@ -73,14 +75,14 @@ class DirectionVerdict:
 
 @dataclass(repr=False)
 class Report:
-    """Findings, and what they come to.
+    """Findings and the verdicts that follow from them.
 
     Attributes:
         title: what was verified.
         findings: in the order in which they were made.
         kinds: class of each module, for the table.
         notes: what could not be checked, and why.
-        seconds: what it took.
+        seconds: how long it took.
     """
 
     title: str
@@ -90,13 +92,13 @@ class Report:
     seconds: float = 0.0
 
     def add(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Take findings in, and return them."""
+        """Add findings, and return them as a list."""
         fresh = list(findings)
         self.findings += fresh
         return fresh
 
     def note(self, text: str) -> None:
-        """Say once that something could not be checked."""
+        """Add a note that something could not be checked, unless it is there already."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -125,7 +127,7 @@ class Report:
     def metrics(self) -> dict[str, float]:
         """`verify/<module>/<direction>_rel_err`: the decisive errors; `verify/passed`, `verify/checks`, `verify/s`."""
         values = {
-            f"verify/{_for_mlflow(module)}/{direction}_rel_err": verdict.decisive.error
+            f"verify/{_metric_name(module)}/{direction}_rel_err": verdict.decisive.error
             for module, row in self.verdicts.items()
             for direction, verdict in row.items()
         }
@@ -147,7 +149,7 @@ class Report:
         return f"{self.title}: {outcome} ({len(self.findings):,} comparisons in {self.seconds:.1f} s)"
 
     def table(self) -> Table:
-        """A row a module, a column a direction; a passing cell has its largest error in its band's terms."""
+        """One row per module, one column per direction; a cell has the error nearest to its band."""
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("module", overflow="fold")
         for direction in DIRECTIONS:
@@ -169,12 +171,14 @@ class Report:
         return Text(error, style="green") if worst.passed else Text(f"FAIL {error}", style="bold red")
 
     def lines(self) -> list[str]:
-        """What failed, a paragraph each, then what could not be checked."""
+        """One line per failure, then one per note."""
         failures = [finding for finding in self.failures if finding.module != NETWORK]
-        failed = [f"FAIL {finding.module} {finding.direction}: {_said(finding)}" for finding in failures]
+        failed = [f"FAIL {finding.module} {finding.direction}: {_describe(finding)}" for finding in failures]
         if whole := [finding for finding in self.failures if finding.module == NETWORK]:
-            # One mistake spoils the network in many ways; the lock-step's finding has the place, and comes last.
-            failed.append(f"FAIL {NETWORK} ({', '.join(finding.direction for finding in whole)}): {_said(whole[-1])}")
+            # One mistake makes the network fail in many ways; the lock-step's finding names the place, and comes last.
+            failed.append(
+                f"FAIL {NETWORK} ({', '.join(finding.direction for finding in whole)}): {_describe(whole[-1])}"
+            )
         return failed + [f"note: {note}" for note in self.notes]
 
     def show(self, console: Console | None = None) -> None:
@@ -192,13 +196,13 @@ class Report:
             self.show(console)
         return captured.get().rstrip()
 
-    __repr__ = __str__  # what an assertion shows
+    __repr__ = __str__  # shown by a failing assertion
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain values; what is not finite is a text."""
+        """Everything, as plain values; NaN and infinity become texts."""
         verdicts = {
             module: {
-                direction: {"passed": v.passed, "checks": v.checks, **_plain(asdict(v.decisive))}
+                direction: {"passed": v.passed, "checks": v.checks, **_jsonable(asdict(v.decisive))}
                 for direction, v in row.items()
             }
             for module, row in self.verdicts.items()
@@ -211,12 +215,12 @@ class Report:
             "kinds": self.kinds,
             "verdicts": verdicts,
             "notes": self.notes,
-            "findings": [{**_plain(asdict(finding)), "passed": finding.passed} for finding in self.findings],
+            "findings": [{**_jsonable(asdict(finding)), "passed": finding.passed} for finding in self.findings],
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Report":
-        """What `to_json` was made of, but for kinds and seconds."""
+        """The report that `to_json` was called on, without kinds and seconds."""
         findings = [
             Finding(
                 each["module"],
@@ -233,17 +237,18 @@ class Report:
 
     def markdown(self) -> str:
         """The table and the failures, as Markdown."""
-        head = ["module", *DIRECTIONS]
-        lines = [f"# {self.headline}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        rows = []
         for module, row in self.verdicts.items():
             kind = self.kinds.get(module, "")
-            cells = [self._cell(row, direction).plain for direction in DIRECTIONS]
-            lines.append("| " + " | ".join([module if kind in ("", module) else f"{module} ({kind})", *cells]) + " |")
-        lines += ["", "Errors are ||got - expected|| / ||expected||; a cell has the one nearest to its band.", ""]
-        return "\n".join([*lines, *(f"- {line}" for line in self.lines())]).rstrip() + "\n"
+            name = module if kind in ("", module) else f"{module} ({kind})"
+            rows.append((name, *(self._cell(row, direction).plain for direction in DIRECTIONS)))
+        legend = "||got - expected|| / ||expected||; a cell has the error nearest to its band"
+        table = TextTable("Errors", legend, 1, ("module", *DIRECTIONS), rows)
+        lines = [f"# {self.headline}", "", table.markdown(), "", *(f"- {line}" for line in self.lines())]
+        return "\n".join(lines).rstrip() + "\n"
 
     def record(self, run: "Run", *, metrics: bool = True, files: bool = True) -> None:
-        """Put it into an MLflow run: the tag `verification`, metrics at step 0, a JSON and a Markdown artifact."""
+        """Record the report in an MLflow run: tag `verification`, metrics at step 0, JSON and Markdown artifacts."""
         run.tags({"verification": "passed" if self.passed else "failed"})
         if self.failures:
             run.tags({"verification.failed": ", ".join(f"{f.module} {f.direction}" for f in self.failures)})
@@ -254,12 +259,12 @@ class Report:
             run.text(self.markdown(), "verification/report.md")
 
 
-def _for_mlflow(name: str) -> str:
-    """A module may be named anything, a metric not."""
+def _metric_name(name: str) -> str:
+    """A module's name with what a metric's name may not have replaced."""
     return re.sub(r"[^\w\-. ]", "_", name, flags=re.ASCII)
 
 
-def _said(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     if finding.error == math.inf and finding.detail.startswith(("raised", "returned")):
         return f"{finding.detail} ({finding.check})"
     error = f"error {finding.error:.2g}, at most {finding.limit:.0e} ({finding.check})"
@@ -271,7 +276,7 @@ def _decisive(findings: list[Finding]) -> Finding:
     return failed[0] if failed else max(findings, key=lambda finding: finding.strain)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in values.items()

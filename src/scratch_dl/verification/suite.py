@@ -1,4 +1,4 @@
-"""Everything that is verified of the network that is about to be trained, on copies of it."""
+"""The verification before a training: every module, the network, the loss and the optimizer, on copies."""
 
 import math
 import time
@@ -61,7 +61,7 @@ def verify_network(
     with seeded("verification", seed):
         own, its_optimizer = copied((network, optimizer))
         own.to(dtype=torch.float64, device="cpu")
-        if isinstance(its_optimizer, Optimizer):  # as at its first step, which the twin's is at too
+        if isinstance(its_optimizer, Optimizer):  # back to its first step, as the twin's
             fresh = [{} for _ in its_optimizer.parameters]  # type: ignore[var-annotated]
             its_optimizer.load_state_dict({"lr": its_optimizer.lr, "steps": 0, "state": fresh})
         suite = _Suite(own, its_optimizer, loss or MSELoss(), size, settings, seed)
@@ -79,7 +79,7 @@ class _Suite:
         self, network: Module, optimizer: Optimizer, loss: Module, size: Pair, settings: Verification, seed: int
     ) -> None:
         self.network = network
-        self.optimizer: Any = optimizer  # a configuration may name one of another kind
+        self.optimizer: Any = optimizer  # a configuration may name another kind of object
         self.loss = loss
         self.settings = settings
         self.oracle = settings.oracle
@@ -96,7 +96,7 @@ class _Suite:
         self.inputs: dict[str, Sequence[Input]] = {}
 
     def _reduced(self, size: Pair) -> Pair:
-        """The size of the images, or of smaller ones whose sides leave the same remainders by 16."""
+        """The size, or a smaller one whose sides have the same remainders modulo 16, if the network takes it."""
         height, width = (side if side <= _LONG else _LONG - 16 + (side - 1) % 16 + 1 for side in size)
         if (height, width) == size:
             return size
@@ -104,11 +104,13 @@ class _Suite:
             check_size(self.network, (height, width))
         except ValueError:
             return size
-        self.report.note(f"verified at {height}x{width}, which leaves the remainders of {size[0]}x{size[1]} by 16")
+        self.report.note(
+            f"verified at {height}x{width}, whose sides have the remainders of {size[0]}x{size[1]} modulo 16"
+        )
         return height, width
 
     def _exact(self) -> torch.dtype:
-        """float64, but for a network in which a module of a user's own takes float32 alone."""
+        """float64, or float32 for a network in which a user's own module takes float32 alone."""
         for dtype in (torch.float64, torch.float32):
             self.exact = dtype
             try:
@@ -118,10 +120,10 @@ class _Suite:
             if dtype == torch.float32:
                 self.report.note("the network takes no float64: as a whole it was verified in float32")
             return dtype
-        return torch.float64  # it takes neither, which the verdicts will say
+        return torch.float64  # it takes neither, as the verdicts will say
 
     def modules(self) -> None:
-        """Each module at the shape that reaches it in the network; containers around an identity."""
+        """Check each module at the shape of its input in the network, and containers around an identity."""
         shapes = self._shapes()
         for name, module in self.network.named_modules():
             if is_container(module):
@@ -143,14 +145,14 @@ class _Suite:
             function = reference_for(module) if self.oracle else None
             self.functions[name] = function
             found = all_checks(name, module, function, inputs, self.seed, self.report.note, self.dtypes)
-        except (TypeError, ValueError) as error:  # of its reference, for the module's own are verdicts
+        except (TypeError, ValueError) as error:  # raised by its reference; the module's own errors are verdicts
             raise BrokenReferenceError(f"{name} cannot be verified: {error}") from error
         if function is None and self.oracle:
             self.report.note(f"{name} has no reference: a forward that is wrong, and its backward with it, is not seen")
         self.report.add(finding for finding in found if finding.check != SAME_TENSOR)
 
     def geometries(self) -> None:
-        """Each class that the network has, over its table; a verdict for the class."""
+        """Check each class that the network has at all shapes of its table, with a verdict for the class."""
         kinds: dict[type[Module], Module] = {}
         for module in (*leaves(self.network).values(), self.loss):
             kinds.setdefault(type(module), module)
@@ -168,7 +170,7 @@ class _Suite:
                 self.report.add(_with_detail(finding, where) for finding in found)
 
     def _made(self, kind: type[Module], case: GeometryCase) -> Module | None:
-        """The class at a case's arguments; None, and a note, if its constructor takes others."""
+        """An object of the class; None, and a note, if its constructor takes other arguments."""
         try:
             module = kind(**case.arguments)
         except TypeError:
@@ -180,7 +182,7 @@ class _Suite:
         return module.to(dtype=torch.float64)
 
     def composed(self) -> None:
-        """The network as a whole, its contract with loss and optimizer, and the lock-step."""
+        """Check the network as a whole, its contract with loss and optimizer, and the lock-step."""
         kind = type(self.optimizer).__name__
         self.report.kinds |= {OPTIMIZER: kind, NETWORK: ""}
         batch = self._batch(0)
@@ -212,10 +214,10 @@ class _Suite:
             )
 
     def optimizer_alone(self, network: Module, optimizer: Any, batch: Batch) -> bool:
-        """Its contract with the network, and its rule; whether it is of a kind that can be verified."""
+        """Check its contract with the network and its update rule; whether it can be verified at all."""
         kind = type(optimizer).__name__
         if not isinstance(optimizer, Optimizer):
-            self.report.note(f"the optimizer {kind} is no scratch_dl.optim.Optimizer: it was not verified")
+            self.report.note(f"the optimizer {kind} is not a scratch_dl.optim.Optimizer: it was not verified")
             return False
         generator = Generator().manual_seed(self.seed)
         try:
@@ -232,7 +234,7 @@ class _Suite:
             with seeded("draws", seed), torch.no_grad():
                 try:
                     outputs.append(copied(self.network).forward(self._batch(0).input))
-                except Exception:  # the verdicts say so
+                except Exception:  # the verdicts report it
                     return False
         return not torch.equal(*outputs) and bool(torch.isfinite(outputs[0]).all())
 
@@ -246,7 +248,7 @@ class _Suite:
         return Batch(both[0], both[1]).to(self.exact)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of what reaches each module."""
+        """The shape of each module's input in a step of the network."""
         shapes: dict[str, tuple[int, ...]] = {}
         network = copied(self.network)
         recorders = [(module, _ShapeRecorder(shapes, name)) for name, module in network.named_modules()]
@@ -261,7 +263,7 @@ class _Suite:
 
 
 class _ShapeRecorder(Observer):
-    """Notes the shape of what reaches the module `name`."""
+    """Notes the shape of the input of the module `name`."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], name: str) -> None:
         self.shapes, self.name = shapes, name
@@ -273,5 +275,5 @@ class _ShapeRecorder(Observer):
 
 
 def _with_detail(finding: Finding, detail: str) -> Finding:
-    said = "; ".join(part for part in (detail, finding.detail) if part)
-    return finding if finding.passed else replace(finding, detail=said)
+    details = "; ".join(part for part in (detail, finding.detail) if part)
+    return finding if finding.passed else replace(finding, detail=details)

@@ -1,4 +1,4 @@
-"""One step of a network, watched at every module, and the same step by autograd."""
+"""One step of a network, observed at every module, and the same step by autograd."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from scratch_dl.verification.references import Twin, gradients, leaves, referenc
 
 @dataclass
 class Batch:
-    """A batch of images and what the network is to make of them, each (n, c, H, W)."""
+    """A batch of images and the targets of the network's outputs, each (n, c, H, W)."""
 
     input: Tensor
     target: Tensor
@@ -28,10 +28,10 @@ class Batch:
 
 @dataclass
 class Trace:
-    """What passed through each module in one step of a network, by dotted name; "" is the network.
+    """The tensors that passed through each module in one step of a network, by dotted name; "" is the network.
 
-    `grads` are the parameters' gradients, by the parameters' names. Of a twin, and of a step that was not watched,
-    there are the network's own entries only.
+    `grads` are the parameters' gradients, by the parameters' names. A twin's step, and one that was not observed, have
+    the network's own entries only.
     """
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Trace:
 
 
 def own_step(network: Module, loss: Module, batch: Batch, clear: bool = True) -> Trace:
-    """One forward and backward of the network under its loss, watched at every module.
+    """Make one forward and backward of the network under its loss, observed at every module.
 
     Raises:
         BrokenPassError: if a module raises.
@@ -55,7 +55,7 @@ def own_step(network: Module, loss: Module, batch: Batch, clear: bool = True) ->
 
 
 def training_step(network: Module, loss: Module, batch: Batch, clear: bool = True) -> Trace:
-    """The same as a training does it: modules may be computed in one, and there is no gradient of the input.
+    """Make the step as a training does it: modules may be computed in one, and there is no gradient of the input.
 
     Raises:
         BrokenPassError: if a module raises.
@@ -82,7 +82,7 @@ def _step(
 
 
 def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:
-    """The same by autograd; the gradients stay in the twin's values too, for an optimizer."""
+    """Make the step by autograd; the gradients stay in the twin's values too, for an optimizer."""
     dtype = twin.dtype
     for value in twin.values.values():
         value.grad = None
@@ -91,7 +91,7 @@ def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:
         output = twin.forward(input)
         target = batch.target.to(dtype)
         criterion = reference_for(loss)
-        if criterion is None:  # a loss of a user's own is taken at its word
+        if criterion is None:  # a user's own loss is trusted
             loss.forward(output.detach(), target)
             output.backward(loss.backward())  # type: ignore[no-untyped-call]
         else:
