@@ -127,7 +127,7 @@ class TrainingRow:
     @cached_property
     def history(self) -> dict[str, list[tuple[int, float]]]:
         """Metric -> its (step, value) in the order of the steps, finite values only; empty for a refused point."""
-        return tracking.Record(self.folder).history() if self.run_id else {}
+        return tracking.Journal(self.folder).history() if self.run_id else {}
 
     @property
     def settled(self) -> bool:

@@ -89,7 +89,7 @@ def test_a_run_that_has_ended_gets_the_verdict_that_it_had(runs, command, tmp_pa
 @pytest.mark.parametrize("name", ["healthy", "finished", "verified", "diverged", "killed"])
 def test_the_same_run_is_found_by_its_id(runs, command, name):
     """As by its folder."""
-    run_id = tracking.Record(runs[name]).header["run_id"]
+    run_id = tracking.Journal(runs[name]).header["run_id"]
     assert command(f"run={run_id}") == command(f"run={runs[name]}")
 
 
@@ -132,15 +132,15 @@ def test_explaining_changes_nothing_of_the_run(runs, command):
 
 def test_a_record_cut_in_mid_line_is_read_and_left_as_it_is(runs, command, tmp_path):
     """A run that still goes on may be writing that line."""
-    for path in ("config.yaml", "record.jsonl"):
+    for path in ("config.yaml", "journal.jsonl"):
         (tmp_path / path).write_bytes((runs["killed"] / path).read_bytes())
-    with (tmp_path / "record.jsonl").open("ab") as file:
+    with (tmp_path / "journal.jsonl").open("ab") as file:
         file.write(b'{"kind": "metrics", "st')
-    before = (tmp_path / "record.jsonl").read_bytes()
+    before = (tmp_path / "journal.jsonl").read_bytes()
     status, out, err = command(f"run={tmp_path}")
     assert (status, err) == (1, "")
     assert "conv_bias_never_cleared" in words(out)
-    assert (tmp_path / "record.jsonl").read_bytes() == before
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
 
 
 def test_a_run_that_was_verified_and_not_watched_names_what_the_verification_found(runs, command):
@@ -185,7 +185,7 @@ def test_the_command_in_a_process_of_its_own_and_in_a_folder_with_spaces(runs, t
     """As it is typed."""
     place = tmp_path / "a run (1), copied"
     place.mkdir()
-    for path in ("config.yaml", "record.jsonl", "summary.json"):
+    for path in ("config.yaml", "journal.jsonl", "summary.json"):
         (place / path).write_bytes((Path(runs["finished"]) / path).read_bytes())
     typed = [sys.executable, "-m", "scratch_dl.diagnose", f"run={place}"]
     done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)

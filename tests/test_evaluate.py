@@ -35,10 +35,10 @@ def evaluated(folder, monkeypatch, in_process):
     monkeypatch.chdir(folder)
 
     def run(*arguments):
-        before = set(Path("mlruns").rglob("record.jsonl"))
+        before = set(Path("mlruns").rglob("journal.jsonl"))
         # Evaluations of one process in one second would share a folder.
         status, out, err = in_process(evaluate, *arguments, f"hydra.run.dir=mlruns/evaluations/{time.monotonic_ns()}")
-        return status, out, err, [path.parent for path in set(Path("mlruns").rglob("record.jsonl")) - before]
+        return status, out, err, [path.parent for path in set(Path("mlruns").rglob("journal.jsonl")) - before]
 
     return run
 
@@ -47,9 +47,9 @@ def run_of(folder):
     """What MLflow has of the run of a folder."""
     from mlflow import MlflowClient
 
-    from scratch_dl.tracking import Record
+    from scratch_dl.tracking import Journal
 
-    return MlflowClient("sqlite:///mlruns/mlflow.db").get_run(Record(folder).header["run_id"])
+    return MlflowClient("sqlite:///mlruns/mlflow.db").get_run(Journal(folder).header["run_id"])
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_a
     )
     assert process.wait(timeout=120) == -signal.SIGKILL
     (folder,) = store.glob("hydra/*/*")
-    run_id = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["run_id"]
+    run_id = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["run_id"]
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
     assert client.get_run(run_id).info.status == "RUNNING"
     done = command(f"resume={run_id}", f"tracking.dir={store}", cwd=store)

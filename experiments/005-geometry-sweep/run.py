@@ -204,7 +204,7 @@ def trial_row(row, black_db):
         "run_id": outcome.run_id, "last_psnr_db": None, "black": False, **geometry_of(row.params),
     }  # fmt: skip
     if outcome.run_id:
-        psnr = tracking.Record(Path(outcome.folder)).history().get("val/psnr_db", [])
+        psnr = tracking.Journal(Path(outcome.folder)).history().get("val/psnr_db", [])
         found["last_psnr_db"] = psnr[-1][1] if psnr else None
         near = found["last_psnr_db"] is not None and abs(found["last_psnr_db"] - black_db) <= BLACK_DB
         found["black"] = outcome.output_class == "zeros" or near

@@ -36,7 +36,7 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     from scratch_dl.training.resume import find_folder
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
-    record = tracking.Record(folder, mend=False)
+    record = tracking.Journal(folder, mend=False)
     status, reason = record.ending()
     history = record.history()
     verdict = explain(folder, history, reason)

@@ -172,14 +172,14 @@ def test_the_verdict_follows_from_the_record_alone(trained):
     for name, overrides, *_ in [param.values for param in SICK]:
         ended = trained(name, *overrides)
         again = explain(
-            tracking.Record(ended.folder).folder, tracking.Record(ended.folder).history(), ended.summary["reason"]
+            tracking.Journal(ended.folder).folder, tracking.Journal(ended.folder).history(), ended.summary["reason"]
         )
         assert again.to_json() == ended.summary["diagnosis"], name
 
 
 def numbers(ended):
     """Metric -> (step, value), of those that are no signals and no times."""
-    history = tracking.Record(ended.folder).history()
+    history = tracking.Journal(ended.folder).history()
     return {key: points for key, points in history.items()
             if not key.startswith("watch/") and key not in ("training_s", "images_per_s")}  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_a_watched_training_ends_with_the_same_bits_and_losses_as_one_that_is_no
     on, off = trained(*HEALTHY[:1], *HEALTHY[1]), trained("off", *HEALTHY[1], "diagnosis=off")
     assert off.result.diagnosis is None
     assert "diagnosis" not in off.run.data.tags
-    assert not own_signals(tracking.Record(off.folder).history())
+    assert not own_signals(tracking.Journal(off.folder).history())
     assert weights(on) == weights(off)
     assert numbers(on) == numbers(off)
     assert len(numbers(on)["train/loss"]) == 20
@@ -303,7 +303,7 @@ def test_a_training_that_its_verification_stops_has_a_verdict_too(store, capsys)
     verdict = json.loads((folder / "summary.json").read_text())["diagnosis"]
     assert (verdict["cause"], verdict["module"]) == ("sigmoid_gradient_at_upstream", "sigmoid")
     assert "diagnosis: sigmoid_gradient_at_upstream: sigmoid grad_input, before the first" in capsys.readouterr().out
-    assert "train/loss" not in tracking.Record(folder).history()
+    assert "train/loss" not in tracking.Journal(folder).history()
 
 
 def test_a_resumed_run_is_watched_on_and_keeps_its_signs(store):
@@ -312,6 +312,6 @@ def test_a_resumed_run_is_watched_on_and_keeps_its_signs(store):
     part = train([*base, f"hydra.run.dir={store}/hydra/a/resumed"])
     longer = train([f"resume={part.folder}", "trainer.epochs=2", f"tracking.dir={store}"])
     assert longer.diagnosis.line == part.diagnosis.line
-    history = tracking.Record(longer.folder).history()
+    history = tracking.Journal(longer.folder).history()
     assert [step for step, _ in history["watch/output_mean"]] == [0, 1, 2, 5, 10]
     assert [step for step, _ in history["watch/conv1.weight/slope"]] == [0]

@@ -106,10 +106,10 @@ class Place:
 
     def history(self, number, metric="val/psnr_db", name="custom"):
         """A metric's values in a trial's own record, from the one before the first step on."""
-        from scratch_dl.tracking import Record
+        from scratch_dl.tracking import Journal
 
         folder = self.results(name)[number]["folder"]
-        return [value for _, value in Record(type(self.folder)(folder)).history()[metric]]
+        return [value for _, value in Journal(type(self.folder)(folder)).history()[metric]]
 
 
 @pytest.fixture(scope="session")

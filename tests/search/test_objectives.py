@@ -120,4 +120,4 @@ def test_the_same_training_in_other_words_is_not_trained_twice(place, search):
     assert (run.info.status, run.data.tags["trial.state"]) == ("FINISHED", "complete")
     assert run.data.metrics["val/psnr_db"] == here.trials()[0].value
     assert "as #0" in done.stdout
-    assert len(list(here.folder.glob("hydra/*/*/*/record.jsonl"))) == 1
+    assert len(list(here.folder.glob("hydra/*/*/*/journal.jsonl"))) == 1

@@ -170,7 +170,7 @@ def retrain(stdout, what):
 
 def test_the_printed_command_gives_the_trials_value_bit_for_bit(searched, place, in_process):
     from scratch_dl import train
-    from scratch_dl.tracking import Record
+    from scratch_dl.tracking import Journal
 
     here, done = searched
     other = place().folder
@@ -179,7 +179,7 @@ def test_the_printed_command_gives_the_trials_value_bit_for_bit(searched, place,
     assert status == 0, error
     (folder,) = other.glob("hydra/*/*")
     best = here.study().best_trial
-    assert [value for _, value in Record(folder).history()["val/psnr_db"]] == here.history(best.number)
+    assert [value for _, value in Journal(folder).history()["val/psnr_db"]] == here.history(best.number)
     assert json.loads((folder / "summary.json").read_text())["status"] == "FINISHED"
 
 

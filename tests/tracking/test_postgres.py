@@ -95,10 +95,10 @@ def test_a_training_is_recorded_and_its_password_is_not(uri, password, tmp_path,
     assert run.data.metrics["val/psnr_db"] == pytest.approx(result.progress.last_psnr_db, rel=1e-6)
     assert store.shown in run.data.tags["command"]
     assert password not in json.dumps([run.data.tags, run.data.params])
-    assert json.loads((result.folder / "record.jsonl").read_text().splitlines()[0])["uri"] == without_password(uri)
+    assert json.loads((result.folder / "journal.jsonl").read_text().splitlines()[0])["uri"] == without_password(uri)
     # A checkpoint's configuration is not written by tracking.
     said = [path for path in tmp_path.glob("mlruns/**/artifacts/**/*") if path.is_file() and path.suffix != ".pt"]
-    said += [result.folder / "record.jsonl"]
+    said += [result.folder / "journal.jsonl"]
     assert [path for path in said if path.name == "config.yaml"], "the settings are among the artifacts"
     assert [path for path in said if password.encode() in path.read_bytes()] == []
     assert not list(tmp_path.rglob("*.db")), "a sqlite store was made too"

@@ -137,7 +137,7 @@ def test_values_that_are_not_finite_become_a_tag(store, run, folder):
     assert (tags["nonfinite/val/loss"], tags["nonfinite/train/loss"]) == ("3", "3")
     assert history(store, run.run_id, "val/loss") == []
     assert history(store, run.run_id, "train/loss") == [(4, 1.0)]
-    lines = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     said = [line["values"]["val/loss"] for line in lines if line["kind"] == "metrics"]
     assert said == ["inf", "-inf"]
 
@@ -292,7 +292,7 @@ def test_a_batch_that_arrived_without_being_noted_is_not_sent_twice(store, run, 
     assert "tracking.uri=" in warnings[0]
     assert "\n" not in warnings[0]
     monkeypatch.setattr(api, "log_batch", original)
-    record = folder / "record.jsonl"
+    record = folder / "journal.jsonl"
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     record.write_text("".join(json.dumps({**line, "time": 5}) + "\n" for line in lines))
     (folder / "sent.json").unlink(missing_ok=True)
@@ -340,7 +340,7 @@ def test_a_foreign_record_chooses_no_code_and_no_file_outside_of_its_folder(stor
     assert "outside of the run's folder" in caplog.text
     assert artifacts(store, run.run_id) == []
     (folder / "weights.txt").write_text("2.0")
-    other = tracking.Record.create(tmp_path / "foreign", {**record.header})
+    other = tracking.Journal.create(tmp_path / "foreign", {**record.header})
     (tmp_path / "foreign" / "weights.txt").write_text("2.0")
     other.append({"kind": "model", "weights": "weights.txt", "code": str(evil), "code_paths": [str(tmp_path)],
                   "requirements": [], "shape": [-1, 3, -1, -1], "step": 1})  # fmt: skip
@@ -362,14 +362,14 @@ def test_a_password_is_in_no_name_and_in_no_warning(store, folder, monkeypatch, 
 
 def test_a_living_run_is_not_judged_by_another_run_at_the_same_path(store, run, folder):
     """Containers that share a server may all have their run in /out/run."""
-    record = folder / "record.jsonl"
+    record = folder / "journal.jsonl"
     record.write_text(record.read_text().replace(run.run_id, "0" * 32))
     assert tracking.close_orphans(store) == ([], [run.run_id])
 
 
 def test_half_a_line_left_by_a_kill_is_dropped(store, run, folder):
     run.metric("train/loss", 1.0, 1)
-    with (folder / "record.jsonl").open("ab") as file:
+    with (folder / "journal.jsonl").open("ab") as file:
         file.write(b'{"kind": "metrics", "st')
     again = Run.reopen(store, folder, 5)
     again.metric("train/loss", 2.0, 2)

@@ -104,7 +104,7 @@ class Diagnosis:
             reason: why the training ended early, if it did.
             files: whether a figure is wanted.
         """
-        record = tracking.Record(self.run.folder)
+        record = tracking.Journal(self.run.folder)
         history = record.history()
         verdict = explain(record.folder, history, reason)
         self.run.tags({
@@ -127,7 +127,7 @@ class Diagnosis:
         """Say the first thing that is certainly wrong, once."""
         if self._said:
             return
-        signs = signs_of(self.run.folder, tracking.Record(self.run.folder).history())
+        signs = signs_of(self.run.folder, tracking.Journal(self.run.folder).history())
         if certain := [sign for sign in signs if sign.rank == CERTAIN]:
             verdict = conclude(certain, progress=False)
             self._said = True

@@ -140,14 +140,14 @@ class StudyTracker:
             self.study.set_attribute("winner", {"number": row.number, "scores": scores})
         return scores
 
-    def _open_run(self, experiment: str) -> tracking.Parent:
+    def _open_run(self, experiment: str) -> tracking.SharedRun:
         """Return the study's run, which the first process creates."""
         study, uri = self.study, self.store.name
         with study.locked():
             known = study.attribute("mlflow") or {}
             if known.get("uri") == uri:
                 try:
-                    parent = tracking.Parent(self.store, known["run_id"])
+                    parent = tracking.SharedRun(self.store, known["run_id"])
                     parent.reopen()
                 except tracking.TrackingError as error:
                     log.warning("the study gets a new run in MLflow: %s", error)
@@ -164,7 +164,7 @@ class StudyTracker:
                 "pruner": str(settings.pruner),
                 "host": socket.gethostname(),
             }
-            parent = tracking.Parent.create(self.store, experiment, settings.study_name, tags)
+            parent = tracking.SharedRun.create(self.store, experiment, settings.study_name, tags)
             study.set_attribute("mlflow", {"uri": uri, "run_id": parent.run_id, "experiment_id": parent.experiment_id})
             with self._warning():
                 parent.params({f"space.{key}": text for key, text in study.space.by_key().items()})

@@ -125,7 +125,7 @@ def _state_and_values(run_result: RunResult, trial: Trial, parameters: int) -> d
     """Return state, reason and values for a training that was not ended by an error."""
     if run_result.exit_status:
         return {"state": State.KILLED, "reason": "stopped by a signal", "exit_status": run_result.exit_status}
-    history = tracking.Record(run_result.folder).history()
+    history = tracking.Journal(run_result.folder).history()
     history[PARAMETERS] = [(0, float(parameters))]
     values = []
     for objective in trial.settings.objectives:

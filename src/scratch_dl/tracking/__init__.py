@@ -9,7 +9,7 @@ errors.py      what can go wrong, in one line
 record.py      the append-only file of a run, and how much of it was sent
 send.py        from the file to MLflow: each (metric, step) exactly once;  background.py  in a thread of its own
 begin.py       how a run begins;  run.py  what a training calls
-parent.py      the run of a study, which several processes share
+shared_run.py   the run of a study, which several processes share
 replay.py      sends later what could not be sent
 tracked.py     the run of a command that trains nothing
 lookup.py      runs left over, experiments and folders of runs already there
@@ -17,13 +17,13 @@ lookup.py      runs left over, experiments and folders of runs already there
 
 from scratch_dl.tracking.artifacts import ARTIFACTS
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
-from scratch_dl.tracking.journal import Record
+from scratch_dl.tracking.journal import Journal
 from scratch_dl.tracking.locks import BusyError, claimed, exclusive
 from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, folder_of, is_taken
 from scratch_dl.tracking.names import image_key
-from scratch_dl.tracking.parent import Parent
 from scratch_dl.tracking.replay import replay, whereabouts
 from scratch_dl.tracking.run import Run
+from scratch_dl.tracking.shared_run import SharedRun
 from scratch_dl.tracking.store import Store, open_store
 from scratch_dl.tracking.tracked import Untracked, tracked_run
 from scratch_dl.tracking.values import DESCRIPTION
@@ -32,11 +32,11 @@ __all__ = [
     "ARTIFACTS",
     "DESCRIPTION",
     "BusyError",
-    "Parent",
-    "Record",
+    "Journal",
     "RefusedError",
     "Run",
     "SettingError",
+    "SharedRun",
     "Store",
     "TrackingError",
     "UnavailableError",

@@ -6,7 +6,7 @@ import threading
 import time
 
 from scratch_dl.tracking.errors import TrackingError, UnavailableError, one_line
-from scratch_dl.tracking.journal import Record
+from scratch_dl.tracking.journal import Journal
 from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import PROBE_TIMEOUT_S, Store, unavailable_reason
 
@@ -22,7 +22,7 @@ class Background:
         limit_s: how long `wait` waits at most while nothing more arrives; may be made smaller while it waits.
     """
 
-    def __init__(self, store: Store, record: Record, sender: Sender) -> None:
+    def __init__(self, store: Store, record: Journal, sender: Sender) -> None:
         self._store = store
         self._record = record
         self._sender = sender

@@ -10,7 +10,7 @@ from typing import Any
 from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.database import patiently
 from scratch_dl.tracking.errors import SettingError, TrackingError, UnavailableError
-from scratch_dl.tracking.journal import Record
+from scratch_dl.tracking.journal import Journal
 from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, folder_of, get_run
 from scratch_dl.tracking.process import process_tags, this_process
 from scratch_dl.tracking.quiet import conversation
@@ -20,7 +20,7 @@ from scratch_dl.tracking.values import texts
 
 def new_record(
     store: Store, folder: Path, experiment: str, name: str | None, tags: Mapping[str, str], run_id: str | None
-) -> Record:
+) -> Journal:
     """Begin a run in MLflow, and its record in `folder`; see `Run.create`."""
     experiment, name = hide(experiment), None if name is None else hide(name)
     every_tag = {**origin(), **texts("tag", tags), **process_tags(folder)}
@@ -32,16 +32,16 @@ def new_record(
     place = {"uri": store.address, "directory": str(store.directory), "folder": str(folder)}
     header = {"run_id": info.run_id, "experiment_id": info.experiment_id, **place, **this_process()}
     try:
-        return Record.create(folder, header)
+        return Journal.create(folder, header)
     except (OSError, TrackingError):
         with conversation():
             client(store).set_terminated(info.run_id, "FAILED")
         raise
 
 
-def resumed_record(store: Store, folder: Path, step: int) -> Record:
+def resumed_record(store: Store, folder: Path, step: int) -> Journal:
     """Set the run of `folder` RUNNING again, and take out of its record what lies after `step`; see `Run.reopen`."""
-    record = Record(folder)
+    record = Journal(folder)
     run_id = record.header["run_id"]
     try:
         patiently(lambda: check_not_a_copy(store, run_id, folder), store.shown)

@@ -16,11 +16,11 @@ from scratch_dl.tracking.errors import TrackingError
 
 Entry = dict[str, Any]
 
-RECORD = "record.jsonl"
+RECORD = "journal.jsonl"
 SENT = "sent.json"
 
 
-class Record:
+class Journal:
     """The record in a run's folder; its first entry is the header, which says what run it is.
 
     Args:
@@ -48,7 +48,7 @@ class Record:
             raise TrackingError(f"{self.path} does not begin with a run's header: the file is damaged")
 
     @classmethod
-    def create(cls, folder: Path, header: Entry) -> "Record":
+    def create(cls, folder: Path, header: Entry) -> "Journal":
         """Begin the record of a new run.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
-from scratch_dl.tracking.journal import Record
+from scratch_dl.tracking.journal import Journal
 from scratch_dl.tracking.locks import BusyError, claimed
 from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import Store, open_store
@@ -29,12 +29,12 @@ def replay(folder: Path | str, directory: Path | str | None = None, uri: str | N
         TrackingError: if the folder holds no run, its process still lives, or the store does not answer.
     """
     folder = Path(folder).absolute()
-    record = Record(folder, mend=False)
+    record = Journal(folder, mend=False)
     if record.ending()[0] is not None and next(record.unsent(), None) is None:
         return True
     try:
         with claimed(folder):
-            record = Record(folder)
+            record = Journal(folder)
             store = _open(*(whereabouts(folder) if directory is None else (directory, uri)))
             try:
                 Sender(store, record, certain=False).send()
@@ -86,7 +86,7 @@ def _moved_along(folder: Path) -> tuple[Path, str]:
     A run's folder lies at the same place below `tracking.dir` for ever, so that where the one was moved, so was the
     other, and with it a database that lies there.
     """
-    header = Record(folder, mend=False).header
+    header = Journal(folder, mend=False).header
     made_in, directory, uri = Path(header["folder"]), Path(header["directory"]), str(header["uri"])
     if folder == made_in or not made_in.is_relative_to(directory):
         return directory, uri

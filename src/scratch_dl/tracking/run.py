@@ -18,7 +18,7 @@ from scratch_dl.tracking.artifacts import artifact_file, check_image, save_image
 from scratch_dl.tracking.background import Background
 from scratch_dl.tracking.begin import new_record, resumed_record
 from scratch_dl.tracking.errors import TrackingError
-from scratch_dl.tracking.journal import Entry, Record
+from scratch_dl.tracking.journal import Entry, Journal
 from scratch_dl.tracking.names import check_name
 from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import Store, unavailable_reason
@@ -43,7 +43,7 @@ class Run:
         experiment_id: MLflow's name of its experiment.
     """
 
-    def __init__(self, store: Store, record: Record, *, certain: bool) -> None:
+    def __init__(self, store: Store, record: Journal, *, certain: bool) -> None:
         self.folder = record.folder
         self.run_id = str(record.header["run_id"])
         self.experiment_id = str(record.header["experiment_id"])

@@ -15,7 +15,7 @@ from typing import Any
 
 from scratch_dl import __version__
 from scratch_dl.tracking.errors import RefusedError, UnavailableError
-from scratch_dl.tracking.journal import Entry, Record
+from scratch_dl.tracking.journal import Entry, Journal
 from scratch_dl.tracking.names import check_artifact_path
 from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.store import Store, client
@@ -34,7 +34,7 @@ class Sender:
         certain: whether nothing but this object has sent entries of the record, so that nothing needs looking up.
     """
 
-    def __init__(self, store: Store, record: Record, *, certain: bool) -> None:
+    def __init__(self, store: Store, record: Journal, *, certain: bool) -> None:
         self._store = store
         self._record = record
         self._certain = certain

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from scratch_dl import tracking
-from scratch_dl.tracking import DESCRIPTION, Parent, RefusedError, Store, UnavailableError, open_store
+from scratch_dl.tracking import DESCRIPTION, RefusedError, SharedRun, Store, UnavailableError, open_store
 from scratch_dl.tracking.store import client, conversation
 
 WORK = """
 import sys
 from pathlib import Path
-from scratch_dl.tracking import Parent, Run, claimed, open_store
+from scratch_dl.tracking import SharedRun, Run, claimed, open_store
 store, folder = open_store(sys.argv[1], sys.argv[2]), Path(sys.argv[3])
-parent = Parent(store, sys.argv[4]) if len(sys.argv) > 4 else Parent.create(store, "sweep", "study", {})
+parent = SharedRun(store, sys.argv[4]) if len(sys.argv) > 4 else SharedRun.create(store, "sweep", "study", {})
 parent.reopen()
 with claimed(folder):
     trial = Run.create(store, folder, "sweep", "trial", {"mlflow.parentRunId": parent.run_id})
@@ -38,7 +38,7 @@ def store(request, tmp_path_factory):
 
 @pytest.fixture
 def parent(store):
-    return Parent.create(store, "sweep", "study", {"study": "geometry", "storage": "postgresql://me:pw@h/optuna"})
+    return SharedRun.create(store, "sweep", "study", {"study": "geometry", "storage": "postgresql://me:pw@h/optuna"})
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_what_is_said_is_read_back(store, parent, tmp_path):
 def test_it_is_reopened_by_its_id(store, parent):
     parent.finish("KILLED")
     parent.tags({"interrupted": "true"})
-    again = Parent(store, parent.run_id)
+    again = SharedRun(store, parent.run_id)
     assert again.experiment_id == parent.experiment_id
     assert status(store, parent.run_id) == "KILLED", "looking at it changes nothing"
     again.reopen()
@@ -218,7 +218,7 @@ def test_a_sweep_goes_on_while_a_process_elsewhere_cannot_be_judged(store, work,
 def test_a_process_that_finished_it_is_not_waited_for(store, parent, work):
     process, *_ = work(parent.run_id)
     parent.finish("FINISHED")
-    Parent(store, parent.run_id)
+    SharedRun(store, parent.run_id)
     with conversation():
         client(store).update_run(parent.run_id, status="RUNNING")
     kill(process)
@@ -235,7 +235,7 @@ def test_a_process_that_finished_it_is_not_waited_for(store, parent, work):
         pytest.param(lambda parent: parent.nested("x", {}, {"a//b": 1}, {}, 1), id="nested"),
         pytest.param(lambda parent: parent.files([Path("nothing.md")]), id="file"),
         pytest.param(lambda parent: parent.finish("DONE"), id="status"),
-        pytest.param(lambda parent: Parent.create(parent._store, "", "study", {}), id="experiment"),
+        pytest.param(lambda parent: SharedRun.create(parent._store, "", "study", {}), id="experiment"),
     ],
 )
 def test_what_cannot_be_said_is_refused(store, parent, say):
@@ -247,11 +247,11 @@ def test_what_cannot_be_said_is_refused(store, parent, say):
 
 def test_an_unknown_run_and_a_deleted_one_are_told(store, parent):
     with pytest.raises(UnavailableError, match="nothing"):
-        Parent(store, "nothing")
+        SharedRun(store, "nothing")
     with conversation():
         client(store).delete_run(parent.run_id)
     with pytest.raises(RefusedError, match=r"restore it: MLFLOW_TRACKING_URI=\S+ mlflow runs restore --run-id"):
-        Parent(store, parent.run_id)
+        SharedRun(store, parent.run_id)
 
 
 def test_a_store_that_has_gone_is_told_at_once(parent, tmp_path):
@@ -264,8 +264,8 @@ def test_a_store_that_has_gone_is_told_at_once(parent, tmp_path):
         lambda: parent.files([]),
         lambda: parent.nested("a", {}, {}, {}, 1),
         lambda: parent.finish("FINISHED"),
-        lambda: Parent.create(parent._store, "sweep", "study", {}),
-        lambda: Parent(parent._store, parent.run_id),
+        lambda: SharedRun.create(parent._store, "sweep", "study", {}),
+        lambda: SharedRun(parent._store, parent.run_id),
     ]
     for call in calls:
         start = time.monotonic()

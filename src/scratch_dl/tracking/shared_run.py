@@ -25,7 +25,7 @@ _PARENT = "mlflow.parentRunId"
 _TIMEOUT_S = 2.0
 
 
-class Parent:
+class SharedRun:
     """A run that others hang on.
 
     It goes on as long as one of the processes that made or reopened it lives; `close_orphans` closes it after that.
@@ -52,7 +52,7 @@ class Parent:
         self.experiment_id = str(run.info.experiment_id)
 
     @classmethod
-    def create(cls, store: Store, experiment: str, name: str, tags: Mapping[str, object]) -> "Parent":
+    def create(cls, store: Store, experiment: str, name: str, tags: Mapping[str, object]) -> "SharedRun":
         """Begin a run that this process works on; passwords in the tags' values are hidden.
 
         Raises:
