@@ -382,7 +382,7 @@ def test_a_full_disk_is_told_with_the_path(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "open", no_space)
-    with pytest.raises(OSError, match=r"No space left on device: .*record\.jsonl"):
+    with pytest.raises(OSError, match=r"No space left on device: .*journal\.jsonl"):
         run.metric("train/loss", 1.0, 1)
 
 
