@@ -18,7 +18,7 @@ from scratch_dl.system.errors import FAILURE, ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
-    from scratch_dl.diagnosis.rules import History
+    from scratch_dl.diagnosis.signs import History
 
 SHOWN = 5  # of what else was seen
 SCORES = {"noisy": "baseline/noisy_psnr_db", "blur": "baseline/blur_psnr_db", "network": "val/psnr_db"}

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from scratch_dl.diagnosis import RULES, Sign, conclude, read
+from scratch_dl.diagnosis import RULES, Sign, conclude, read_signs
 from scratch_dl.diagnosis.causes import CAUSES, HEALTHY, UNKNOWN
-from scratch_dl.diagnosis.rules import ROOM_OF_A_LONG_STEP, SLOPE_TOLERANCE, THROWN
+from scratch_dl.diagnosis.signs import ROOM_OF_A_LONG_STEP, SLOPE_TOLERANCE, THROWN
 from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL
 from scratch_dl.faults import FAULTS
 
@@ -33,7 +33,7 @@ def steps(rule, count):
 
 def of(rule, history):
     """The rule's own signs."""
-    return [sign for sign in read(history) if sign.rule == rule.name]
+    return [sign for sign in read_signs(history) if sign.rule == rule.name]
 
 
 @pytest.mark.parametrize(("rule", "inside", "outside"), BOTH_SIDES)
@@ -44,7 +44,7 @@ def test_a_rule_is_silent_at_its_threshold_and_speaks_just_beyond_it(rule, insid
     (sign,) = of(rule, {f"a.b/{rule.signal}": [(step, outside) for step in row]})
     assert (sign.cause, sign.module, sign.direction) == (rule.cause, "a.b", rule.direction)
     assert (sign.rank, sign.step) == (rule.rank, row[-1])
-    assert sign.evidence == rule.said.format(value=outside)
+    assert sign.evidence == rule.evidence.format(value=outside)
     (whole,) = of(rule, {rule.signal: [(step, outside) for step in row]})
     assert whole.module == "network"
 
@@ -81,7 +81,7 @@ def test_rules_have_names_of_their_own_a_source_and_a_threshold():
         assert rule.direction in DIRECTIONS, rule.name
         assert rule.rank in (CERTAIN, DOUBTFUL), rule.name
         assert rule.times >= 1, rule.name
-        assert rule.said.format(value=0.5).strip(), rule.name
+        assert rule.evidence.format(value=0.5).strip(), rule.name
 
 
 def test_every_cause_of_a_rule_is_one_of_the_causes():
@@ -106,7 +106,7 @@ def test_a_healthy_value_of_every_signal_is_no_sign(name):
                "at_upstream": 0.9, "undivided": 3.0, "error_sign": 1.0, "blocked": 0.0, "leaks": 0.0,
                "room": 8.0, "dead": 0.4, "saturated": 0.0, "grad_ratio": 0.5, "update_ratio": 0.3,
                "output_class": 7.0}  # fmt: skip
-    assert read({f"a/{name}": [(step, healthy[name]) for step in (0, 1, 2, 400, 800, 1200)]}) == []
+    assert read_signs({f"a/{name}": [(step, healthy[name]) for step in (0, 1, 2, 400, 800, 1200)]}) == []
 
 
 # A learning rate that is too large for the first step ---------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_where_the_first_step_is_too_long_the_learning_rate_explains_what_it_has
 
 def test_a_short_room_alone_is_no_sign():
     """It is what a working learning rate at its upper end looks like."""
-    assert read({"optimizer/room": [(0, 0.5)]}) == []
+    assert read_signs({"optimizer/room": [(0, 0.5)]}) == []
 
 
 # Where a wrong slope is put -----------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def slopes(wrong, value):
 @pytest.mark.parametrize("value", [0.25, 16.0, -1.0, 0.0])
 def test_a_wrong_slope_is_put_where_the_gradient_was_spoiled(wrong, place, value):
     """Whatever its size and sign, before the first step, as a certain sign."""
-    (sign,) = read(slopes(wrong, value))
+    (sign,) = read_signs(slopes(wrong, value))
     assert (sign.module, sign.direction) == place
     assert (sign.cause, sign.step, sign.rank) == ("gradient_wrong", 0, CERTAIN)
     assert f"{value:.4g} times as fast" in sign.evidence
@@ -180,23 +180,23 @@ def test_a_wrong_slope_is_put_where_the_gradient_was_spoiled(wrong, place, value
 @pytest.mark.parametrize("direction", [1, -1], ids=["more", "less"])
 def test_a_slope_counts_as_wrong_just_beyond_its_tolerance(wrong, direction):
     """On both sides of 1."""
-    assert read(slopes(wrong, 1 + direction * SLOPE_TOLERANCE * 0.999)) == []
-    assert len(read(slopes(wrong, 1 + direction * SLOPE_TOLERANCE * 1.001))) == 1
+    assert read_signs(slopes(wrong, 1 + direction * SLOPE_TOLERANCE * 0.999)) == []
+    assert len(read_signs(slopes(wrong, 1 + direction * SLOPE_TOLERANCE * 1.001))) == 1
 
 
 def test_a_network_without_biases_is_located_by_its_weights():
     """One weight, or all up to a module."""
     weights = {f"{module}.weight/slope": [(0, 1.0)] for module in MODULES}
-    (sign,) = read(weights | {"conv2.weight/slope": [(0, 2.0)]})
+    (sign,) = read_signs(weights | {"conv2.weight/slope": [(0, 2.0)]})
     assert (sign.module, sign.direction) == ("conv2", "grad_weight")
-    (sign,) = read(weights | {f"{module}.weight/slope": [(0, 2.0)] for module in ("conv1", "conv2")})
+    (sign,) = read_signs(weights | {f"{module}.weight/slope": [(0, 2.0)] for module in ("conv1", "conv2")})
     assert (sign.module, sign.direction) == ("up1", "grad_input")
 
 
 def test_no_slope_and_right_slopes_are_no_sign():
     """As of a network that takes no float64, and of a healthy one."""
-    assert read({}) == []
-    assert read(slopes([], 1.0)) == []
+    assert read_signs({}) == []
+    assert read_signs(slopes([], 1.0)) == []
 
 
 # What the signs come to ---------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_of_equal_signs_the_one_that_was_said_first_stands():
 def test_a_rule_names_the_first_module_of_the_first_step():
     """Modules in the order of their signals, as a network's are."""
     history = {"a/unread": [(0, 0.75)], "b/unread": [(0, 0.5)], "c/lost": [(1, 0.5)]}
-    signs = read(history)
+    signs = read_signs(history)
     assert [(s.module, s.step) for s in signs] == [("a", 0), ("b", 0), ("c", 1)]
     assert conclude(signs, progress=False).module == "a"
 

@@ -1,4 +1,4 @@
-"""What a verdict can name: the mistakes of the fault bank, and causes that are no one mistake."""
+"""What a verdict can name: the mistakes of the fault bank, and causes that are not a single mistake."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,16 @@ HEALTHY, UNKNOWN = "healthy", "unknown"
 
 
 class Cause(NamedTuple):
-    """What is wrong, in a sentence, and what mends it, in another."""
+    """What is wrong, and what cures it, each in a sentence."""
 
     what: str
     cure: str
 
 
 CAUSES = {
-    HEALTHY: Cause("nothing that is known to be wrong was seen", ""),
+    HEALTHY: Cause("no rule of the diagnosis fired", ""),
     UNKNOWN: Cause(
-        "the run was not watched: under diagnosis=off, or before there was a diagnosis",
+        "the run was not watched (diagnosis=off)",
         "train again under diagnosis=default",
     ),
     "forward_wrong": Cause(
@@ -33,7 +33,7 @@ CAUSES = {
         "multiply by the incoming gradient, once, and by nothing else that depends on it",
     ),
     "gradient_never_cleared": Cause(
-        "zero_grad leaves a gradient as it is, so that those of all steps add up",
+        "zero_grad does not clear a gradient, so that the gradients of all steps add up",
         "set the parameter's own gradient to zero in place",
     ),
     "gradient_ignores_error": Cause(
@@ -41,31 +41,31 @@ CAUSES = {
         "check the backward of the last module and of the loss",
     ),
     "contract_broken": Cause(
-        "what a training relies on does not hold",
+        "the module breaks a rule that a training relies on",
         "`python -m scratch_dl.verify` shows the rule that is broken",
     ),
     "optimizer_wrong": Cause(
-        "the optimizer's step is not its rule's",
+        "the optimizer's step is not the one that its rule gives",
         "`python -m scratch_dl.verify` shows how it differs",
     ),
     "data_divided_twice": Cause(
-        "images are 0 to 1/255 where 0 to 1 is meant",
+        "images range from 0 to 1/255 instead of 0 to 1",
         "divide the images by 255 once, not twice",
     ),
     "pixels_never_read": Cause(
         "some pixels change nothing in the output",
-        "a kernel (times its dilation) that covers the stride",
+        "use a kernel that, times its dilation, covers the stride",
     ),
     "init_too_small": Cause(
-        "the module makes far smaller numbers than it is given",
+        "the module's output is far smaller than its input",
         "draw the weights by the fan-in, as init: pytorch, he or xavier does",
     ),
     "init_too_large": Cause(
-        "the module makes far larger numbers than it is given",
+        "the module's output is far larger than its input",
         "draw the weights by the fan-in, as init: pytorch, he or xavier does",
     ),
     "learning_rate_too_large": Cause(
-        "the first steps throw the network where no gradient passes",
+        "the first steps move the network to where no gradient passes",
         "a smaller optimizer.lr, or trainer.clip_norm",
     ),
     "dead_units": Cause(
@@ -73,7 +73,7 @@ CAUSES = {
         "a smaller optimizer.lr, or another init",
     ),
     "vanishing_gradient": Cause(
-        "the first layer's gradient is next to nothing beside the last one's",
+        "the first layer's gradient is tiny compared with the last one's",
         "another init (he), or skip connections (model=unet)",
     ),
     "exploding_gradient": Cause(
@@ -81,7 +81,7 @@ CAUSES = {
         "trainer.clip_norm, or another init",
     ),
     "saturated": Cause(
-        "the output's sigmoid is so far in its tails that hardly a gradient passes",
+        "the output's sigmoid is so far in its tails that hardly any gradient passes",
         "a smaller optimizer.lr, or weights drawn by the fan-in",
     ),
     "not_converged": Cause(

@@ -1,6 +1,6 @@
-"""The diagnosis of one training: it watches, writes down what it sees, and concludes from what is written alone.
+"""The diagnosis of one training: it watches, records what it sees, and concludes only from what is recorded.
 
-So a run that was killed is explained from its record as one that ended well.
+A run that was killed is therefore explained from its record just like a run that ended well.
 """
 
 import json
@@ -20,7 +20,7 @@ from scratch_dl.diagnosis.causes import CAUSES, UNKNOWN
 from scratch_dl.diagnosis.inspection import DATA, inspect
 from scratch_dl.diagnosis.output_class import CLASSES, classify
 from scratch_dl.diagnosis.recognition import recognise, unrecognised
-from scratch_dl.diagnosis.rules import History, read
+from scratch_dl.diagnosis.signs import History, read_signs
 from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL, Sign, Verdict, conclude
 from scratch_dl.verification.report import REPORT, Report
 from scratch_dl.verification.trace import Batch
@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 
 
 class Diagnosis:
-    """Watches a training of `setup`, and records in `run`.
+    """Watches a training of `setup` and records in `run`.
 
     Args:
-        setup: what is trained; it is looked at, and never changed.
+        setup: of the training; it is never changed.
         run: gets metrics `watch/...`, tags, the verdict and the figure.
 
     Attributes:
-        blur_psnr_db: of the validation crops; to be set before the first validation.
-        say: is told what is certainly wrong, as soon as it is seen.
+        blur_psnr_db: PSNR of the blurred validation crops; set it before the first validation.
+        say: is called with each line about a certain mistake, as soon as it is seen.
     """
 
     def __init__(self, setup: "Setup", run: tracking.Run) -> None:
@@ -58,7 +58,7 @@ class Diagnosis:
         self._watching = True
 
     def before(self, report: Report | None) -> None:
-        """What the verification has found, and what else is seen before the first step."""
+        """Record the failures of the verification, and what is seen before the first step."""
         setup = self.setup
         like = setup.network.parameters()[0].value
         input, target = setup.data.batch(0, setup.trainer.batch_size, setup.seed)
@@ -71,20 +71,20 @@ class Diagnosis:
                 signs = recognise(report, setup.network, setup.loss, batch)
             seen |= inspect(*parts, clip_norm)
             seen |= signals.watch(*parts, clip_norm)
-        except Exception as error:  # nobody's training ends because it was looked at
+        except Exception as error:  # a training must not end because of its diagnosis
             log.warning("the diagnosis saw little before the first step: %s: %s", type(error).__name__, error)
         self._note(seen, 0)
         self.run.text(json.dumps([asdict(sign) for sign in signs], indent=1), BEFORE)
         self._announce()
 
     def step(self, step: int, batch: tuple[Tensor, Tensor]) -> None:
-        """Watch the step after `step` others, if it is one to be watched."""
+        """Watch the step after `step` others, if it is due."""
         if not self._watching or not signals.is_due(step, self.setup.diagnosis.every):
             return
         setup = self.setup
         try:
             seen = signals.watch(setup.network, setup.optimizer, setup.loss, Batch(*batch), setup.trainer.clip_norm)
-        except Exception as error:  # nobody's training ends because it was watched
+        except Exception as error:  # a training must not end because of its diagnosis
             log.warning("the diagnosis stops at step %d: %s: %s", step, type(error).__name__, error)
             self._watching = False
             return
@@ -93,7 +93,7 @@ class Diagnosis:
             self._announce()
 
     def validation(self, step: int, output: Tensor) -> None:
-        """Name what the output has become."""
+        """Record what the output has become."""
         name = classify(output, *self.setup.data.validation, self.blur_psnr_db)
         self._note({OUTPUT_CLASS: float(CLASSES.index(name))}, step)
 
@@ -102,16 +102,20 @@ class Diagnosis:
 
         Args:
             reason: why the training ended early, if it did.
-            files: whether a figure is wanted.
+            files: whether to draw a figure even if the run is healthy.
         """
         record = tracking.Journal(self.run.folder)
         history = record.history()
         verdict = explain(record.folder, history, reason)
-        self.run.tags({
-            "diagnosis": verdict.cause, "diagnosis.module": verdict.module or NOTHING,
-            "diagnosis.direction": verdict.direction or NOTHING, OUTPUT_CLASS: verdict.output_class or NOTHING,
-            "diagnosis.step": str(verdict.step) if verdict.module else NOTHING,
-        })  # fmt: skip
+        self.run.tags(
+            {
+                "diagnosis": verdict.cause,
+                "diagnosis.module": verdict.module or NOTHING,
+                "diagnosis.direction": verdict.direction or NOTHING,
+                OUTPUT_CLASS: verdict.output_class or NOTHING,
+                "diagnosis.step": str(verdict.step) if verdict.module else NOTHING,
+            }
+        )
         self.run.text(json.dumps(verdict.to_json(), indent=1), VERDICT)
         drawn_before = (self.run.folder / tracking.ARTIFACTS / FIGURE).is_file()
         if (files or drawn_before or not verdict.healthy) and (
@@ -124,7 +128,7 @@ class Diagnosis:
         self.run.metrics({f"{signals.PREFIX}/{name}": value for name, value in seen.items()}, step)
 
     def _announce(self) -> None:
-        """Say the first thing that is certainly wrong, once."""
+        """Announce the first certain mistake, once."""
         if self._said:
             return
         signs = signs_of(self.run.folder, tracking.Journal(self.run.folder).history())
@@ -136,28 +140,29 @@ class Diagnosis:
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """A verdict for the terminal, in lines of at most 80 columns."""
+    """Return a verdict for the terminal, in lines of at most 80 columns."""
     said = [("diagnosis: ", verdict.line)]
     said += [(f"  {name:<10}", getattr(verdict, name)) for name in ("what", "evidence", "cure")]
     return [
         textwrap.fill(f"{name}{words}", _WIDTH, subsequent_indent=" " * 12, break_on_hyphens=False)
-        for name, words in said if words
-    ]  # fmt: skip
+        for name, words in said
+        if words
+    ]
 
 
 def signs_of(folder: Path, history: History) -> list[Sign]:
-    """Every sign in what a run has written down: in its folder, and in its metrics."""
+    """Return every sign in what a run recorded: in its folder, and in its metrics."""
     before, report = (folder / tracking.ARTIFACTS / path for path in (BEFORE, REPORT))
     known: list[Sign] = []
     if before.is_file():
         known = [Sign(**each) for each in json.loads(before.read_text())]
-    elif report.is_file():  # of a run that was verified, and not watched
+    elif report.is_file():  # the run was verified, but not watched
         known = unrecognised(Report.from_json(json.loads(report.read_text())))
-    return known + read(own_signals(history))
+    return known + read_signs(own_signals(history))
 
 
 def explain(folder: Path, history: History, reason: str | None) -> Verdict:
-    """The verdict on a run, from what it has written down alone.
+    """Return the verdict on a run, only from what it recorded.
 
     Args:
         folder: of the run.
@@ -169,8 +174,9 @@ def explain(folder: Path, history: History, reason: str | None) -> Verdict:
         return Verdict(UNKNOWN, what=CAUSES[UNKNOWN].what, cure=CAUSES[UNKNOWN].cure)
     last = max((step for step, _ in history.get("train/loss", ())), default=0)
     if reason is not None and reason.startswith("Diverged"):
-        signs.append(Sign("loss_not_finite", "learning_rate_too_large", "optimizer", "settings", last + 1, reason,
-                          order=90))  # fmt: skip
+        signs.append(
+            Sign("loss_not_finite", "learning_rate_too_large", "optimizer", "settings", last + 1, reason, order=90)
+        )
     classes = history.get(f"{signals.PREFIX}/{OUTPUT_CLASS}", ())
     name = CLASSES[int(classes[-1][1])] if classes else ""
     progress = _progress(history) and name not in FLAT
@@ -181,9 +187,9 @@ def explain(folder: Path, history: History, reason: str | None) -> Verdict:
 
 
 def _progress(history: History) -> bool:
-    """Whether the network is better than it was untrained, and than its noisy input, at one of its late validations.
+    """Return whether a late validation is better than the untrained network and than the noisy input.
 
-    Where the noisy input's PSNR is infinite, as of a black picture under photon noise, the first has to do.
+    If the noisy input's PSNR is infinite, as for a black picture under photon noise, only the first is asked.
     """
     psnr, gain = ([value for _, value in history.get(f"val/{name}_db", ())] for name in ("psnr", "gain"))
     late = max(3, len(psnr) // 4)
@@ -191,6 +197,6 @@ def _progress(history: History) -> bool:
 
 
 def own_signals(history: History) -> History:
-    """The signals among a run's metrics, without their prefix."""
+    """Return the signals among a run's metrics, without their prefix."""
     prefix = f"{signals.PREFIX}/"
     return {key.removeprefix(prefix): points for key, points in history.items() if key.startswith(prefix)}

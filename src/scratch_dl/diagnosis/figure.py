@@ -1,4 +1,4 @@
-"""Where it starts: signals of every module over the watched steps, the verdict's module and step marked."""
+"""A figure of every module's signals over the watched steps, with the verdict's module and step marked."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratch_dl.diagnosis.rules import History
+from scratch_dl.diagnosis.signs import History
 from scratch_dl.diagnosis.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _LABELS = 12
 
 
 def draw(history: History, verdict: Verdict) -> "Figure | None":
-    """Modules x steps, first module on top; grey is exactly 0. None if nothing was watched."""
+    """Return a figure of modules x steps, the first module on top, grey for exactly 0; None if nothing was watched."""
     from matplotlib.figure import Figure
 
     modules = [name.removesuffix("/grad_norm") for name in history if name.endswith("/grad_norm")]

@@ -1,10 +1,11 @@
 """What can be seen before the first step, on copies and without any reference.
 
-slope    along each parameter's gradient g the loss changes by |g|^2 a unit: 1 where it does (directional derivative)
-gain     how much larger, in root mean square, a module makes its input, bias apart (He et al. 2015)
-unread   the share of an input's pixels that change nothing in a module's output
-room     how many of the optimizer's first steps one could go before the loss rises (line search)
-level    the size of the mean of the images, which noise of mean 0 leaves as it is
+slope    measured directional derivative of the loss along each parameter's gradient g, divided by |g|^2;
+         1 if the gradient is right
+gain     root mean square of a module's output, without its bias, divided by that of its input (He et al. 2015)
+unread   the share of the input's pixels that do not change a module's output
+room     how many times the optimizer's first step could be taken before the loss rises (line search)
+level    absolute value of the mean of the images, which noise of mean 0 does not change
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from scratch_dl.diagnosis.rules import NOT_SAID, is_off
 from scratch_dl.diagnosis.signals import Signals
+from scratch_dl.diagnosis.signs import NO_GRADIENT, is_off
 from scratch_dl.models import check_size
 from scratch_dl.nn import Module
 from scratch_dl.optim import SGD, Optimizer, clip_grad_norm
@@ -28,24 +29,24 @@ from scratch_dl.verification.trace import Batch, Trace, own_step
 
 DATA = "data"
 _SAMPLES, _MORE_SAMPLES = 2, 8
-_DISTANCES = (1e-7, 1e-6, 1e-8)  # of a parameter's norm; a kink spoils one of them, a wrong gradient all
-_HIDDEN = 1e-4
-_POINTS = 3
-_FARTHEST = 2.0**24
-_SIDE = 32
+_DISTANCES = (1e-7, 1e-6, 1e-8)  # relative to a parameter's norm; a kink spoils one of them, a wrong gradient all
+_HIDDEN = 1e-4  # rounding above this share of the change hides a slope
+_POINTS = 3  # points tried beside a kink
+_FARTHEST = 2.0**24  # times the first step
+_SIDE = 32  # pixels; larger images are cropped
 
 
 def inspect(
     network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip_norm: float | None = None
 ) -> Signals:
-    """All of it, as far as the modules take float64.
+    """Return all signals; only the level if the modules do not take float64.
 
     Args:
-        network: is copied, as optimizer and loss are.
+        network: is copied, like optimizer and loss.
         optimizer: of its parameters.
         loss: of the network's output and the target.
-        batch: the training's first one.
-        clip_norm: to which the training clips its gradients.
+        batch: the first one of the training.
+        clip_norm: norm to which the training clips its gradients.
     """
     signals = {f"{DATA}/level": abs(float(batch.input.double().mean()))}
     try:
@@ -54,7 +55,7 @@ def inspect(
         few, several = (Batch(batch.input[:n], batch.target[:n]) for n in (_SAMPLES, _MORE_SAMPLES))
         network.to(dtype=torch.float64)
         trace = own_step(network, loss, few.to(torch.float64))
-    except BrokenPassError:  # float32 hides a difference quotient
+    except BrokenPassError:  # in float32, rounding would hide the difference quotients
         return signals
     with contextlib.suppress(BrokenPassError):
         signals |= _of_modules(network, trace)
@@ -65,7 +66,7 @@ def inspect(
 
 
 def _cropped(network: Module, batch: Batch) -> Batch:
-    """Smaller images where the network takes them: what is looked for does not depend on their size, the time does."""
+    """Return smaller images if the network takes them: they show the same mistakes in less time."""
     size = tuple(min(_SIDE, side) for side in batch.input.shape[2:])
     try:
         with seeded("size"):
@@ -76,10 +77,10 @@ def _cropped(network: Module, batch: Batch) -> Batch:
 
 
 def slopes(network: Module, loss: Module, batch: Batch) -> Signals:
-    """`<parameter>/slope`: how the loss changes along the parameter's gradient, in units of its squared norm.
+    """Return `<parameter>/slope`: the change of the loss along the parameter's gradient, divided by its squared norm.
 
-    Where a ReLU stands exactly at its kink, as at a bias of 0 behind units that are all off, the loss has two slopes:
-    then points beside it are taken. A wrong gradient is wrong there too.
+    If a ReLU is exactly at its kink, as with a bias of 0 behind units that are all off, the loss has two slopes. Then
+    neighbouring points are tried; a wrong gradient is wrong there too.
     """
     network = copied(network)
     generator = torch.Generator().manual_seed(0)
@@ -94,10 +95,10 @@ def slopes(network: Module, loss: Module, batch: Batch) -> Signals:
 
 
 def _slopes(network: Module, loss: Module, batch: Batch) -> Signals:
-    for parameter in network.parameters():  # also those that a zero_grad forgets, which is another mistake
+    for parameter in network.parameters():  # also those that a wrong zero_grad forgets
         parameter.grad.zero_()
     trace = own_step(network, loss, batch)
-    if own_step(network, loss, batch).loss != trace.loss:  # it draws numbers that no seed decides
+    if own_step(network, loss, batch).loss != trace.loss:  # it draws random numbers that no seed controls
         return {}
     draws = abs(_loss(network, loss, batch) - trace.loss) > 1e-9 * abs(trace.loss)
     own = dict(network.named_parameters())
@@ -105,7 +106,7 @@ def _slopes(network: Module, loss: Module, batch: Batch) -> Signals:
     found: Signals = {}
     for name, grad in trace.grads.items():
         start = own[name].value.clone()
-        # Where there is no gradient at all, there must be no slope either, in whatever direction.
+        # If the gradient is 0, the loss must not change in any direction.
         way = grad if bool(grad.any()) else draw_like(grad, generator)
         norm, size = float(way.norm()), float(start.norm()) or 1.0
         if not norm or not math.isfinite(norm):
@@ -116,16 +117,16 @@ def _slopes(network: Module, loss: Module, batch: Batch) -> Signals:
             losses = []
             for sign in (1, -1):
                 own[name].value = start + sign * h * way
-                # What draws, as dropout does, draws the same in a watched step.
+                # A module that draws random numbers, as dropout does, draws the same ones in each watched step.
                 losses.append(own_step(network, loss, batch).loss if draws else _loss(network, loss, batch))
             change, rounding = losses[0] - losses[1], 8 * torch.finfo(torch.float64).eps * abs(losses[0])
             if way is not grad:
-                tried.append(NOT_SAID if abs(change) > rounding / _HIDDEN else 1.0)
+                tried.append(NO_GRADIENT if abs(change) > rounding / _HIDDEN else 1.0)
             elif rounding < _HIDDEN * 2 * h * norm**2:
                 tried.append(change / (2 * h * norm**2))
         own[name].value = start
         if tried:
-            # At a wrong slope every distance tells; where no gradient is said, a small one hides behind its rounding.
+            # Every distance shows a wrong slope. For a gradient of 0, rounding hides a small change at small distances.
             found[f"{name}/slope"] = (min if way is grad else max)(tried, key=_distance)
     return found
 
@@ -135,9 +136,9 @@ def _distance(slope: float) -> float:
 
 
 def room(network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip_norm: float | None = None) -> float:
-    """The multiple of the optimizer's first step at which the loss is least, in steps of sqrt(2).
+    """Return the multiple of the optimizer's first step at which the loss is lowest, tried in factors of sqrt(2).
 
-    Times 1 - m for a momentum m, under which as many more steps add up.
+    It is multiplied by 1 - m for a momentum m, because the steps add up to 1 / (1 - m) times the first one.
     """
     network, optimizer, loss = copied((network, optimizer, loss))
     before = [parameter.value.clone() for parameter in network.parameters()]
@@ -164,7 +165,7 @@ def room(network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip
 
 
 def unread(module: Module, input: Tensor) -> float:
-    """The share of the input's pixels, by their remainders modulo the stride, that change nothing in the output."""
+    """Return the share of the input's pixels, by their remainders modulo the stride, that do not change the output."""
     module = copied(module).eval()
     output = forward(module, [input])
     strides = [max(1, round(a / b)) for a, b in zip(input.shape[2:], output.shape[2:], strict=True)]
@@ -191,7 +192,7 @@ def _of_modules(network: Module, trace: Trace) -> Signals:
         if module.parameters():
             nothing = forward(copied(module).eval(), [torch.zeros_like(input)])
             given, made = (float(some.square().mean().sqrt()) for some in (input, output - nothing))
-            if given and made:  # of weights that begin at 0, as on a way beside a skip connection, nothing is said
+            if given and made:  # weights may begin at 0, for example on the path beside a skip connection
                 signals[f"{name}/gain"] = made / given
         if input.ndim == output.ndim == 4 and (share := unread(module, input)):
             signals[f"{name}/unread"] = share
@@ -199,7 +200,7 @@ def _of_modules(network: Module, trace: Trace) -> Signals:
 
 
 def _of_loss(loss: Module, trace: Trace, batch: Batch) -> Signals:
-    """How far the loss's slope along its gradient is from the gradient's squared norm, and from that by the batch."""
+    """Return the loss's slope, and its distance from 1 / n, the slope of a gradient not divided by the batch size n."""
     output, grad = trace.outputs[""], trace.grad_outputs[""]
     norm = float(grad.norm())
     if not norm:

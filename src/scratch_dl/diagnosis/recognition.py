@@ -1,7 +1,7 @@
-"""From a verdict of the verification to the mistake: the gradients are compared with those of each known mistake.
+"""From a failed verdict of the verification to the mistake: compares gradients with those of each known mistake.
 
-A module that does, to the last digits, what one of the fault bank's classes does makes that mistake. One of a user's
-own is recognised if it computes what a ReLU or a Sigmoid does, or is of a subclass of one of this package's modules.
+A module whose results equal those of one of the fault bank's classes, to the last digits, makes that mistake. A user's
+module is recognised if its forward equals that of ReLU or Sigmoid, or if it is a subclass of one of our modules.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from scratch_dl.verification.trace import Batch, own_step
 
 _SAME = 1e-9
 _LAST = 40
-_CONTRACT = (  # of a check's name, whose mistake it is; the first that fits
+_CONTRACT = (  # words in a check's name -> the mistake; the first that fits counts
     ("no stale copies", "stale_gradient_reference"),
     ("leaves the parameters the same objects", "stale_gradient_reference"),
     ("each parameter moves as it would alone", "sgd_momentum_shared"),
@@ -43,13 +43,13 @@ _GENERIC = {"forward": "forward_wrong", "contract": "contract_broken"}
 
 
 def recognise(report: Report, network: Module, loss: Module, batch: Batch) -> list[Sign]:
-    """A sign for every verdict that failed, a single module's before the network's; the first is the one to mend.
+    """Return a sign for every failed verdict, those of single modules before the network's; mend the first one first.
 
     Args:
         report: of the network.
         network: that was verified; is copied.
         loss: under which it is trained.
-        batch: of images and targets, with which the modules are tried.
+        batch: images and targets with which the modules are tried.
     """
     if report.passed:
         return []
@@ -63,7 +63,7 @@ def recognise(report: Report, network: Module, loss: Module, batch: Batch) -> li
 
 
 def known_mistakes(report: Report, network: Module, loss: Module, batch: Batch) -> list[str]:
-    """A line for each module whose mistake is one of the fault bank's."""
+    """Return a line for each module whose mistake is in the fault bank."""
     return [
         f"{sign.module} makes a known mistake, {sign.cause}: {CAUSES[sign.cause].what}; cure: {CAUSES[sign.cause].cure}"
         for sign in recognise(report, network, loss, batch)
@@ -72,7 +72,7 @@ def known_mistakes(report: Report, network: Module, loss: Module, batch: Batch) 
 
 
 def unrecognised(report: Report) -> list[Sign]:
-    """The same without the network: what kind of verdict failed, not which mistake did it."""
+    """Return the signs without the network at hand: which kind of verdict failed, but not by which mistake."""
     return [_sign(finding, _of_contract(finding, None)) for finding in report.failures]
 
 
@@ -80,13 +80,13 @@ def _sign(finding: Finding, cause: str | None) -> Sign:
     detail = f"; {finding.detail}" if finding.detail else ""
     said = f"error {finding.error:.2g}, at most {finding.limit:.0e} ({finding.check}){detail}"
     rule = f"verification: {finding.check}"
-    # One mistake spoils the whole network in many ways: they explain nothing.
+    # A single mistake fails many checks of the whole network; these explain nothing.
     order = _LAST if finding.module == NETWORK else 0
     return Sign(rule, cause or _generic(finding), finding.module, finding.direction, 0, said, order=order)
 
 
 def _tried(network: Module, loss: Module, batch: Batch) -> Iterator[tuple[str, tuple[Module, list[Tensor]]]]:
-    """Name -> module and what it is given, in float64; of the network's modules and of the loss."""
+    """Yield name and (module, its inputs in float64) for the network's modules and the loss."""
     network, loss = copied((network, loss))
     network.to(dtype=torch.float64)
     try:
@@ -100,7 +100,7 @@ def _tried(network: Module, loss: Module, batch: Batch) -> Iterator[tuple[str, t
 
 
 def _known_mistake(module: Module, inputs: list[Tensor]) -> str | None:
-    """The fault whose class does exactly what the module does, and not what the right one does."""
+    """Return the fault whose class does exactly what the module does, if the right class does not; else None."""
     generator = torch.Generator().manual_seed(0)
     try:
         output = forward(module, inputs)
@@ -120,7 +120,7 @@ def _known_mistake(module: Module, inputs: list[Tensor]) -> str | None:
 
 
 def _as(kind: type[Module], module: Module, inputs: list[Tensor], output: Tensor) -> Module | None:
-    """The module as one of the class `kind`, if it is a subclass of it or computes what it does; else None."""
+    """Return the module as an instance of `kind`, if it is a subclass or its forward computes the same; else None."""
     if isinstance(module, kind):
         twin = copied(module)
         twin.__class__ = kind

@@ -1,7 +1,7 @@
 """What a training step looks like from inside: a step of copies of network and optimizer, watched at every module.
 
-Nothing of the training is touched, no random state either, so that not a bit of its result depends on being watched.
-Of what is 0 in a healthy network (`left_over`, `leaks`, ...) nothing is said as long as it is 0.
+Neither the training nor any random state is touched, so watching changes no bit of the result. Signals that are 0 in a
+healthy network (`left_over`, `leaks`, ...) are left out as long as they are 0.
 """
 
 import math
@@ -27,15 +27,15 @@ Signals = dict[str, float]
 
 
 def is_due(step: int, every: int) -> bool:
-    """Whether the step after `step` others is watched: the first ones closely, then one of `every`.
+    """Return whether the step after `step` others is watched: some of the first 200, then every `every`-th.
 
-    The very first one is watched before the training, with all that is inspected then.
+    The very first step is watched before the training, together with everything that is inspected then.
     """
     return step in EARLY or (step > EARLY[-1] and step % every == 0)
 
 
 def watch(network: Module, optimizer: Optimizer, loss: Module, batch: Batch, clip_norm: float | None = None) -> Signals:
-    """Make the step on copies, with a few samples of the batch; the gradients clipped as in the training.
+    """Take the step on copies, with a few samples of the batch; gradients are clipped as in the training.
 
     Raises:
         BrokenPassError: if a module raises.
@@ -59,8 +59,10 @@ def watch(network: Module, optimizer: Optimizer, loss: Module, batch: Batch, cli
     for name, module in leaves(network).items():
         if name in trace.grad_inputs:
             signals |= {f"{name}/{key}": value for key, value in _of_module(trace, name).items()}
-            signals |= {f"{name}/{key}": value for key, value in _of_parameters(module, name, trace, before, after,
-                                                                                left).items()}  # fmt: skip
+            signals |= {
+                f"{name}/{key}": value
+                for key, value in _of_parameters(module, name, trace, before, after, left).items()
+            }
     return {key: value for key, value in signals.items() if math.isfinite(value)}
 
 
@@ -74,7 +76,7 @@ def _of_network(trace: Trace) -> Signals:
 
 
 def _of_last_module(trace: Trace, batch: Batch) -> Signals:
-    """How the gradient that leaves the last module follows the output's error, if the output is that module's own."""
+    """Return how the gradient that leaves the last module follows the error, if that module made the output."""
     name = next((name for name in trace.grad_inputs if name), "")
     grad, error = trace.grad_inputs[name], trace.outputs[""] - batch.target
     own = torch.equal(trace.outputs[name], trace.outputs[""])  # it is not where the network's input is added, say
@@ -115,9 +117,13 @@ def _of_module(trace: Trace, name: str) -> Signals:
 
 
 def _of_parameters(
-    module: Module, name: str, trace: Trace, before: dict[str, Tensor], after: dict[str, Tensor],
+    module: Module,
+    name: str,
+    trace: Trace,
+    before: dict[str, Tensor],
+    after: dict[str, Tensor],
     left: dict[str, float],
-) -> Signals:  # fmt: skip
+) -> Signals:
     keys = [f"{name}.{key}" if name else key for key, _ in module.named_parameters()]
     if not keys:
         return {}
@@ -132,12 +138,12 @@ def _of_parameters(
 
 
 def _is(function: Callable[[Tensor], Tensor], trace: Trace, name: str) -> bool:
-    """Whether the module has computed this function, whatever its class."""
+    """Return whether the module computed this function, whatever its class."""
     return torch.allclose(trace.outputs[name], function(trace.inputs[name]), rtol=1e-4, atol=1e-6)
 
 
 def _is_relu(input: Tensor, output: Tensor) -> bool:
-    """Whether it has made 0 of what is negative, of which there must be something, and nothing of the rest."""
+    """Return whether all negative numbers (at least one) became 0, and all others stayed as they were."""
     return bool((input < 0).any()) and torch.equal(output, input.clamp(min=0))
 
 

@@ -1,4 +1,4 @@
-"""What was seen, and what it comes to."""
+"""Signs of mistakes, and the verdict that they lead to."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,22 +7,22 @@ from typing import Any
 from scratch_dl.diagnosis.causes import CAUSES, HEALTHY
 
 CERTAIN, DOUBTFUL = 0, 1
-"""A mistake, whatever comes of it; and what is one only in a network that makes no progress."""
+"""Ranks of signs: CERTAIN is a mistake in any case, DOUBTFUL only if the network makes no progress."""
 
 
 @dataclass(frozen=True)
 class Sign:
-    """One thing that was seen.
+    """An observation that points to a cause.
 
     Attributes:
-        rule: by which it was seen.
+        rule: that fired.
         cause: one of CAUSES.
         module: dotted name in the network, or loss, optimizer, data, network.
         direction: forward, grad_input, grad_weight, grad_bias, contract, init or settings.
-        step: of the optimizer, at which it was first seen; 0 is before the first one.
-        evidence: the numbers, in a sentence.
+        step: of the optimizer at which it was first seen; 0 is before the first step.
+        evidence: a sentence with the numbers.
         rank: CERTAIN or DOUBTFUL.
-        order: among signs of one rank; the lower one explains the higher one.
+        order: among signs of the same rank and step, the one with the lowest order explains the others.
     """
 
     rule: str
@@ -36,15 +36,15 @@ class Sign:
 
     @property
     def when(self) -> str:
-        """The step in words."""
+        """The step as a phrase, such as "from step 3"."""
         return _when(self.step)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The conclusion: `healthy`, or one cause with its place, and what else was seen.
+    """The conclusion: `healthy`, or one cause and where it lies, and the other signs.
 
-    `overruled` are the doubts that the network's progress has cleared.
+    `overruled` are the doubtful signs that do not count, because the network made progress.
     """
 
     cause: str
@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def healthy(self) -> bool:
-        """Whether no cause was found."""
+        """Whether no cause was found: no certain sign, and no doubtful one in a network without progress."""
         return self.cause == HEALTHY
 
     @property
@@ -70,23 +70,23 @@ class Verdict:
         return f"{self.cause}: {self.module} {self.direction}, {_when(self.step)}" if self.module else self.cause
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the verdict as plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Verdict":
-        """What `to_json` was made of."""
+        """Return the verdict that `to_json` was called on."""
         signs = {name: [Sign(**each) for each in content.get(name, ())] for name in ("also", "overruled")}
         return cls(**{**content, **signs})
 
 
 def conclude(signs: Iterable[Sign], progress: bool, output_class: str = "") -> Verdict:
-    """The sign that explains the others: a certain one, of those the first in time, then in order.
+    """Return the verdict by the sign that explains the others: certain before doubtful, then by step, then by order.
 
     Args:
-        signs: all that was seen.
-        progress: whether the network is better than its noisy input in the end, which clears all doubt.
-        output_class: of the last validation, as `classify` has it.
+        signs: all of them.
+        progress: whether the network ends better than its noisy input, which overrules doubtful signs.
+        output_class: of the last validation, from `classify`.
     """
     counted: list[Sign] = []
     overruled: list[Sign] = []
@@ -96,8 +96,19 @@ def conclude(signs: Iterable[Sign], progress: bool, output_class: str = "") -> V
         return Verdict(HEALTHY, what=CAUSES[HEALTHY].what, output_class=output_class, overruled=overruled)
     first, *others = sorted(counted, key=lambda sign: (sign.rank, sign.step, sign.order))
     cause = CAUSES[first.cause]
-    return Verdict(first.cause, first.module, first.direction, first.step, first.rule, first.evidence, cause.what,
-                   cause.cure, output_class, others, overruled)  # fmt: skip
+    return Verdict(
+        first.cause,
+        first.module,
+        first.direction,
+        first.step,
+        first.rule,
+        first.evidence,
+        cause.what,
+        cause.cure,
+        output_class,
+        others,
+        overruled,
+    )
 
 
 def _when(step: int) -> str:
