@@ -131,6 +131,17 @@ def test_a_saved_state_goes_on_bit_for_bit(build, parameters, draw):
 
 
 @pytest.mark.parametrize("build", KEEPING)
+def test_sgd_without_momentum_keeps_nothing_and_goes_on_from_its_state(parameters):
+    optimizer = SGD(parameters, 0.1)
+    for _ in range(2):
+        optimizer.step()
+    state = optimizer.state_dict()
+    assert state["state"] == [{}] * len(parameters)
+    again = SGD(parameters, 0.1)
+    again.load_state_dict(state)
+    assert again.steps == 2
+
+
 def test_a_state_saved_before_the_first_step_is_that_of_a_new_optimizer(build, parameters, draw):
     gradients = [[draw(shape) for shape in SHAPES] for _ in range(3)]
     twins, optimizer = copies(parameters), build(parameters)

@@ -327,6 +327,16 @@ def test_max_minutes_ends_a_run_with_a_validation_and_a_checkpoint(tmp_path):
     assert checkpoint.load_last(tmp_path / "checkpoints")["progress"]["step"] == 1
 
 
+def test_the_time_of_the_loop_is_measured_and_goes_on_after_a_resume(tmp_path):
+    start = time.monotonic()
+    first = training(tmp_path).fit()
+    took = time.monotonic() - start
+    assert 0 < first.training_s <= first.elapsed_s <= took
+    again = training(tmp_path, epochs=6)
+    again.restore(checkpoint.load_last(tmp_path / "checkpoints"))
+    assert again.fit().elapsed_s > first.elapsed_s
+
+
 def test_max_minutes_counts_validations_too(tmp_path):
     slow = TinyData()
     slow.at_draw = {"validation": lambda: time.sleep(0.2)}

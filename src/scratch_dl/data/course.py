@@ -1,4 +1,4 @@
-"""The data of the paper's course: `train_data.pkl` and `val_data.pkl`, with noise of their own."""
+"""The data of the paper's course: `train_data.pkl` and `val_data.pkl`, which contain noisy images."""
 
 import hashlib
 import io
@@ -80,7 +80,7 @@ class Course:
 
     @property
     def licence(self) -> str:
-        """Not known of files that the user brings."""
+        """Unknown for files that the user brings."""
         return "the course's own"
 
     @cached_property
@@ -99,13 +99,20 @@ class Course:
         return {"train": len(self._train[0]), "validation": half, "test": len(self._pairs[0]) - half}
 
     def describe(self) -> dict[str, Any]:
-        """What a run's record says of the data."""
-        return {"name": self.name, "digest": self.digest, "licence": self.licence, "sizes": self.sizes,
-                "noise": repr(self.noise), "target": "noise2noise", "crop_size": list(self.crop_size),
-                "sources": str(self.path.absolute())}  # fmt: skip
+        """Return the description of the data that a run records."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "licence": self.licence,
+            "sizes": self.sizes,
+            "noise": repr(self.noise),
+            "target": "noise2noise",
+            "crop_size": list(self.crop_size),
+            "sources": str(self.path.absolute()),
+        }
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in an epoch.
+        """Return the number of whole batches in an epoch.
 
         Raises:
             DataError: if not even one fits.
@@ -141,7 +148,7 @@ class Course:
         return noisy, clean
 
     def photograph_sizes(self, split: str) -> dict[str, Pair]:
-        """All images have the crops' size; which of them there are, only the file says."""
+        """Return name -> size: all images have the size of the crops, and their number is known only from the file."""
         return {f"{choice('split', split, ('validation', 'test'))}_0": self.crop_size}
 
     def photographs(self, split: str) -> list[Photograph]:
@@ -176,13 +183,14 @@ class Course:
             if len(images) < at_least:
                 raise DataError(f"{what} must have at least {at_least} images, but has {len(images)}")
         if len(content[0]) != len(content[1]):
-            raise DataError(f"{path}: both tensors must have as many images, but have {len(content[0])} and "
-                            f"{len(content[1])}")  # fmt: skip
+            raise DataError(
+                f"{path}: both tensors must have as many images, but have {len(content[0])} and {len(content[1])}"
+            )
         return content
 
 
 def load_pair(path: Path) -> tuple[Any, Any]:
-    """The two objects of a file of `torch.save` (either format) or of a pickle; runs no code from it.
+    """Return the two objects of a file of `torch.save` (either format) or of a pickle; runs no code from it.
 
     Raises:
         DataError: if it cannot be read, has anything but tensors in it, or not two.
@@ -211,7 +219,7 @@ class _TensorsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The few callables that a pickled tensor is made of."""
         if (module, name) == ("torch.storage", "_load_from_bytes"):
-            # torch's own unpickles whatever the bytes say.
+            # torch's own function unpickles anything.
             return lambda content: unpickling.load(io.BytesIO(content))
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             # Not the function itself: a pickle can set the attributes of whatever it is handed.
@@ -231,8 +239,9 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise DataError(f"path must be a folder with {TRAIN} and {VALIDATION}, but {shown(path)} cannot be read: "
-                        f"{error.strerror}") from None  # fmt: skip
+        raise DataError(
+            f"path must be a folder with {TRAIN} and {VALIDATION}, but {shown(path)} cannot be read: {error.strerror}"
+        ) from None
     if empty:
         raise DataError(f"path must be a folder with {TRAIN} and {VALIDATION}, but {shown(path)} is empty")
 

@@ -1,4 +1,4 @@
-"""What the trainer and the evaluation ask of a data set."""
+"""What the training and the evaluation need from a data set."""
 
 import hashlib
 from typing import Any, NamedTuple, Protocol
@@ -10,11 +10,11 @@ from scratch_dl.system.checks import Pair
 
 
 class DataError(ValueError):
-    """Data that cannot be used, in one line: the file or tensor, what it is and what it should be."""
+    """Data that cannot be used; the line names the file or tensor, what it is, and what it should be."""
 
 
 class Photograph(NamedTuple):
-    """A whole picture, (3, H, W) float32: noisy as it comes, clean in [0, 1]."""
+    """A whole picture, (3, H, W) float32: noisy (not clipped) and clean (in [0, 1])."""
 
     name: str
     noisy: Tensor
@@ -22,7 +22,7 @@ class Photograph(NamedTuple):
 
 
 class DataSet(Protocol):
-    """Noisy and clean images. Making one reads no pixel; every draw has a generator of its own.
+    """Noisy and clean images. The constructor reads no pixel; every draw has its own generator.
 
     A training calls `batch` in a thread of its own, one call at a time.
     """
@@ -36,21 +36,21 @@ class DataSet(Protocol):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers of pictures and crops, by what they are for."""
+        """Numbers of pictures and crops, by their purpose."""
 
     @property
     def licence(self) -> str:
-        """Under which licences the pictures are."""
+        """The licences of the pictures."""
 
     @property
     def validation(self) -> tuple[Tensor, Tensor]:
         """(noisy, clean), each (n, 3, h, w): fixed crops with fixed noise."""
 
     def describe(self) -> dict[str, Any]:
-        """What a run's record says of the data."""
+        """Return the description of the data that a run records."""
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """How many batches an epoch has."""
+        """Return how many batches an epoch has."""
 
     def batch(self, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
         """(input, target) of a training step, each (n, 3, h, w): a function of step and seed alone."""
@@ -63,6 +63,6 @@ class DataSet(Protocol):
 
 
 def generator_of(*parts: object) -> Generator:
-    """A generator whose seed is made of the parts, the same on every machine."""
+    """Return a generator whose seed is computed from the parts, the same on every machine."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=False) >> 1)

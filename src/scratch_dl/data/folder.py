@@ -1,4 +1,4 @@
-"""A folder of the user's own images, split by whole file."""
+"""A folder of the user's own images; each file belongs to one split as a whole."""
 
 import hashlib
 import os
@@ -11,17 +11,19 @@ from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
 from scratch_dl.system.checks import real, text
 
-_OF_RUNS = ("processes", "id")  # in every folder of runs, whose own pictures would be others at each start
+_OF_RUNS = ("processes", "id")  # exists in every folder of runs; their pictures change with each run
 
 
 class Folder(Pictures):
-    """The images in a folder and below it; which split a file falls in depends on the files' names alone.
+    """The images in a folder and below it, split by the files' names alone. Other arguments are those of `Pictures`.
+
+    An argument for each setting of conf/data/folder.yaml, so that a wrong setting is named before anything is built.
 
     Args:
+        noise: added to the pictures.
         path: the folder.
         validation_share: of the files, at least one file; in (0, 1).
         test_share: of the files, at least one file; in (0, 1).
-        settings: those of Pictures.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -58,11 +60,11 @@ class Folder(Pictures):
 
     @property
     def licence(self) -> str:
-        """Not known of files that the user brings."""
+        """Unknown for files that the user brings."""
         return "the user's own"
 
     def _split(self) -> dict[str, list[str]]:
-        """Split -> names of its files.
+        """Return split -> names of its files.
 
         Raises:
             DataError: if they cannot be listed, or are too few.
@@ -88,8 +90,8 @@ class Folder(Pictures):
         if split == "test":
             super()._load(split)
             return
-        # All at once, so that one message names every bad file. The test's are only seen to be whole, and dropped:
-        # a broken one would else end the run at its last step.
+        # All at once, so that one message names every bad file. Those of the test split are only checked and dropped:
+        # a broken one would otherwise end the run at its last step.
         found = read_all({name: self.path / name for part in SPLITS for name in self._splits[part]}, self.max_pixels)
         for part in SPLITS[:2]:
             self._read[part] = {name: found[name] for name in self._splits[part]}
@@ -99,7 +101,7 @@ class Folder(Pictures):
 
 
 def _images(folder: Path) -> Iterator[str]:
-    """The names, as seen from the folder, of the images in it and below it, in a fixed order.
+    """Yield the paths, relative to the folder, of the images in it and below it, in a fixed order.
 
     Raises:
         DataError: if it is no folder, or one below it cannot be read.

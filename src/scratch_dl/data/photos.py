@@ -33,16 +33,18 @@ PHOTOS = {
 
 
 class Photos(Pictures):
-    """The photographs of PHOTOS, split whole.
+    """The photographs of PHOTOS; each belongs to one split as a whole. Other arguments are those of `Pictures`.
+
+    An argument for each setting of conf/data/photos.yaml, so that a wrong setting is named before anything is built.
 
     Args:
+        noise: added to the pictures.
         train: names of the training photographs.
-        validation: of those that choose the best checkpoint.
-        test: of those that only the final evaluation reads.
-        settings: those of Pictures.
+        validation: names of the photographs that choose the best checkpoint.
+        test: names of the photographs that only the final evaluation reads.
 
     Raises:
-        ValueError: if a name is unknown, a split is empty, or a photograph stands twice.
+        ValueError: if a name is unknown, a split is empty, or a photograph is named twice.
     """
 
     name = "photos"
@@ -75,7 +77,7 @@ class Photos(Pictures):
 
     @property
     def licence(self) -> str:
-        """Of all the photographs together."""
+        """The licences of all the photographs."""
         return ", ".join(sorted({PHOTOS[name].licence for split in SPLITS for name in self._splits[split]}))
 
     def _paths(self, split: str) -> dict[str, Path]:
@@ -86,7 +88,7 @@ class Photos(Pictures):
 
 
 def _folder(package: str) -> Path:
-    """A package's folder, found without the seconds that importing it costs."""
+    """Return a package's folder without importing it, which would take seconds."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"the package {package}, which brings the photographs, is not installed")

@@ -1,4 +1,4 @@
-"""A data set of clean pictures: crops and noise are drawn from them; each split has whole pictures of its own.
+"""A data set of clean pictures, of which crops and noise are drawn; each picture belongs to one split as a whole.
 
 Axis letters: n crop, k original pixel of a shrunk one, h w pixel of a crop, H W pixel of a picture.
 """
@@ -35,9 +35,9 @@ class _Pixels(NamedTuple):
 
 
 class Pictures(ABC):
-    """Crops of whole pictures with noise drawn anew each time.
+    """Crops of whole pictures, with new noise in each batch.
 
-    Making one reads the pictures' headers, so that a picture that does not fit is refused before any training.
+    The constructor reads the pictures' headers, so that a picture that does not fit is refused before any training.
 
     Args:
         noise: makes the noisy images.
@@ -89,7 +89,7 @@ class Pictures(ABC):
     @property
     @abstractmethod
     def licence(self) -> str:
-        """Under which licences the pictures are."""
+        """The licences of the pictures."""
 
     @abstractmethod
     def _paths(self, split: str) -> dict[str, Path]:
@@ -121,7 +121,7 @@ class Pictures(ABC):
         return {**sizes, "crops_per_epoch": self.crops_per_epoch, "validation_crops": self.validation_crops}
 
     def describe(self) -> dict[str, Any]:
-        """What a run's record says of the data."""
+        """Return the description of the data that a run records."""
         return {
             "name": self.name,
             "digest": self.digest,
@@ -136,10 +136,10 @@ class Pictures(ABC):
         }
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in an epoch.
+        """Return the number of whole batches in an epoch.
 
         Raises:
-            DataError: if not even one fits.
+            DataError: if there is none.
         """
         if batch_size > self.crops_per_epoch:
             raise DataError(
