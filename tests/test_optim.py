@@ -130,7 +130,6 @@ def test_a_saved_state_goes_on_bit_for_bit(build, parameters, draw):
     assert all(not torch.equal(a, b) for a, b in zip(saved, loaded, strict=True))
 
 
-@pytest.mark.parametrize("build", KEEPING)
 def test_sgd_without_momentum_keeps_nothing_and_goes_on_from_its_state(parameters):
     optimizer = SGD(parameters, 0.1)
     for _ in range(2):
@@ -142,6 +141,7 @@ def test_sgd_without_momentum_keeps_nothing_and_goes_on_from_its_state(parameter
     assert again.steps == 2
 
 
+@pytest.mark.parametrize("build", KEEPING)
 def test_a_state_saved_before_the_first_step_is_that_of_a_new_optimizer(build, parameters, draw):
     gradients = [[draw(shape) for shape in SHAPES] for _ in range(3)]
     twins, optimizer = copies(parameters), build(parameters)
