@@ -44,7 +44,7 @@ def use_instead(monkeypatch, instead):
         monkeypatch.setattr(module, "reference", instead)
 
 
-@pytest.fixture(params=OFFERED)
+@pytest.fixture(params=[*OFFERED[:1], *(pytest.param(name, marks=pytest.mark.exhaustive) for name in OFFERED[1:])])
 def backend(request, monkeypatch):
     """Each instruction set of this processor, and nothing but it."""
     if isinstance(load(), str):

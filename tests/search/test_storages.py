@@ -58,6 +58,7 @@ def on_postgres(postgres, place, started, ended):
     return here, [ended(process) for process in processes]
 
 
+@pytest.mark.exhaustive
 def test_two_commands_at_once_on_one_empty_postgresql_come_to_the_total(on_postgres):
     here, both = on_postgres
     assert [done.returncode for done in both] == [0, 0], [done.stderr for done in both]
