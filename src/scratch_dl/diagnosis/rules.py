@@ -266,7 +266,7 @@ RULES = (
         "output_collapsed",
         "forward",
         "the classes of a collapsed output",
-        "the output is no image, but flat (class {value:.0f} of 7)",
+        "the output is flat instead of an image (class {value:.0f} of 7)",
         below=4.5,
         times=2,
         lasting=True,

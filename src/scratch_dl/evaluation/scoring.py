@@ -61,9 +61,9 @@ def score_photographs(network: Denoiser, photographs: Sequence["Photograph"]) ->
     pooled = sum(10 ** (-one.psnr_pooled_db / 10) * n for one, n in zip(each, pixels, strict=True)) / sum(pixels)
     return (
         Scores(
-            sum(one.psnr_db for one in each) / len(each),
+            sum(scores.psnr_db for scores in each) / len(each),
             -10 * math.log10(pooled) if pooled else math.inf,
-            sum(one.ssim for one in each) / len(each),
+            sum(scores.ssim for scores in each) / len(each),
             sum(one.mse * n for one, n in zip(each, pixels, strict=True)) / sum(pixels),
         ),
         outputs,

@@ -20,7 +20,7 @@ P_VALUE = 0.05
 MAX_SHOWN = 3
 """How many conditions are reported per group."""
 MAX_CHOICES = 6
-"""A setting with more distinct values is no choice: any two numbers would be "this or that" number."""
+"""A setting with more distinct values does not count as a choice: any two numbers would be "this or that" number."""
 
 _HEALTHY, _NOT_DIAGNOSED = "healthy", ("", "unknown")  # as in scratch_dl.diagnosis.causes, which imports torch
 _OUTPUTS = {

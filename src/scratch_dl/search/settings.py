@@ -239,5 +239,5 @@ def _algorithm(key: str, given: Any, known: Mapping[str, Any]) -> Algorithm:
     accepted = [parameter for parameter in inspect.signature(known[name]).parameters if parameter != "seed"]
     for argument in arguments:
         if argument not in accepted:
-            raise ConfigError(f"{_GROUP}.{key}.{argument} is no setting of {name}{nearest(argument, accepted)}")
+            raise ConfigError(f"{_GROUP}.{key}.{argument} is not a setting of {name}{nearest(argument, accepted)}")
     return Algorithm(name, arguments)

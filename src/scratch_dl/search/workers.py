@@ -16,7 +16,7 @@ _REPLACEMENTS = 3  # per worker
 
 
 def supervisor() -> int | None:
-    """Return the id of the process that supervises this one; None if this one is no worker."""
+    """Return the id of the process that supervises this one; None if this one is not a worker."""
     return int(os.environ[WORKER]) if WORKER in os.environ else None
 
 

@@ -65,7 +65,7 @@ class Reporter:
 
 
 def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> Table:
-    """PSNRs in dB: a row a set of pictures, a column a method; what is not known is left empty."""
+    """Return a table of PSNRs in dB: a row per set of pictures, a column per method; unknown cells are empty."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("PSNR, dB")
     for column in columns:

@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int depth_of(int vectors) { // as tile_height
+constexpr int depth_of(int vectors) { // as tile_height; no measurement of the limit 12 is recorded
     return (REGISTERS - 1 - vectors) / vectors > 12 ? 12 : (REGISTERS - 1 - vectors) / vectors;
 }
 
@@ -105,6 +105,7 @@ int correlate(const Correlate &plan, const T *wide, Strides ws, const T *lanes, 
     // A partial sum for each thread, as far as they do not fill the memory.
     threads = (int)most(1, least(least(threads, units), ((i64)1 << 27) / most(1, size)));
     T *partial = workspace<T>(PARTIAL, size * threads);
+    // 12: the most that `depth_of` allows. So many pieces, or more, make up a unit.
     const i64 pieces = count * above(depth, 12);
     int bad = 0;
 #pragma omp parallel num_threads(threads) reduction(| : bad)

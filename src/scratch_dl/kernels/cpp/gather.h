@@ -1,5 +1,5 @@
-// The one loop of forward passes and input gradients (but for those of few lanes, in planar.h), register-tiled: P positions times V vectors of lanes are held
-// in registers while all taps and channels are added.
+// The one loop of forward passes and input gradients, except those of few lanes, which are in planar.h. It is tiled for
+// the registers: P positions times V vectors of lanes are held in registers while all taps and channels are added.
 #pragma once
 
 #include "stage.h"
@@ -12,7 +12,7 @@ enum Activation { NONE, RELU, SIGMOID };
 constexpr int power_of_two(int most) { return most < 2 ? 1 : 2 * power_of_two(most / 2); }
 
 // How many positions fit into the registers beside V vectors of weights and the number that multiplies them; tiles are
-// this high, or lower by multiples of 2, or 1.
+// this high, or lower by multiples of 2, or 1. No measurement of the limit 14 is recorded.
 constexpr int tile_height(int vectors) {
     const int most = (REGISTERS - 1 - vectors) / vectors;
     return most > 14 ? 14 : most / 2 * 2;
@@ -250,6 +250,7 @@ int gather(const Gather &plan, const T *input, Strides s, const T *weight, const
     while (rows > 1 && plan.n * above(plan.grid_h, rows) < threads) rows = above(rows, 2);
     const i64 bands = above(plan.grid_h, rows), units = plan.n * bands;
     rows = above(plan.grid_h, bands);
+    // 14: the highest tile (`tile_height`). So many tiles, or more, make up a band.
     const i64 pieces = count * above(rows * plan.grid_w, 14), chunk = most(1, units / (8 * threads));
     const i64 padded = lanes + 2 * BYTES / (i64)sizeof(T);
     T *packed = workspace<T>(PACKED, room + padded), *packed_bias = packed + room;
