@@ -30,7 +30,7 @@ from scratch_dl.system import provenance
 from scratch_dl.terminal.text_table import TextTable
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _study import Point, TrainingRow, train_all
+from _trainings import Point, TrainingRow, train_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"

@@ -26,7 +26,7 @@ from scratch_dl.diagnosis import explain
 from scratch_dl.system import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _study import Point, train_all
+from _trainings import Point, train_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"

@@ -45,7 +45,7 @@ from scratch_dl.training import checkpoint
 from scratch_dl.verification.counterparts import check_equal, in_channels_last, pytorch_optimizer, pytorch_twin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from _study import Point, train_all
+from _trainings import Point, train_all
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: written by run.py -->", "<!-- end of tables -->"

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-import _study
-from _study import Point, StudyError, train_all
+import _trainings
+from _jobs import StudyError
+from _trainings import Point, train_all
 
 TINY = ("debug=fast", "verification=off", "trainer.epochs=1", "data.crops_per_epoch=16", "trainer.batch_size=8",
         "model.channels=[4,5,4]", "tracking.detail=trial", "trainer.test=false")  # fmt: skip
@@ -102,8 +103,8 @@ def test_names_are_told_apart_and_fit_for_folders(tmp_path):
 SCRIPT = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(_study.__file__).parent)!r})
-from _study import Point, train_all
+sys.path.insert(0, {str(Path(_trainings.__file__).parent)!r})
+from _trainings import Point, train_all
 
 if __name__ == "__main__":
     long = (*sys.argv[2:], "trainer.epochs=100000")
