@@ -87,16 +87,6 @@ def _scores_table(results, groups, split):
 
 
 def _trainings_table(groups):
-    head = (
-        "noise",
-        "model",
-        "parameters",
-        "steps",
-        "own\nminutes",
-        "twin\nminutes",
-        "own\nbest step",
-        "twin\nbest step",
-    )
     lines = []
     for (model, noise), rows in groups.items():
         minutes = (f"{statistics.mean(row[key] for row in rows) / 60:.1f}" for key in ("own_s", "twin_s"))
@@ -108,7 +98,10 @@ def _trainings_table(groups):
         "The trainings",
         "one thread each; means over the seeds; PSNR on the validation crops, dB",
         2,
-        (*head, "own\non crops", "twin\non crops"),
+        (
+            *("noise", "model", "parameters", "steps", "own\nminutes", "twin\nminutes"),
+            *("own\nbest step", "twin\nbest step", "own\non crops", "twin\non crops"),
+        ),
         lines,
     )
 

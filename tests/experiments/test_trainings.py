@@ -1,4 +1,4 @@
-"""Many trainings in processes of their own: what is kept, what is trained again, and what counts as an outcome."""
+"""Many trainings in processes of their own: what is kept, what is trained again, and what has a row."""
 
 import json
 import os
@@ -34,10 +34,10 @@ def lines_of(folder, study="small"):
     return (folder / "studies" / f"{study}.jsonl").read_bytes().splitlines()
 
 
-def test_outcomes_come_in_the_points_order_with_history_and_progress(studied):
-    folder, outcomes, lines = studied
-    assert list(outcomes) == ["good", "diverging", "refused"]
-    good = outcomes["good"]
+def test_rows_come_in_the_points_order_with_history_and_progress(studied):
+    folder, rows, lines = studied
+    assert list(rows) == ["good", "diverging", "refused"]
+    good = rows["good"]
     assert (good.status, good.reason, good.run_id) == ("FINISHED", None, good.summary["run_id"])
     assert good.folder == folder / "studies" / "small" / "good-1"
     assert [step for step, _ in good.history["train/loss"]] == [1, 2]
@@ -45,7 +45,7 @@ def test_outcomes_come_in_the_points_order_with_history_and_progress(studied):
     assert lines[-1].startswith("small: 3 of 3, ")
 
 
-def test_a_training_that_diverges_is_an_outcome(studied):
+def test_a_training_that_diverges_has_a_row(studied):
     diverging = studied[1]["diverging"]
     assert diverging.status == "FAILED"
     assert re.match(r"Diverged: (train|val)/loss became nan at step", diverging.reason)
@@ -53,7 +53,7 @@ def test_a_training_that_diverges_is_an_outcome(studied):
     assert "val/psnr_db" in diverging.history
 
 
-def test_a_refused_geometry_is_an_outcome_without_a_run(studied):
+def test_a_refused_geometry_has_a_row_without_a_run(studied):
     refused = studied[1]["refused"]
     assert refused.status == "REFUSED"
     assert "the output must have the input's size" in refused.reason
@@ -79,21 +79,29 @@ def test_half_a_line_and_a_run_cut_off_are_trained_again(studied):
     line = lines_of(folder)[0]
     killed = json.dumps(json.loads(line) | {"name": "cut", "status": "KILLED"}).encode()
     (folder / "studies" / "again.jsonl").write_bytes(killed + b"\n" + line[:-20])
-    outcomes = train_all("again", [GOOD, Point("cut", TINY)], 1, folder)
-    assert [one.status for one in outcomes.values()] == ["FINISHED", "FINISHED"]
+    rows = train_all("again", [GOOD, Point("cut", TINY)], 1, folder)
+    assert [row.status for row in rows.values()] == ["FINISHED", "FINISHED"]
     assert [json.loads(each)["name"] for each in lines_of(folder, "again")] == ["cut", "good", "cut"]
 
 
-def test_a_damaged_file_is_told_and_left_as_it_is(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{}\n", "damaged at line 1"),
+        (b"not JSON\n", "damaged at line 1"),
+        (b'{"name": "good"}\n', "the line of 'good' is damaged"),
+    ],
+)
+def test_a_damaged_file_is_reported_and_left_as_it_is(line, message, tmp_path):
     file = tmp_path / "studies" / "odd.jsonl"
     file.parent.mkdir()
-    file.write_bytes(b"{}\n")
-    with pytest.raises(StudyError, match="damaged at line 1"):
+    file.write_bytes(line)
+    with pytest.raises(StudyError, match=message):
         train_all("odd", [GOOD], 1, tmp_path)
-    assert file.read_bytes() == b"{}\n"
+    assert file.read_bytes() == line
 
 
-def test_names_are_told_apart_and_fit_for_folders(tmp_path):
+def test_names_are_unique_and_fit_for_folders(tmp_path):
     with pytest.raises(ValueError, match="'good' twice"):
         train_all("small", [GOOD, GOOD], 1, tmp_path)
     with pytest.raises(ValueError, match=r"but got '\.\./up'"):
