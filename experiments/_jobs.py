@@ -127,8 +127,10 @@ def _exit_if_orphaned(parent: int) -> None:
 
 
 def _is_done(file: Path, entry: Entry | None, job: Any, is_done: Callable[[Entry, Any], bool]) -> bool:
+    if entry is None:
+        return False
     try:
-        return entry is not None and is_done(entry, job)
+        return is_done(entry, job)
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{file}: the line of {entry['name']!r} is damaged; remove it to run its job again") from None
 

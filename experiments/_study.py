@@ -114,6 +114,6 @@ def mlflow_run(study: str, name: str, directory: Path | str = "mlruns", **params
     """
     day, clock = time.strftime("%Y-%m-%d %H-%M-%S").split()
     folder = Path(directory).absolute() / "hydra" / day / f"{clock}-{os.getpid()}"
-    where = {"dir": str(directory), "uri": None, "experiment": study, "run_name": name, "tags": {}}
+    where: dict[str, Any] = {"dir": str(directory), "uri": None, "experiment": study, "run_name": name, "tags": {}}
     with tracking.tracked_run({**params, "tracking": where}, folder, name) as run:
         yield run
