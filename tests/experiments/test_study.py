@@ -1,137 +1,41 @@
-"""Many trainings in processes of their own: what is kept, what is trained again, and what counts as an outcome."""
+"""What every run.py begins and ends with: the exit status, and the tables of its README."""
 
+import argparse
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import psutil
 import pytest
 
-import _study
-from _study import Point, StudyError, train_all
-
-TINY = ("debug=fast", "verification=off", "trainer.epochs=1", "data.crops_per_epoch=16", "trainer.batch_size=8",
-        "model.channels=[4,5,4]", "tracking.detail=trial", "trainer.test=false")  # fmt: skip
-GOOD = Point("good", TINY)
-DIVERGING = Point("diverging", (*TINY, "trainer.epochs=5", "fault=sigmoid_gradient_at_upstream", "optimizer.lr=1e6"))
-REFUSED = Point("refused", (*TINY, "model.upsampling=transposed", "model.padding=2"))
+from _jobs import StudyError
+from _study import BEGIN, END, run_study, write_results
 
 
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory):
-    """A study of a training that ends well, one that does not, and one that is refused; the folder, and the lines."""
-    folder, lines = tmp_path_factory.mktemp("study") / "mlruns", []
-    return folder, train_all("small", [GOOD, DIVERGING, REFUSED], 2, folder, lines.append), lines
+@pytest.mark.parametrize("name", ["finished", "failed", "ctrl-c"])
+def test_the_exit_status_says_how_a_study_ended(name, tmp_path, capsys):
+    def study(_options, directory):
+        assert directory == tmp_path
+        if name == "failed":
+            raise StudyError("another process is working on it")
+        if name == "ctrl-c":
+            raise KeyboardInterrupt
+
+    status, message = {
+        "finished": (0, ""),
+        "failed": (1, "error: another process is working on it\n"),
+        "ctrl-c": (130, "stopped; the same command continues from here\n"),
+    }[name]
+    assert run_study(study, argparse.Namespace(smoke=False, directory=tmp_path)) == status
+    assert capsys.readouterr().err == message
 
 
-def lines_of(folder, study="small"):
-    return (folder / "studies" / f"{study}.jsonl").read_bytes().splitlines()
+def test_a_smoke_run_has_a_directory_that_is_removed():
+    directories = []
+    assert run_study(lambda _, directory: directories.append(directory), argparse.Namespace(smoke=True)) == 0
+    assert not directories[0].exists()
 
 
-def test_outcomes_come_in_the_points_order_with_history_and_progress(studied):
-    folder, outcomes, lines = studied
-    assert list(outcomes) == ["good", "diverging", "refused"]
-    good = outcomes["good"]
-    assert (good.status, good.reason, good.run_id) == ("FINISHED", None, good.summary["run_id"])
-    assert good.folder == folder / "studies" / "small" / "good-1"
-    assert [step for step, _ in good.history["train/loss"]] == [1, 2]
-    assert good.seconds > 0
-    assert lines[-1].startswith("small: 3 of 3, ")
-
-
-def test_a_training_that_diverges_is_an_outcome(studied):
-    diverging = studied[1]["diverging"]
-    assert diverging.status == "FAILED"
-    assert re.match(r"Diverged: (train|val)/loss became nan at step", diverging.reason)
-    assert diverging.run_id == diverging.summary["run_id"]
-    assert "val/psnr_db" in diverging.history
-
-
-def test_a_refused_geometry_is_an_outcome_without_a_run(studied):
-    refused = studied[1]["refused"]
-    assert refused.status == "REFUSED"
-    assert "the output must have the input's size" in refused.reason
-    assert (refused.run_id, refused.history, refused.folder.exists()) == (None, {}, False)
-
-
-def test_only_what_is_missing_or_different_is_trained(studied):
-    folder, before, _ = studied
-    train_all("small", [GOOD, DIVERGING, REFUSED], 2, folder)
-    assert len(lines_of(folder)) == 3
-    other = Point("good", (*TINY, "seed=7"))
-    after = train_all("small", [other, DIVERGING, REFUSED, Point("more", TINY)], 2, folder)
-    added = [json.loads(line)["name"] for line in lines_of(folder)[3:]]
-    assert sorted(added) == ["good", "more"]
-    assert after["diverging"] == before["diverging"]
-    assert after["good"].folder.name == "good-2"
-    assert after["good"].run_id != before["good"].run_id
-    assert after["good"].overrides == other.overrides
-
-
-def test_half_a_line_and_a_run_cut_off_are_trained_again(studied):
-    folder = studied[0]
-    line = lines_of(folder)[0]
-    killed = json.dumps(json.loads(line) | {"name": "cut", "status": "KILLED"}).encode()
-    (folder / "studies" / "again.jsonl").write_bytes(killed + b"\n" + line[:-20])
-    outcomes = train_all("again", [GOOD, Point("cut", TINY)], 1, folder)
-    assert [one.status for one in outcomes.values()] == ["FINISHED", "FINISHED"]
-    assert [json.loads(each)["name"] for each in lines_of(folder, "again")] == ["cut", "good", "cut"]
-
-
-def test_a_damaged_file_is_told_and_left_as_it_is(tmp_path):
-    file = tmp_path / "studies" / "odd.jsonl"
-    file.parent.mkdir()
-    file.write_bytes(b"{}\n")
-    with pytest.raises(StudyError, match="damaged at line 1"):
-        train_all("odd", [GOOD], 1, tmp_path)
-    assert file.read_bytes() == b"{}\n"
-
-
-def test_names_are_told_apart_and_fit_for_folders(tmp_path):
-    with pytest.raises(ValueError, match="'good' twice"):
-        train_all("small", [GOOD, GOOD], 1, tmp_path)
-    with pytest.raises(ValueError, match=r"but got '\.\./up'"):
-        Point("../up", TINY)
-
-
-SCRIPT = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(_study.__file__).parent)!r})
-from _study import Point, train_all
-
-if __name__ == "__main__":
-    long = (*sys.argv[2:], "trainer.epochs=100000")
-    train_all("stopped", [Point("short", tuple(sys.argv[2:])), Point("long", long)], 2, Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive, id="ctrl-c"), pytest.param(signal.SIGKILL, id="killed")],
-)
-def test_a_stop_ends_the_workers_and_leaves_the_file_good(number, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    study = tmp_path / "mlruns" / "studies"
-    process = subprocess.Popen([sys.executable, script, tmp_path / "mlruns", *TINY], stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 60
-        file, steps = study / "stopped.jsonl", study / "stopped" / "long-1" / "checkpoints"
-        while not (file.is_file() and file.stat().st_size and steps.is_dir()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        workers = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, number)
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
-    alive = psutil.wait_procs(workers, timeout=30)[1]
-    assert not alive, alive
-    assert [json.loads(line)["name"] for line in lines_of(tmp_path / "mlruns", "stopped")] == ["short"]
-    summary = json.loads((study / "stopped" / "long-1" / "summary.json").read_text())
-    assert summary["status"] == "KILLED"
+def test_only_the_text_between_the_comments_is_replaced(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{BEGIN}\n\nold\n\n{END}\n\nafter\n")
+    write_results(tmp_path, {"a": 1}, "new\n")
+    assert readme.read_text() == f"before\n\n{BEGIN}\n\nnew\n\n{END}\n\nafter\n"
+    assert json.loads((tmp_path / "results.json").read_text()) == {"a": 1}
