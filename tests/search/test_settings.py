@@ -89,7 +89,7 @@ def test_the_default_storage_lies_under_tracking_dir(monkeypatch, directory):
         ({"sampler": {"name": "tpe", "n_startup_trial": 3}},
          r"sampler\.n_startup_trial is not a setting of tpe; did you mean 'n_startup_trials'"),
         ({"sampler": {"name": "tpe", "seed": 3}}, r"hydra\.sweeper\.sampler\.seed is not a setting of tpe"),
-        ({"sampler": {"name": "random", "qmc_type": "halton"}}, r"sweeper\.sampler\.qmc_type is not a setting of random"),
+        ({"sampler": {"name": "random", "qmc_type": "halton"}}, r"sampler\.qmc_type is not a setting of random"),
         ({"sampler": {"name": "qmc", "qmc_type": "hal"}}, r"hydra\.sweeper\.sampler.*hal"),
         ({"pruner": "medium"}, r"sweeper\.pruner must be one of median, hyperband, none, .* 'medium'; .* 'median'"),
         ({"pruner": {"name": "median", "warmup": 3}}, r"hydra\.sweeper\.pruner\.warmup is not a setting of median"),
