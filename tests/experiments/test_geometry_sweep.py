@@ -22,6 +22,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_a_twin_is_trained_as_the_network_is(tmp_path):
     own = train([*SMALL, "verification=off", "diagnosis=off", "tracking.detail=trial",
                  f"tracking.dir={tmp_path / 'own'}", f"hydra.run.dir={tmp_path / 'run'}"])  # fmt: skip

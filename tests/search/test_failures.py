@@ -121,6 +121,7 @@ def test_the_end_counts_the_trials_by_cause(mixed):
     assert "geometry refused" in report
 
 
+@pytest.mark.exhaustive
 def test_if_every_trial_fails_one_line_says_so_and_why(place, search):
     here = place()
     done = search(here, "optimizer.lr=1e30", "seed=0,1", "hydra.sweeper.n_trials=2")
@@ -181,6 +182,7 @@ def test_a_signal_in_mid_trial_ends_the_search_and_the_same_command_finishes_it(
     assert not [trial for trial in here.trials() if not trial.state.is_finished()]
 
 
+@pytest.mark.exhaustive
 def test_a_signal_while_a_point_is_drawn_leaves_nothing_running(place, search):
     """Most of such a search's time, where trainings are short; the same command then goes on to the total."""
     here = place()
