@@ -229,7 +229,7 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_a
     assert client.get_run(run_id).info.status == "RUNNING"
     done = command(f"resume={run_id}", f"tracking.dir={store}", cwd=store)
     assert done.returncode == 0, done.stderr
-    assert "going on from epoch 1, step 10" in done.stdout
+    assert "continuing from epoch 1, step 10" in done.stdout
     assert client.get_run(run_id).info.status == "FINISHED"
     last = checkpoint.load(folder / "checkpoints" / checkpoint.LAST)
     assert checkpoint.digest([last["network"], last["optimizer"]]) == digests(template[1])
@@ -373,9 +373,9 @@ def test_the_end_panel_permits_in_its_command_to_resume_what_the_run_needed(temp
 def test_the_same_run_cannot_be_worked_on_twice_at_once(template):
     folder = Path(template[1].folder)
     with (
-        tracking.claimed(folder),
-        pytest.raises(tracking.BusyError, match=rf"process {os.getpid()} on .* works in"),
-        tracking.claimed(folder),
+        tracking.folder_lock(folder),
+        pytest.raises(tracking.BusyError, match=rf"process {os.getpid()} on .* is working in"),
+        tracking.folder_lock(folder),
     ):
         pass
 
