@@ -146,24 +146,6 @@ def test_a_run_of_kernels_that_are_not_here_goes_on_with_others_and_says_so(stor
 
 
 @pytest.mark.usefixtures("native_here")
-def test_a_run_of_before_there_were_backends_goes_on_with_the_reference(store, whole):
-    """Its record has no such setting and its checkpoint no such entry."""
-    from omegaconf import OmegaConf
-
-    part = run(store, "trainer.epochs=1", "backend=reference")
-    record = Path(part.folder) / "config.yaml"
-    config = OmegaConf.load(record)
-    del config["backend"]
-    record.write_text(OmegaConf.to_yaml(config))
-    path = Path(part.folder) / "checkpoints" / checkpoint.LAST
-    old = {name: value for name, value in checkpoint.load(path).items() if name != "kernels"}
-    checkpoint.save(path, old)
-    kernels.use("auto")
-    result = go_on(store, part)
-    assert content(result)["kernels"] == "reference"
-    assert digest(result) == digest(whole("reference"))
-
-
 @pytest.mark.usefixtures("native_here")
 def test_another_backend_on_resume_needs_permission(store):
     part = run(store, "trainer.epochs=1", "backend=reference")

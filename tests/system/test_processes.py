@@ -11,8 +11,8 @@ import pytest
 
 CHILD = """
 import os, sys, time
-sys.platform = {platform!r}
 from scratch_dl.system.processes import end_with_parent
+sys.platform = {platform!r}
 end_with_parent({parent})
 print(os.getpid(), flush=True)
 time.sleep(60)
