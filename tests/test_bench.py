@@ -208,7 +208,7 @@ def test_sides_take_turns_and_each_has_its_mode(monkeypatch):
 def test_the_ratio_is_of_pairs():
     """A machine that slows both down tenfold now and then does not move it."""
     one = Comparison.of("x", "", "", [10, 200, 30], [5, 100, 10], scale=0.1)
-    assert one.ratio == Quartiles.of([2, 2, 3])
+    assert one.ratio == Quartiles.from_values([2, 2, 3])
     assert one.own.median == pytest.approx(3)
     assert one.metrics() == pytest.approx({"x_own": 3, "x_rival": 1, "x_ratio": 2})
 
@@ -217,8 +217,8 @@ def test_better_is_the_one_of_the_lower_median():
     """Round by round against that one, even where the other was faster for once."""
     rivals = {"eager": [4, 1, 4], "eager last": [2, 2, 2], "compiled": [1, 1, 1], "compiled last": [3, 3, 0.5]}
     found = {one.name: one for one in steps.comparisons(cases.NEAREST, [1, 2, 3], rivals)}
-    assert found["steps/nearest_100/better"].ratio == Quartiles.of([0.5, 1, 1.5])
-    assert found["steps/nearest_100/compiled"].ratio == Quartiles.of([1, 2, 3])
+    assert found["steps/nearest_100/better"].ratio == Quartiles.from_values([0.5, 1, 1.5])
+    assert found["steps/nearest_100/compiled"].ratio == Quartiles.from_values([1, 2, 3])
     assert set(found) == {f"steps/nearest_100/{name}" for name in ("eager", "channels_last", "better", "compiled")}
 
 

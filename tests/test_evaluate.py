@@ -121,7 +121,7 @@ def test_what_mlflow_has_not_got_is_told_with_a_cure_that_works(evaluated, monke
         status, _, err, (new,) = evaluated("run=mlruns/one", "splits=[validation]")
     assert status == 3
     line = err.splitlines()[-1]
-    assert line.startswith("error: MLflow has not got everything; later: python -c ")
+    assert line.startswith("error: MLflow has not received everything; later: python -c ")
     assert run_of(new).info.status == "RUNNING"
     words = shlex.split(line.partition("later: ")[2])
     assert words.pop(0) == "python"

@@ -16,7 +16,7 @@ import torch
 
 from scratch_dl import tracking
 from scratch_dl.system.errors import ConfigError
-from scratch_dl.train import train
+from scratch_dl.train import main, train
 from scratch_dl.training import checkpoint
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
@@ -208,7 +208,15 @@ def test_a_trial_records_metrics_and_the_final_picture_only(store):
 
 
 @pytest.mark.parametrize(
-    "what", ["model=unet", "optimizer=adam", "noise=pixelation", "dtype=float64", "schedule=cosine"]
+    "what",
+    [
+        "model=unet",
+        "optimizer=adam",
+        *(
+            pytest.param(what, marks=pytest.mark.exhaustive)
+            for what in ("noise=pixelation", "dtype=float64", "schedule=cosine")
+        ),
+    ],
 )
 def test_the_other_choices_train_too(store, what):
     result = in_folder(store, what, "tracking.detail=trial", *(["model.channels=4"] if "unet" in what else []))
@@ -229,7 +237,7 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_a
     assert client.get_run(run_id).info.status == "RUNNING"
     done = command(f"resume={run_id}", f"tracking.dir={store}", cwd=store)
     assert done.returncode == 0, done.stderr
-    assert "going on from epoch 1, step 10" in done.stdout
+    assert "continuing from epoch 1, step 10" in done.stdout
     assert client.get_run(run_id).info.status == "FINISHED"
     last = checkpoint.load(folder / "checkpoints" / checkpoint.LAST)
     assert checkpoint.digest([last["network"], last["optimizer"]]) == digests(template[1])
@@ -261,8 +269,8 @@ def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, 
     assert checkpoint.load(folder / "checkpoints" / checkpoint.LAST)["progress"]["step"] == 16
 
 
-def test_a_changed_setting_is_refused_on_resume_unless_permitted(store):
-    result = in_folder(store, "schedule=constant")
+def test_a_changed_setting_is_refused_on_resume_unless_permitted(template):
+    store, result = template
     with pytest.raises(ConfigError, match=r"optimizer\.lr of the run in .* is 1\.0 and cannot become 0\.5; .*allow="):
         train([f"resume={result.folder}", "optimizer.lr=0.5", f"tracking.dir={store}"])
     with pytest.raises(ConfigError, match=r"model\.channels of the run"):
@@ -277,8 +285,8 @@ def test_under_a_constant_schedule_a_finished_run_is_prolonged_bit_for_bit(store
     assert digests(longer) == digests(whole)
 
 
-def test_a_length_that_the_schedule_depends_on_cannot_change(store):
-    result = in_folder(store)
+def test_a_length_that_the_schedule_depends_on_cannot_change(template):
+    store, result = template
     with pytest.raises(ConfigError, match=r"trainer\.epochs .* cannot become 3 \(the schedule depends on the length\)"):
         train([f"resume={result.folder}", "trainer.epochs=3", f"tracking.dir={store}"])
 
@@ -313,16 +321,21 @@ def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store
         ("tracking.uri=foo", "error: tracking.uri must be like"),
     ],
 )
-def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, argument, message):
-    done = command(argument, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(message), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, monkeypatch, capsys, argument, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command changes it; this restores it afterwards
+    monkeypatch.setattr(sys, "argv", ["train", argument])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(message), err
+    assert err.count("\n") == 1, err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_grid_ends_with_mean_and_spread(store):
-    done = command(*SMALL, "-m", "seed=1,2,3", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
+    done = command(*SMALL, "-m", "seed=1,2", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert any(line.startswith("mean") for line in lines)
@@ -373,9 +386,9 @@ def test_the_end_panel_permits_in_its_command_to_resume_what_the_run_needed(temp
 def test_the_same_run_cannot_be_worked_on_twice_at_once(template):
     folder = Path(template[1].folder)
     with (
-        tracking.claimed(folder),
-        pytest.raises(tracking.BusyError, match=rf"process {os.getpid()} on .* works in"),
-        tracking.claimed(folder),
+        tracking.folder_lock(folder),
+        pytest.raises(tracking.BusyError, match=rf"process {os.getpid()} on .* is working in"),
+        tracking.folder_lock(folder),
     ):
         pass
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from scratch_dl import ui
-from scratch_dl.config.overrides import in_grammar
+from scratch_dl.config.overrides import override_value
 from scratch_dl.tracking import Run, open_store
 
 SOURCE = str(Path(ui.__file__).parents[1])
@@ -47,7 +47,7 @@ def test_a_folder_is_read_as_the_end_of_a_run_prints_it(folder):
     from scratch_dl.config.composing import compose_config
     from scratch_dl.training.summary import where_flags
 
-    words = shlex.split(where_flags(compose_config("train", [f"tracking.dir={in_grammar(folder)}"])))
+    words = shlex.split(where_flags(compose_config("train", [f"tracking.dir={override_value(folder)}"])))
     assert compose_config("train", words).tracking.dir == folder
     assert ui.parse(words)["tracking.dir"] == folder
 

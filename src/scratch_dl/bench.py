@@ -1,7 +1,7 @@
 """`python -m scratch_dl.bench [key=value ...]`: how fast is it beside PyTorch?
 
-Own modules and networks and PyTorch's, in turn in one process; prints tables, records an MLflow run. Exit status 0 also
-where a goal is not reached: to measure is not to pass.
+Times our modules and networks and PyTorch's in turn in one process, prints tables, and records an MLflow run. The exit
+status is 0 even if a goal is not reached, because this command measures and does not judge.
 """
 
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
-from scratch_dl.config.build import tracking_of
+from scratch_dl.config.build import tracking_settings
 from scratch_dl.config.plain import plain
-from scratch_dl.config.targets import check_keys, naming
+from scratch_dl.config.targets import check_keys, config_errors
 from scratch_dl.system.checks import boolean, choice, integer, text
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking import tracked_run
@@ -39,7 +39,7 @@ def _run(config: DictConfig, folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """The settings but those of tracking, checked.
+    """Return the checked settings, without those of tracking.
 
     Raises:
         ConfigError: if one cannot be used.
@@ -48,9 +48,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
     settings = plain(config)
     check_keys("", settings, [*KEYS, "tracking"])
-    tracking_of(settings)
+    tracking_settings(settings)
     del settings["tracking"]
-    with naming("", settings):
+    with config_errors("", settings):
         parts = _listed("parts", settings["parts"], PARTS)
         for part in parts:
             choice("parts", part, PARTS)

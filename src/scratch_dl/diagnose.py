@@ -1,6 +1,6 @@
 """`python -m scratch_dl.diagnose run=<id or folder>`: why does a training not converge?
 
-Explains a run that has finished, failed, was killed or still goes on, from what it has logged; nothing is trained.
+Explains a run that has finished, failed, was killed or is still running from what it has logged; nothing is trained.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
-from scratch_dl.config.build import tracking_of
+from scratch_dl.config.build import tracking_settings
 from scratch_dl.config.plain import plain
 from scratch_dl.config.targets import check_keys
 from scratch_dl.system.errors import FAILURE, ConfigError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
     from scratch_dl.diagnosis.signs import History
 
-SHOWN = 5  # of what else was seen
+SHOWN = 5  # number of further signs that are printed
 SCORES = {"noisy": "baseline/noisy_psnr_db", "blur": "baseline/blur_psnr_db", "network": "val/psnr_db"}
 
 
@@ -36,9 +36,9 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     from scratch_dl.training.resume import find_folder
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
-    record = tracking.Journal(folder, mend=False)
-    status, reason = record.ending()
-    history = record.history()
+    journal = tracking.Journal(folder, repair=False)
+    status, reason = journal.ending()
+    history = journal.history()
     verdict = explain(folder, history, reason)
     table = Table.grid(padding=(0, 1))
     for row in _rows(f"{folder.name}: {status or 'has not ended, or was killed'}", reason, history, verdict):
@@ -53,10 +53,8 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     return 0 if verdict.healthy else FAILURE
 
 
-def _rows(
-    run: str, reason: str | None, history: "History", verdict: "Verdict"
-) -> Iterator[tuple[str, str]]:  # fmt: skip
-    """(what, what is said of it)."""
+def _rows(run: str, reason: str | None, history: "History", verdict: "Verdict") -> Iterator[tuple[str, str]]:
+    """Yield the rows of the panel: (name, text)."""
     steps = max((step for step, _ in history.get("train/loss", ())), default=0)
     yield "run", f"{run}, step {steps}"
     if reason:
@@ -67,8 +65,8 @@ def _rows(
     yield "diagnosis", verdict.line
     yield "what", verdict.what
     for name in ("evidence", "rule", "cure"):
-        if said := getattr(verdict, name):
-            yield name, said
+        if text := getattr(verdict, name):
+            yield name, text
     for sign in verdict.also[:SHOWN]:
         yield "also", f"{sign.cause}: {sign.module} {sign.direction}, {sign.when}"
     if (more := len(verdict.also) - SHOWN) > 0:
@@ -79,7 +77,7 @@ def _check(config: DictConfig) -> dict[str, Any]:
     """Return the settings, checked."""
     settings = plain(config)
     check_keys("", settings, ["run", "output", "tracking"])
-    tracking_of(settings)
+    tracking_settings(settings)
     if settings["output"] is not None and not (isinstance(settings["output"], str) and settings["output"]):
         raise ConfigError(f"output must be a folder or null, but got {settings['output']!r}")
     return settings

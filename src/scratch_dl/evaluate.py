@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
-from scratch_dl.config.build import tracking_of
+from scratch_dl.config.build import tracking_settings
 from scratch_dl.config.plain import plain
-from scratch_dl.config.targets import check_keys, make, naming
+from scratch_dl.config.targets import check_keys, config_errors, make
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.checks import choice, integer
 from scratch_dl.system.errors import ConfigError
@@ -26,7 +26,7 @@ KEYS = ("run", "checkpoint", "splits", "noise", "tracking", "backend", "threads"
 
 
 class _Prepared(NamedTuple):
-    """The settings, the folder of the trained run, and what is built from both; `step` is the one of the weights."""
+    """The settings, the folder of the trained run, and what is built from both; `step` is that of the weights."""
 
     settings: dict[str, Any]
     trained: Path
@@ -59,7 +59,7 @@ def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
 
 
 def _scores(prepared: _Prepared, split: str, run: "tracking.Run") -> dict[str, float]:
-    """PSNR (dB) of the network and the baselines on the photographs of a split, all of it recorded."""
+    """Score and record the photographs of a split; return the PSNR (dB) of the network and the baselines."""
     from scratch_dl import tracking
     from scratch_dl.evaluation import scoring
     from scratch_dl.evaluation.baselines import BASELINES
@@ -92,7 +92,7 @@ def _prepare(config: DictConfig) -> _Prepared:
 
     settings = plain(config)
     check_keys("", settings, list(KEYS))
-    with naming("", settings):
+    with config_errors("", settings):
         kernels.check(settings["backend"])
         choice("checkpoint", settings["checkpoint"], ("best", "last"))
         if settings["threads"] is not None:
@@ -104,13 +104,13 @@ def _prepare(config: DictConfig) -> _Prepared:
     recorded = recorded_config(trained)
     settings["noise"] = settings.get("noise") or recorded["noise"]
     settings["tracking"]["experiment"] = settings["tracking"]["experiment"] or recorded["tracking"]["experiment"]
-    tracking_of(settings)
+    tracking_settings(settings)
     allowed = settings["allowed_targets"]
     sources = {"data": recorded["data"], "noise": settings["noise"], "allowed_targets": allowed}
     data = make("data", sources, noise=make("noise", sources))
     weights = trained / "checkpoints" / f"{settings['checkpoint']}.pt"
     network = checkpoint.load_network(weights, allowed)
-    with naming("", settings):
+    with config_errors("", settings):
         scoring.check_photographs(network, data, splits)
     return _Prepared(settings, trained, data, network, checkpoint.load(weights)["progress"]["step"])
 

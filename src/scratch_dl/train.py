@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from scratch_dl.cli.command import Command, check_given
 from scratch_dl.cli.errors import TRACEBACK, in_one_line
 from scratch_dl.config.build import build
-from scratch_dl.config.composing import compose_config, overrides_of
+from scratch_dl.config.composing import compose_config, given_overrides
 from scratch_dl.config.environment import from_environment
 from scratch_dl.config.overrides import expand
 from scratch_dl.kernels.restoring import restored
@@ -74,7 +74,7 @@ def _run(config: DictConfig, folder: Path, setup: "Setup | None") -> int | dict[
         return run_trial(config, folder, number)
     several = job.mode == RunMode.MULTIRUN
     try:
-        result = _train(config, folder, overrides_of(job), setup)
+        result = _train(config, folder, given_overrides(job), setup)
     except Exception as error:
         if not several or TRACEBACK:
             raise
@@ -82,7 +82,7 @@ def _run(config: DictConfig, folder: Path, setup: "Setup | None") -> int | dict[
         return {"status": "FAILED", "scores": {}}  # the grid continues, and its table says what failed
     if not result.tracked:
         again = f"python -m scratch_dl.train {shlex.quote(f'resume={result.folder}')}"
-        print(f"error: MLflow has not got everything; later: {again}", file=sys.stderr)
+        print(f"error: MLflow has not received everything; later: {again}", file=sys.stderr)
     if result.exit_status:
         raise SystemExit(result.exit_status)
     if several:

@@ -1,6 +1,6 @@
-"""Look at the runs: `python -m scratch_dl.ui [tracking.dir=mlruns] [tracking.uri=...] [port=5000]`.
+"""`python -m scratch_dl.ui [tracking.dir=mlruns] [tracking.uri=...] [port=5000]`: look at the runs.
 
-Runs MLflow's own pages on the right store, on 127.0.0.1 only; Ctrl-C ends them.
+Serves MLflow's own pages for the store, on 127.0.0.1 only; Ctrl-C ends it.
 """
 
 import os
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from scratch_dl.cli.errors import exit_with
-from scratch_dl.config.environment import URI, check_variable, say_used
-from scratch_dl.config.overrides import as_text
+from scratch_dl.config.environment import URI, check_variable, print_used
+from scratch_dl.config.overrides import unquoted
 from scratch_dl.system.addresses import check_uri
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.errors import ConfigError
@@ -34,7 +34,7 @@ USAGE = """usage: python -m scratch_dl.ui [tracking.dir=mlruns] [tracking.uri=..
   tracking.uri   another database; a server shows its own pages already
   port           where to listen, on 127.0.0.1 only"""
 _START_TIMEOUT_S = 120.0
-# Runs of a training need no telemetry and none of MLflow's job workers, which are three more processes.
+# No telemetry, and none of MLflow's job workers, which would be three more processes.
 _ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the options given as key=value over the environment's address and the defaults.
+    """Return the options: those given as key=value, else the environment's address and the defaults.
 
     Raises:
         ConfigError: naming the key, the value and the rule.
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     uri = os.environ.get(URI, "")
     if uri.strip() and not any(argument.startswith("tracking.uri=") for argument in arguments):
         check_variable(uri)
-        say_used(URI, uri, "tracking.uri")
+        print_used(URI, uri, "tracking.uri")
         options["tracking.uri"] = uri
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"{key} must be given as {key}=..., but its value is missing")
         if "${" in value:
             raise ConfigError(f"{argument} cannot be read: ${{...}} has no meaning here")
-        options[key] = as_text(value)
+        options[key] = unquoted(value)
     port = str(options["port"])
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ConfigError(f"port must be a whole number from 1 to 65535, but got {options['port']!r}")
@@ -80,11 +80,11 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def store_of(options: dict[str, Any]) -> Store:
-    """Return the store that the options name, without making one.
+    """Return the store that the options name, without creating one.
 
     Raises:
         ConfigError: if its address cannot be used.
-        TrackingError: if there is none yet.
+        TrackingError: if it does not exist yet.
     """
     directory = Path(options["tracking.dir"] or "mlruns").expanduser().absolute()
     uri = options["tracking.uri"] or f"sqlite:///{directory / 'mlflow.db'}"
@@ -101,7 +101,7 @@ def store_of(options: dict[str, Any]) -> Store:
 
 
 def show(store: Store, port: int) -> None:
-    """Run MLflow's pages until interrupted.
+    """Serve MLflow's pages until interrupted.
 
     Raises:
         ConfigError: if the port is taken; the message names a free one.
@@ -123,7 +123,7 @@ def show(store: Store, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # a KeyboardInterrupt, as from Ctrl-C
     with tempfile.TemporaryFile() as log:
-        # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
+        # In its own session, so that Ctrl-C reaches only this process, which then ends the others in order.
         process = subprocess.Popen(
             command,
             env={**_ENVIRONMENT, **os.environ},
@@ -166,7 +166,7 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, store: 
     end = time.monotonic() + _START_TIMEOUT_S
     while unavailable_reason(Store(store.directory, url), 1.0) is not None:
         if process.poll() is not None:
-            open_store(store.directory, store.uri)  # if the store is at fault, this says in one line how
+            open_store(store.directory, store.uri)  # if the store is the cause, this error explains it in one line
             raise TrackingError(f"MLflow's pages did not start: {_last_line(log)}")
         if time.monotonic() > end:
             raise TrackingError(f"MLflow's pages did not answer on {url} in {_START_TIMEOUT_S:g} s: {_last_line(log)}")

@@ -1,7 +1,7 @@
 """`python -m scratch_dl.verify [overrides of train]`: is every module right?
 
-Of the network that a training with the same overrides would train; of one module of one's own (`module=...`); or beside
-the paper's tables (`suite=tables`). Exit status 1 if anything fails.
+Verifies the network that a training with the same overrides would train, your own module (`module=...`), or the
+paper's tables (`suite=tables`). The exit status is 1 if anything fails.
 """
 
 import inspect
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.cli.command import Command
-from scratch_dl.config.build import build, tracking_of
+from scratch_dl.config.build import build, tracking_settings
 from scratch_dl.config.overrides import expand as expand_paths
 from scratch_dl.config.overrides import value_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.schema import KEYS, Setup
-from scratch_dl.config.targets import check_keys, find_target, naming
+from scratch_dl.config.targets import check_keys, config_errors, find_target
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.checks import boolean, choice, integer
 from scratch_dl.system.errors import FAILURE, ConfigError
@@ -33,7 +33,7 @@ SUITES = ("network", "module", "tables")
 
 
 class _Checked(NamedTuple):
-    """The settings, and what they verify: a Setup, a module with its reference (or None), or nothing for the tables."""
+    """The settings, and their subject: a Setup, a module and its reference (or None), or None for the tables."""
 
     settings: dict[str, Any]
     subject: Any
@@ -41,13 +41,13 @@ class _Checked(NamedTuple):
 
 @restored()
 def _run(config: DictConfig, folder: Path, checked: _Checked) -> int:
-    """Verify, print, record; exit status 1 if anything failed."""
+    """Verify, print, record; return the exit status: FAILURE if anything failed."""
     from scratch_dl import kernels
 
     settings, subject = checked
     suites: dict[str, Callable[..., bool]] = {"network": _network, "module": _one_module, "tables": _tables}
     verify = suites[settings["suite"]]
-    with naming("", plain(config)):
+    with config_errors("", plain(config)):
         kernels.use(plain(config)["backend"])
     if not _is_recorded(settings):
         return 0 if verify(subject, settings, None) else FAILURE
@@ -57,7 +57,7 @@ def _run(config: DictConfig, folder: Path, checked: _Checked) -> int:
             run.tags({"kernels": kernels.used()})
             passed = verify(subject, settings, run)
     except Untracked:
-        if passed:  # the exit status tells of a mistake in a module first
+        if passed:  # otherwise the exit status reports the failed verification, which is more important
             raise
     return 0 if passed else FAILURE
 
@@ -87,7 +87,7 @@ def _one_module(subject: tuple[Any, Any], settings: Mapping[str, Any], run: "tra
 
     module, reference = subject
     oracle, seed = settings["oracle"], settings["seed"]
-    with naming("", settings):
+    with config_errors("", settings):
         report = check_module(module, reference, settings["input"], draws=settings["draws"], oracle=oracle, seed=seed)
     return _publish(report, run)
 
@@ -115,19 +115,19 @@ def _tables(_: None, settings: Mapping[str, Any], run: "tracking.Run | None") ->
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """Return the settings that are verify's own, checked, and those of train that it uses for a module.
+    """Return verify's own settings, checked, and the settings of train that it uses for a module.
 
     Raises:
         ConfigError: if one cannot be used.
     """
     given = plain(config)
     check_keys("", given, [*KEYS, *OWN])
-    tracking_of(given)
+    tracking_settings(given)
     settings = {key: given[key] for key in (*OWN, "seed")}
-    with naming("", given):
+    with config_errors("", given):
         integer("seed", settings["seed"], minimum=0)
         settings["oracle"] = boolean("verification.oracle", given["verification"]["oracle"])
-    with naming("", settings):
+    with config_errors("", settings):
         choice("suite", settings["suite"], SUITES)
         for name in ("draws", "runs", "rounds", "calls"):
             integer(name, settings[name], minimum=1)
@@ -161,43 +161,43 @@ def _setup(config: DictConfig) -> Setup:
 
 
 def _module(settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The module, and its reference made with the same arguments (as far as it takes them), or None."""
+    """Return the module, and its reference, made with the same arguments, or None."""
     from scratch_dl.nn import adapt
     from scratch_dl.verification.module import as_inputs
     from scratch_dl.verification.references import as_function
 
-    with naming("", settings):
+    with config_errors("", settings):
         as_inputs(settings["input"], "input")
-    made = _made("module", settings["module"], settings["args"])
-    with naming("", settings):
-        adapted = adapt(made, "module")
+    module = _make("module", settings["module"], settings["args"])
+    with config_errors("", settings):
+        adapted = adapt(module, "module")
     if settings["reference"] is None:
-        return made, None
-    reference = _made("reference", settings["reference"], settings["args"])
-    with naming("", settings):
+        return module, None
+    reference = _make("reference", settings["reference"], settings["args"])
+    with config_errors("", settings):
         as_function(reference, adapted)
-    return made, reference
+    return module, reference
 
 
-def _made(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
-    """An object of the class, or, for a reference, a function as it is."""
-    found = find_target(key, str(target))
-    if not inspect.isclass(found):
+def _make(key: str, target: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return an object of the class `target`; a reference may also be a function, which is returned unchanged."""
+    kind = find_target(key, str(target))
+    if not inspect.isclass(kind):
         if key == "reference":
-            return found
+            return kind
         raise ConfigError(f"{key} must name a class, but got {target!r}")
-    parameters = inspect.signature(found).parameters
+    parameters = inspect.signature(kind).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         try:
             check_keys("args", arguments, list(parameters))
         except ConfigError as error:
             if key == "module":
                 raise
-            own = "; a module whose arguments have other names says its counterpart by a method pytorch_reference"
-            raise ConfigError(f"reference={target} is made with the module's args: {error}{own}") from error
-    with naming("args", arguments):
+            hint = "; if they have other names, give the module a method pytorch_reference instead"
+            raise ConfigError(f"reference={target} is made with the module's args: {error}{hint}") from error
+    with config_errors("args", arguments):
         try:
-            return found(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})
+            return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})
         except TypeError as error:
             raise ConfigError(f"{key}={target} does not take args={dict(arguments)}: {error}") from error
 
@@ -207,7 +207,7 @@ def _is_recorded(settings: Mapping[str, Any]) -> bool:
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Expand the arguments as for any command; if nothing is recorded, add overrides by which Hydra makes no folder."""
+    """Expand the arguments as for any command; if nothing is recorded, add overrides so that Hydra makes no folder."""
     expanded = expand_paths(arguments)
     record = value_of("record", expanded)
     if record is False or (record is None and value_of("module", expanded) is not None):

@@ -60,7 +60,7 @@ REFUSED = [
     pytest.param(
         ["-m", "search=custom", "seed=choice(1,2)", "tracking.run_id=x"], "tracking.run_id must be null in a search",
         id="id-in-a-search"),
-    pytest.param(["-m", "--cfg", "job"], "only one of -m and the like is taken, but got --multirun", id="flags"),
+    pytest.param(["-m", "--cfg", "job"], "only one of these flags can be given, but got --multirun", id="flags"),
     pytest.param(["--config-dir", "nowhere"], "--config-dir must be a folder, but there is none at /", id="config-dir"),
     pytest.param(["resume="], "resume must be a run's folder or id, but got ''", id="resume-nothing"),
     pytest.param(["resume.run=''"], "resume must be a run's folder or id, but got ''", id="resume-quoted-nothing"),

@@ -335,5 +335,5 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch):
 
 
 def test_the_message_of_a_callable_is_prefixed_by_its_key():
-    with pytest.raises(ConfigError, match=r"^optimizer\.lr must"), targets.naming("optimizer", {"lr": 1}):
+    with pytest.raises(ConfigError, match=r"^optimizer\.lr must"), targets.config_errors("optimizer", {"lr": 1}):
         raise ValueError("lr must be")

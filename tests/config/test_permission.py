@@ -193,7 +193,7 @@ def test_a_place_to_search_in_is_not_imported_whatever_is_asked(in_process, plac
 def test_a_pickle_of_an_earlier_run_is_not_loaded(in_process, place):
     status, _, err = in_process(train, "--experimental-rerun", "e.pkl")
     assert (status, err.count("\n")) == (2, 1)
-    assert "--experimental-rerun is not taken" in err
+    assert "--experimental-rerun is not supported" in err
     assert is_untouched(place)
 
 

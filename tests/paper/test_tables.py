@@ -208,8 +208,8 @@ def test_times_are_per_call_and_the_ratio_is_of_pairs(monkeypatch):
 
 def test_quartiles_lie_between_neighbours():
     """Linear, as numpy's default; of one value all three are it."""
-    assert timing.Quartiles.of([4, 1, 3, 2]) == timing.Quartiles(1.75, 2.5, 3.25)
-    assert timing.Quartiles.of([5]) == timing.Quartiles(5, 5, 5)
+    assert timing.Quartiles.from_values([4, 1, 3, 2]) == timing.Quartiles(1.75, 2.5, 3.25)
+    assert timing.Quartiles.from_values([5]) == timing.Quartiles(5, 5, 5)
 
 
 @pytest.mark.parametrize(

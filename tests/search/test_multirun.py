@@ -67,7 +67,7 @@ def test_a_failed_run_is_told_by_the_exit_status_beside_older_results(grid):
     status, lines, err = grid("seed=2,3", *where)
     assert status == 1
     assert [line[:3] for line in lines[:2]] == [["run-2", "seed=2", "FAILED"], ["run-3", "seed=3", "FINISHED"]]
-    assert re.fullmatch(r"error: .*/run-2 holds a run already; choose another folder or resume it\n", err)
+    assert re.fullmatch(r"error: .*/run-2 already contains a run; choose another folder or resume it\n", err)
 
 
 def test_runs_that_would_share_a_folder_are_refused_before_the_first(grid, folder):
@@ -109,7 +109,7 @@ def test_a_run_that_mlflow_has_not_got_is_told_by_the_exit_status(grid, monkeypa
     status, lines, err = grid("seed=1,2", "hydra.sweep.dir=mlruns/untracked")
     assert status == 3
     assert [line[2] for line in lines[:2]] == ["FINISHED"] * 2
-    assert err.count("MLflow has not got everything; later: python -m scratch_dl.train resume=") == 2
+    assert err.count("MLflow has not received everything; later: python -m scratch_dl.train resume=") == 2
 
 
 @pytest.mark.exhaustive
@@ -122,4 +122,4 @@ def test_runs_may_be_launched_a_few_at_once(grid):
 def test_a_glob_that_fits_nothing_is_one_line_with_the_choices(grid):
     status, _, err = grid("model=glob(zzz*)")
     assert status == 2
-    assert err == "error: model=glob(zzz*) fits no choice of model; there are: paper, sequential, unet\n"
+    assert err == "error: model=glob(zzz*) matches no choice of model; it has: paper, sequential, unet\n"

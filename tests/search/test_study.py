@@ -20,7 +20,7 @@ from scratch_dl.search.space import read_space
 from scratch_dl.search.study import MAX_REFUSALS, Study
 from scratch_dl.search.trial_result import COUNTED, Objective, State, TrialResult
 from scratch_dl.system.errors import ConfigError
-from scratch_dl.tracking.process import hold
+from scratch_dl.tracking.process import register_process
 
 BEST = Objective("val/psnr_db", "best", "maximize")
 RATE = {"optimizer.lr": "tag(log,interval(0.02,20.0))"}
@@ -102,7 +102,7 @@ def states(study):
 
 def dead(study):
     """A process that worked in this folder of runs, and holds no lock there any more."""
-    place = hold(study.directory).partition("/")[0]
+    place = register_process(study.directory).partition("/")[0]
     return {"host": socket.gethostname(), "pid": "1", "lock": f"{place}/gone.1.abcd.lock"}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
-from scratch_dl.config.overrides import in_grammar
+from scratch_dl.config.overrides import override_value
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.search.winner import FULL, SAME, retrain_commands
 
@@ -27,7 +27,7 @@ def compose(overrides):
     return composed(tuple(overrides))
 
 
-def overrides_of(command, prefix=()):
+def given_overrides(command, prefix=()):
     """What stands behind the program's name, as a shell reads it."""
     words = shlex.split(command)
     start = ["python", "-m", "scratch_dl.train", *prefix]
@@ -80,7 +80,7 @@ def trial(request):
 
 def test_the_command_at_the_trials_length_composes_its_settings(trial):
     config, made = trial
-    again = compose(overrides_of(made[SAME]))
+    again = compose(given_overrides(made[SAME]))
     assert trained(again) == trained(config)
     assert trained(again) == trained(config)
     types = [[type(value) for _, value in sorted(trained(one).items())] for one in (again, config)]
@@ -89,7 +89,7 @@ def test_the_command_at_the_trials_length_composes_its_settings(trial):
 
 def test_the_command_at_full_length_has_the_configurations_own_length(trial):
     config, made = trial
-    words = overrides_of(made[FULL])
+    words = given_overrides(made[FULL])
     again, wanted = trained(compose(words)), trained(config)
     groups = [word for word in words if "." not in word.partition("=")[0] and not word.startswith(("+", "~", "seed="))]
     default = compose([word for word in groups if word.partition("=")[0] in config.hydra.runtime.choices])
@@ -104,13 +104,13 @@ def test_the_command_at_full_length_has_the_configurations_own_length(trial):
 
 def test_nothing_is_spelled_out_that_the_configuration_says_itself():
     made = retrain_commands(compose(["search=custom", "optimizer=adam", "optimizer.lr=0.001"]), compose)
-    assert overrides_of(made[FULL]) == ["optimizer=adam", "optimizer.lr=0.001"]
-    assert overrides_of(made[SAME]) == ["optimizer=adam", "optimizer.lr=0.001", "trainer.epochs=8"]
+    assert given_overrides(made[FULL]) == ["optimizer=adam", "optimizer.lr=0.001"]
+    assert given_overrides(made[SAME]) == ["optimizer=adam", "optimizer.lr=0.001", "trainer.epochs=8"]
 
 
 def test_hydras_own_flags_stand_first():
     made = retrain_commands(compose(["search=custom"]), compose, ["--config-dir", "/a b"])
-    assert overrides_of(made[SAME], ["--config-dir", "/a b"]) == ["trainer.epochs=8"]
+    assert given_overrides(made[SAME], ["--config-dir", "/a b"]) == ["trainer.epochs=8"]
 
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=10) | st.text(
@@ -129,17 +129,17 @@ def typed(value):
 @settings(deadline=None, max_examples=150)
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3), max_leaves=5))
 def test_every_value_is_written_as_hydra_reads_it(value):
-    (word,) = shlex.split(shlex.join([f"k={in_grammar(value)}"]))
+    (word,) = shlex.split(shlex.join([f"k={override_value(value)}"]))
     assert typed(OverridesParser.create().parse_override(word).value()) == typed(value)
 
 
 @pytest.mark.parametrize("value", [{"a": 1, "b": ["x y", None]}, {"a": {"b": True}}, {}, []])
 def test_mappings_are_written_as_hydra_reads_them(value):
-    assert OverridesParser.create().parse_override(f"k={in_grammar(value)}").value() == value
+    assert OverridesParser.create().parse_override(f"k={override_value(value)}").value() == value
 
 
 def test_the_command_is_one_line_that_a_shell_reads_back():
     config = compose(["search=custom", "data.train=['it\\'s $HOME `here`; a']"])
     command = retrain_commands(config, compose)[SAME]
     assert "\n" not in command
-    assert compose(overrides_of(command)).data.train == ["it's $HOME `here`; a"]
+    assert compose(given_overrides(command)).data.train == ["it's $HOME `here`; a"]

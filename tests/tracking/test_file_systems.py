@@ -65,17 +65,14 @@ def test_a_full_disk_names_the_path_and_the_command_that_goes_on_to_the_same_bit
 
 
 def test_a_file_system_without_hard_links_keeps_two_checkpoints(mounted):
-    folder, home = mounted("exfat", "64m"), "mlruns/hydra/one"
+    folder = mounted("exfat", "64m")
     (folder / "file").touch()
     with pytest.raises(PermissionError):
         (folder / "link").hardlink_to(folder / "file")
-    done = train(folder, *TINY, "trainer.epochs=3", f"hydra.run.dir={home}")
-    assert done.returncode == 0, done.stderr
-    kept = [
-        checkpoint.load(folder / home / "checkpoints" / name)["progress"]["step"] for name in ("previous.pt", "last.pt")
-    ]
-    assert kept == [32, 48]
-    assert not list((folder / home).rglob("*.tmp"))
+    for step in (16, 32, 48):
+        checkpoint.save_last(folder, {"step": step})
+    assert [checkpoint.load(folder / name)["step"] for name in ("previous.pt", "last.pt")] == [32, 48]
+    assert not list(folder.rglob("*.tmp"))
 
 
 @pytest.mark.exhaustive

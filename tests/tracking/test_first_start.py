@@ -19,9 +19,9 @@ KILL = """
 import contextlib, json, os, signal, sys, time
 from pathlib import Path
 from scratch_dl.tracking import open_store
-from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.mlflow_calls import mlflow_call
 
-with conversation():
+with mlflow_call():
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 def child(work, *arguments):
@@ -95,10 +95,10 @@ def test_a_database_without_rights_to_it_says_what_the_database_says(postgres, t
     """Its words have "schema" in them, and no version of MLflow is to blame."""
     from sqlalchemy import text
 
-    from scratch_dl.tracking.locks import connected
+    from scratch_dl.tracking.locks import connect
 
     uri = postgres()
-    with connected(uri) as connection:
+    with connect(uri) as connection:
         connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
     with pytest.raises(TrackingError, match="permission denied for schema public") as error:
         open_store(tmp_path, re.sub(r"//[^@]*@", "//guest:guest@", uri))
@@ -126,7 +126,7 @@ def test_a_database_that_stays_locked_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("scratch_dl.tracking.database.LOCKED_TIMEOUT_S", 0.5)
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(TrackingError, match=r"is locked by another process for over 0\.5 s"):
+        with pytest.raises(TrackingError, match=r"has been locked by another process for over 0\.5 s"):
             open_store(tmp_path)
 
 
@@ -139,6 +139,6 @@ def test_a_database_that_another_program_left_half_made_says_what_to_do(tmp_path
     with contextlib.closing(sqlite3.connect(tmp_path / "half" / "mlflow.db")) as half:
         for statement in tables:
             half.execute(statement)
-    with pytest.raises(TrackingError, match=r"; if it was never finished and holds no runs, delete it$") as error:
+    with pytest.raises(TrackingError, match=r"; if it is incomplete and contains no runs, delete it$") as error:
         open_store(tmp_path / "half")
     assert str(tmp_path / "half" / "mlflow.db") in str(error.value)

@@ -1,4 +1,4 @@
-"""`exclusive` on real files and a real PostgreSQL: between processes and threads, and after a SIGKILL."""
+"""`exclusive_lock` on real files and a real PostgreSQL: between processes and threads, and after a SIGKILL."""
 
 import signal
 import subprocess
@@ -10,23 +10,23 @@ import pytest
 from sqlalchemy import text
 
 from scratch_dl.system.passwords import hide, without_password
-from scratch_dl.tracking import TrackingError, exclusive
-from scratch_dl.tracking.locks import connected
+from scratch_dl.tracking import TrackingError, exclusive_lock
+from scratch_dl.tracking.locks import connect
 
 HOLD = """
 import sys
-from scratch_dl.tracking import exclusive
-with exclusive(sys.argv[1], "name", 20.0):
+from scratch_dl.tracking import exclusive_lock
+with exclusive_lock(sys.argv[1], "name", 20.0):
     print("held", flush=True)
     sys.stdin.read()
 """
 COUNT = """
 import sys, time
 from pathlib import Path
-from scratch_dl.tracking import exclusive
+from scratch_dl.tracking import exclusive_lock
 file = Path(sys.argv[2])
 for _ in range(10):
-    with exclusive(sys.argv[1], "name", 60.0):
+    with exclusive_lock(sys.argv[1], "name", 60.0):
         number = int(file.read_text())
         time.sleep(0.01)
         file.write_text(str(number + 1))
@@ -51,23 +51,24 @@ def holder(url):
 
 
 def test_another_process_waits_and_is_told_when_it_waits_too_long(url, holder):
-    with exclusive(url, "another name", 0.2):
+    with exclusive_lock(url, "another name", 0.2):
         pass
     start = time.monotonic()
-    with pytest.raises(TrackingError, match=r"is locked by another process for over 0\.3 s") as error, exclusive(
-        url, "name", 0.3
-    ):  # fmt: skip
+    with (
+        pytest.raises(TrackingError, match=r"has been locked by another process for over 0\.3 s") as error,
+        exclusive_lock(url, "name", 0.3),
+    ):
         pytest.fail("two hold the lock at once")
     assert 0.3 <= time.monotonic() - start < 5
-    assert str(error.value).startswith(f"{hide(url)} is locked")
+    assert str(error.value).startswith(f"{hide(url)} has been locked")
     holder.stdin.close()
-    with exclusive(url, "name", 20.0):
+    with exclusive_lock(url, "name", 20.0):
         pass
 
 
 def test_a_process_killed_releases_it(url, holder):
     holder.send_signal(signal.SIGKILL)
-    with exclusive(url, "name", 20.0):
+    with exclusive_lock(url, "name", 20.0):
         pass
 
 
@@ -85,7 +86,7 @@ def test_threads_take_turns(url):
 
     def work():
         for _ in range(5):
-            with exclusive(url, "name", 60.0):
+            with exclusive_lock(url, "name", 60.0):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.005)
@@ -101,16 +102,16 @@ def test_threads_take_turns(url):
 
 
 def test_an_error_inside_passes_and_the_lock_goes(url):
-    with pytest.raises(KeyError, match="mine"), exclusive(url, "name", 1.0):
+    with pytest.raises(KeyError, match="mine"), exclusive_lock(url, "name", 1.0):
         raise KeyError("mine")
-    with exclusive(url, "name", 1.0):
+    with exclusive_lock(url, "name", 1.0):
         pass
 
 
 def test_no_transaction_is_open_while_it_is_held(postgres):
     url = postgres()
     query = "SELECT state FROM pg_stat_activity WHERE query LIKE '%pg_advisory_lock%' AND pid <> pg_backend_pid()"
-    with exclusive(url, "name", 1.0), connected(url) as other:
+    with exclusive_lock(url, "name", 1.0), connect(url) as other:
         states = other.execute(text(query)).scalars().all()
     assert states == ["idle"]
 
@@ -124,7 +125,7 @@ def test_no_transaction_is_open_while_it_is_held(postgres):
     ],
 )
 def test_the_lock_file_lies_beside_the_file(tmp_path, name, file):
-    with exclusive(str(tmp_path / "study.db"), name, 1.0):
+    with exclusive_lock(str(tmp_path / "study.db"), name, 1.0):
         there = list(tmp_path.iterdir())
     assert there == list(tmp_path.glob(file))
 
@@ -132,20 +133,20 @@ def test_the_lock_file_lies_beside_the_file(tmp_path, name, file):
 @pytest.mark.parametrize(
     ("url", "match"),
     [
-        pytest.param("http://me:s3cret@127.0.0.1:9", r"http://me:\*\*\*@127.0.0.1:9 knows no lock", id="server"),
+        pytest.param("http://me:s3cret@127.0.0.1:9", r"http://me:\*\*\*@127.0.0.1:9 supports no lock", id="server"),
         pytest.param("sqlite://", "has no file", id="memory"),
         pytest.param("/proc/nothing/study.db", "cannot be written", id="folder"),
         pytest.param("postgresql+psycopg://me:s3cret@127.0.0.1:9/x", r"me:\*\*\*@127.0.0.1:9/x cannot be used: .*ref",
                      id="no server"),
-        pytest.param("postgresql+psycopg://me:a@s3cret@127.0.0.1:9/x", r"'@' in a password is written %40", id="an @"),
-        pytest.param("postgresql+psycopg://me:s3cret@127.0.0.1:x/x", "is no address of a database", id="port"),
-        pytest.param("postgresql+nothing://me:s3cret@127.0.0.1:9/x", r"is no address of a database: .*nothing",
+        pytest.param("postgresql+psycopg://me:a@s3cret@127.0.0.1:9/x", r"'@' in a password as %40", id="an @"),
+        pytest.param("postgresql+psycopg://me:s3cret@127.0.0.1:x/x", "is not the address of a database", id="port"),
+        pytest.param("postgresql+nothing://me:s3cret@127.0.0.1:9/x", r"is not the address of a database: .*nothing",
                      id="unknown driver"),
         pytest.param("postgresql+pg8000://me:s3cret@127.0.0.1:9/x", "needs the package pg8000: install", id="driver"),
     ],
 )  # fmt: skip
 def test_a_lock_that_cannot_be_had_is_one_line_without_a_password(url, match):
-    with pytest.raises(TrackingError, match=match) as error, exclusive(url, "name", 1.0):
+    with pytest.raises(TrackingError, match=match) as error, exclusive_lock(url, "name", 1.0):
         pass
     assert "\n" not in str(error.value)
     assert "s3cret" not in str(error.value)
@@ -153,7 +154,7 @@ def test_a_lock_that_cannot_be_had_is_one_line_without_a_password(url, match):
 
 def test_a_missing_driver_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    lock = exclusive("postgresql+psycopg://me@127.0.0.1:9/x", "name", 1.0)
+    lock = exclusive_lock("postgresql+psycopg://me@127.0.0.1:9/x", "name", 1.0)
     with pytest.raises(TrackingError, match=r'needs the package psycopg: pip install "scratch_dl\[postgresql\]"'), lock:
         pass
 

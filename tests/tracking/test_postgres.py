@@ -16,9 +16,10 @@ from sqlalchemy import make_url, text
 from scratch_dl import tracking
 from scratch_dl import train as train_module
 from scratch_dl.system.passwords import without_password
-from scratch_dl.tracking import Run, TrackingError, open_store
-from scratch_dl.tracking.locks import connected
-from scratch_dl.tracking.store import client, conversation
+from scratch_dl.tracking import Run, TrackingError, locks, open_store
+from scratch_dl.tracking.locks import connect
+from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.store import client
 from scratch_dl.train import train
 
 BEGIN = """
@@ -54,7 +55,7 @@ def store(uri, tmp_path):
 
 
 def runs_of(store, experiment):
-    with conversation():
+    with mlflow_call():
         found = client(store).get_experiment_by_name(experiment)
         return client(store).search_runs([found.experiment_id])
 
@@ -77,7 +78,7 @@ def test_four_processes_start_at_once_on_an_empty_database(postgres, tmp_path):
     assert not [line for line in lines if "is locked by another process; waiting" not in line], "chatter"
     found = runs_of(open_store(tmp_path, uri), "same")
     assert [run.info.status for run in found] == ["FINISHED"] * 4
-    with connected(uri) as connection:
+    with connect(uri) as connection:
         versions = connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one()
     assert versions == 1
 
@@ -89,7 +90,7 @@ def test_a_training_is_recorded_and_its_password_is_not(uri, password, tmp_path,
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "scratch_dl.train", *overrides])
     result = train(overrides)
     store = open_store(tmp_path / "mlruns", uri)
-    with conversation():
+    with mlflow_call():
         run = client(store).get_run(result.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["val/psnr_db"] == pytest.approx(result.progress.last_psnr_db, rel=1e-6)
@@ -110,7 +111,7 @@ def test_what_was_not_sent_is_sent_later_with_a_password_of_the_environment(stor
     with monkeypatch.context() as patch:
         patch.setattr("scratch_dl.tracking.background.unavailable_reason", lambda *_: "refused")
         assert not run.finish("FINISHED")
-    with pytest.raises(TrackingError, match=r"password.*; a run keeps no password: give it by tracking.uri="):
+    with pytest.raises(TrackingError, match=r"password.*; a run stores no password: give it by tracking.uri="):
         tracking.replay(run.folder)
     monkeypatch.setenv("PGPASSWORD", password)
     assert tracking.replay(run.folder)
@@ -141,7 +142,7 @@ def test_a_database_that_is_killed_in_mid_run_costs_nothing(own_postgres, tmp_pa
     status, out, said = in_process(train_module, f"resume={home}", f"tracking.uri={uri}")
     assert status == 0, said
     (run,) = runs_of(open_store(tmp_path / "mlruns", uri), "denoising")
-    with conversation():
+    with mlflow_call():
         history = client(open_store(tmp_path / "mlruns", uri)).get_metric_history(run.info.run_id, "val/psnr_db")
     assert run.info.status == "FINISHED"
     assert sorted(each.step for each in history) == list(range(0, 1601, 16))
@@ -163,7 +164,7 @@ def test_messages_name_the_store_without_its_password(store, uri, password, capl
 
 def test_a_store_that_cannot_be_used_is_one_line(postgres, uri, password, tmp_path):
     other = postgres()
-    with connected(other) as connection:
+    with connect(other) as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num TEXT)"))
     place, name = uri.rpartition("@")[2], uri.rpartition("/")[2]
     rows = [
@@ -172,8 +173,8 @@ def test_a_store_that_cannot_be_used_is_one_line(postgres, uri, password, tmp_pa
         (f"postgresql+psycopg://tester:{password}@127.0.0.1:9/{name}", "does not answer"),
         (f"postgresql+psycopg://tester:a/b@{password}@{place}", "'@' in a password"),
         (f"postgresql+psycopg://tester:{password}@127.0.0.1:x/{name}", "does not answer|no address"),
-        (f"postgresql+nothing://tester:{password}@{place}", "is no address of a database"),
-        (other, "holds the tables of another program, as Optuna"),
+        (f"postgresql+nothing://tester:{password}@{place}", "is not the address of a database"),
+        (other, "contains the tables of another program, such as Optuna"),
     ]
     for address, match in rows:
         start = time.monotonic()
@@ -186,7 +187,8 @@ def test_a_store_that_cannot_be_used_is_one_line(postgres, uri, password, tmp_pa
         assert time.monotonic() - start < 15, address
 
 
-def test_a_server_that_accepts_and_says_nothing_is_noticed(tmp_path):
+def test_a_server_that_accepts_connections_but_never_answers_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "CONNECT_TIMEOUT_S", 2)  # the shortest that libpq uses
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -201,7 +203,7 @@ def test_a_server_that_accepts_and_says_nothing_is_noticed(tmp_path):
 
 def test_tables_of_a_newer_mlflow_are_told(uri, tmp_path):
     open_store(tmp_path, uri)
-    with connected(uri) as connection:
+    with connect(uri) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'f' || version_num"))
         try:
             with pytest.raises(TrackingError, match=r"tracking.uri=.* written by another version of MLflow"):

@@ -18,9 +18,11 @@ import pytest
 
 from scratch_dl import tracking
 from scratch_dl.tracking import Run, TrackingError, open_store
+from scratch_dl.tracking import store as store_module
 from scratch_dl.tracking.errors import one_line
+from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.sender import Sender
-from scratch_dl.tracking.store import client, conversation
+from scratch_dl.tracking.store import client
 
 MODEL_CODE = """
 import mlflow
@@ -67,17 +69,17 @@ def run(store, folder):
 
 def history(store, run_id, key):
     """Return what MLflow holds of a metric, as sorted (step, value)."""
-    with conversation():
+    with mlflow_call():
         return sorted((each.step, each.value) for each in client(store).get_metric_history(run_id, key))
 
 
 def stored(store, run_id):
-    with conversation():
+    with mlflow_call():
         return client(store).get_run(run_id)
 
 
 def artifacts(store, run_id, path=None):
-    with conversation():
+    with mlflow_call():
         return sorted(file.path for file in client(store).list_artifacts(run_id, path))
 
 
@@ -102,7 +104,7 @@ def test_everything_a_run_says_is_read_back(store, run, folder):
     assert found.info.run_name == "first"
     assert artifacts(store, run.run_id, "config") == ["config/config.yaml"]
     assert artifacts(store, run.run_id, "checkpoints") == ["checkpoints/best.pt"]
-    with conversation():
+    with mlflow_call():
         copy = client(store).download_artifacts(run.run_id, "config/config.yaml", str(store.directory))
     assert Path(copy).read_text() == "seed: 1\n"
 
@@ -224,7 +226,7 @@ def test_a_model_stands_once_and_loads_in_a_fresh_process(store, run, folder, tm
     assert run.flush()
     (folder / "sent.json").unlink()
     assert Run.reopen(store, folder, 7).finish("FINISHED")
-    with conversation():
+    with mlflow_call():
         models = client(store).search_logged_models([run.experiment_id])
     assert [(model.name, str(model.status)) for model in models] == [("model", "READY")]
     program = (
@@ -302,49 +304,49 @@ def test_a_batch_that_arrived_without_being_noted_is_not_sent_twice(store, run, 
 
 def test_one_refused_entry_does_not_hold_up_the_others(store, run, caplog):
     run.metric("train/loss", 1.0, 1)
-    with conversation():
+    with mlflow_call():
         client(store).log_param(run.run_id, "lr", "1")
     run.params({"lr": 2})
     run.tags({"note": "after"})
     assert run.flush()
     assert stored(store, run.run_id).data.tags["note"] == "after"
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
-    assert [record.message for record in caplog.records if "refuses an entry" in record.message]
+    assert [record.message for record in caplog.records if "refused an entry" in record.message]
 
 
-def test_a_deleted_run_keeps_its_record(store, run, folder):
-    with conversation():
+def test_a_deleted_run_keeps_its_journal(store, run, folder):
+    with mlflow_call():
         client(store).delete_run(run.run_id)
     run.metric("train/loss", 1.0, 1)
     assert not run.flush()
     with pytest.raises(TrackingError, match="deleted"):
         Run.reopen(store, folder, 1)
-    with conversation():
+    with mlflow_call():
         client(store).restore_run(run.run_id)
     assert run.finish("FINISHED")
     assert history(store, run.run_id, "train/loss") == [(1, 1.0)]
 
 
-def test_a_foreign_record_chooses_no_code_and_no_file_outside_of_its_folder(store, run, folder, tmp_path, caplog):
-    """A run's folder may come from somebody else, and going on with it sends what it has not sent."""
+def test_a_foreign_journal_chooses_no_code_and_no_file_outside_of_its_folder(store, run, folder, tmp_path, caplog):
+    """A run's folder may come from someone else, and continuing it sends its unsent entries."""
     precious, evil = tmp_path / "precious.txt", tmp_path / "evil.py"
     precious.write_text("secret")
     evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    record = run._record
-    record.append({"kind": "artifact", "file": str(precious), "into": ""})
-    record.append({"kind": "image", "key": "x", "step": 9, "files": [str(precious)]})
-    with pytest.raises(TrackingError, match="outside of the run's folder"):
+    journal = run._journal
+    journal.append({"kind": "artifact", "file": str(precious), "into": ""})
+    journal.append({"kind": "image", "key": "x", "step": 9, "files": [str(precious)]})
+    with pytest.raises(TrackingError, match="outside the run's folder"):
         Run.reopen(store, folder, 5)
     assert precious.exists()
     assert not run.flush()
-    assert "outside of the run's folder" in caplog.text
+    assert "outside the run's folder" in caplog.text
     assert artifacts(store, run.run_id) == []
     (folder / "weights.txt").write_text("2.0")
-    other = tracking.Journal.create(tmp_path / "foreign", {**record.header})
+    other = tracking.Journal.create(tmp_path / "foreign", {**journal.header})
     (tmp_path / "foreign" / "weights.txt").write_text("2.0")
     other.append({"kind": "model", "weights": "weights.txt", "code": str(evil), "code_paths": [str(tmp_path)],
                   "requirements": [], "shape": [-1, 3, -1, -1], "step": 1})  # fmt: skip
-    Sender(store, other, certain=False).send()
+    Sender(store, other, sole_sender=False).send()
     assert not (tmp_path / "ran").exists()
 
 
@@ -377,7 +379,7 @@ def test_half_a_line_left_by_a_kill_is_dropped(store, run, folder):
     assert history(store, run.run_id, "train/loss") == [(1, 1.0), (2, 2.0)]
 
 
-def test_a_full_disk_is_told_with_the_path(run, monkeypatch):
+def test_the_error_of_a_full_disk_names_the_path(run, monkeypatch):
     def no_space(*_args, **_options):
         raise OSError(28, "No space left on device")
 
@@ -417,7 +419,7 @@ def test_names_with_dots_and_slashes_write_nothing_outside(store, tmp_path):
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(store, run):
-    with conversation():
+    with mlflow_call():
         client(store).delete_experiment(run.experiment_id)
     with pytest.raises(TrackingError, match=r"tracking.experiment='demo' was deleted; .* mlflow experiments restore"):
         Run.create(store, store.directory / "two", "demo")
@@ -425,9 +427,9 @@ def test_a_deleted_experiment_says_how_to_restore_it(store, run):
 
 @pytest.mark.usefixtures("run")
 def test_a_folder_holds_one_run(store, folder):
-    with pytest.raises(TrackingError, match="holds a run already"):
+    with pytest.raises(TrackingError, match="already contains a run"):
         Run.create(store, folder, "demo")
-    with pytest.raises(TrackingError, match="it is no run's folder"):
+    with pytest.raises(TrackingError, match="it is not the folder of a run"):
         Run.reopen(store, store.directory, 0)
 
 
@@ -441,10 +443,10 @@ def test_only_runs_whose_folder_nobody_works_in_are_closed(store, run, folder):
     """In whatever experiment; of a folder that cannot be seen nothing is known."""
     dead = Run.create(store, store.directory / "dead", "another experiment")
     elsewhere = Run.create(store, store.directory / "elsewhere", "demo")
-    with conversation():
+    with mlflow_call():
         client(store).set_tag(elsewhere.run_id, "scratch_dl.folder", "/not/on/this/machine")
         foreign = client(store).create_run(run.experiment_id).info.run_id
-    with tracking.claimed(folder):
+    with tracking.folder_lock(folder):
         closed, unknown = tracking.close_orphans(store)
     assert (closed, unknown) == ([dead.run_id], [elsewhere.run_id])
     found = stored(store, dead.run_id)
@@ -457,13 +459,13 @@ def test_a_run_that_ends_while_others_look_for_orphans_keeps_its_status(store, r
     """Under load, minutes may pass between the list of the running ones and the look at their locks."""
     from scratch_dl.tracking import lookup
 
-    is_claimed = lookup.is_claimed
+    is_folder_locked = lookup.is_folder_locked
 
     def ends_first(path):
         assert run.finish("FINISHED")
-        return is_claimed(path)
+        return is_folder_locked(path)
 
-    monkeypatch.setattr(lookup, "is_claimed", ends_first)
+    monkeypatch.setattr(lookup, "is_folder_locked", ends_first)
     assert tracking.close_orphans(store) == ([], [])
     ended = stored(store, run.run_id)
     assert (ended.info.status, "interrupted" in ended.data.tags) == ("FINISHED", False)
@@ -484,7 +486,7 @@ def test_a_run_of_another_user_is_left_alone(store, run, folder, monkeypatch):
 def test_neither_clock_nor_host_name_makes_a_living_run_dead(store, run, folder, monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "another-container")
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    with tracking.claimed(folder):
+    with tracking.folder_lock(folder):
         assert tracking.close_orphans(store) == ([], [])
     assert tracking.close_orphans(store) == ([run.run_id], [])
 
@@ -514,14 +516,15 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, template):
         assert time.monotonic() - start < 10, arguments
 
 
-def test_a_server_that_accepts_and_says_nothing_is_noticed(tmp_path):
+def test_a_server_that_accepts_connections_but_never_answers_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "PROBE_TIMEOUT_S", 0.5)
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         start = time.monotonic()
         with pytest.raises(TrackingError, match="does not answer"):
             open_store(tmp_path, f"http://127.0.0.1:{mute.getsockname()[1]}")
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 10
 
 
 @pytest.mark.exhaustive
@@ -542,12 +545,13 @@ def test_four_processes_start_at_once_on_a_fresh_store(tmp_path):
     lines = [line for one in output for line in one.splitlines()]
     assert not [line for line in lines if "is locked by another process; waiting" not in line], "MLflow's chatter"
     store = open_store(tmp_path / "mlruns")
-    with conversation():
+    with mlflow_call():
         experiment = client(store).get_experiment_by_name("same")
         runs = client(store).search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_goes_and_comes_back_loses_and_doubles_nothing(store, tmp_path, caplog, server):
     with server(store) as (port, first):
         remote = open_store(tmp_path / "local", f"http://127.0.0.1:{port}")
@@ -590,16 +594,16 @@ def test_later_calls_send_what_an_outage_kept(store, run, monkeypatch, caplog):
 
 def test_replay_waits_for_a_run_that_goes_on(store):
     program = (
-        "import sys; from pathlib import Path; from scratch_dl.tracking import Run, claimed, open_store\n"
+        "import sys; from pathlib import Path; from scratch_dl.tracking import Run, folder_lock, open_store\n"
         "store, folder = open_store(sys.argv[1]), Path(sys.argv[1]) / 'busy'\n"
-        "with claimed(folder):\n"
+        "with folder_lock(folder):\n"
         "    Run.create(store, folder, 'same')\n"
         "    print('ready', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", program, str(store.directory)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as busy:
         assert busy.stdout.readline() == b"ready\n"
-        with pytest.raises(TrackingError, match=f"still goes on: process {busy.pid} on"):
+        with pytest.raises(TrackingError, match=f"has not ended: process {busy.pid} on"):
             tracking.replay(store.directory / "busy")
         busy.communicate()
     assert tracking.replay(store.directory / "busy")

@@ -10,16 +10,17 @@ import pytest
 
 from scratch_dl import tracking
 from scratch_dl.tracking import DESCRIPTION, RefusedError, SharedRun, Store, UnavailableError, open_store
-from scratch_dl.tracking.store import client, conversation
+from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.store import client
 
 WORK = """
 import sys
 from pathlib import Path
-from scratch_dl.tracking import SharedRun, Run, claimed, open_store
+from scratch_dl.tracking import SharedRun, Run, folder_lock, open_store
 store, folder = open_store(sys.argv[1], sys.argv[2]), Path(sys.argv[3])
 parent = SharedRun(store, sys.argv[4]) if len(sys.argv) > 4 else SharedRun.create(store, "sweep", "study", {})
 parent.reopen()
-with claimed(folder):
+with folder_lock(folder):
     trial = Run.create(store, folder, "sweep", "trial", {"mlflow.parentRunId": parent.run_id})
     print(parent.run_id, trial.run_id, flush=True)
     for line in sys.stdin:
@@ -60,7 +61,7 @@ def work(store, tmp_path):
 
 
 def stored(store, run_id):
-    with conversation():
+    with mlflow_call():
         return client(store).get_run(run_id)
 
 
@@ -73,7 +74,7 @@ def kill(process):
     process.wait()
 
 
-def test_what_is_said_is_read_back(store, parent, tmp_path):
+def test_everything_written_is_read_back(store, parent, tmp_path):
     (tmp_path / "report.md").write_text("# Report")
     parent.tags({"best": 3, "n" * 250: "x" * 9000})
     parent.params({"n_trials": 30, "long": "x" * 9000, **{f"p{index}": index for index in range(120)}})
@@ -90,7 +91,7 @@ def test_what_is_said_is_read_back(store, parent, tmp_path):
     assert len(found.data.params["long"]) == 6000
     assert found.data.metrics == {"best/val_psnr_db": 27.5}
     assert found.data.tags["nonfinite/worst"] == "4"
-    with conversation():
+    with mlflow_call():
         assert [file.path for file in client(store).list_artifacts(parent.run_id)] == ["report.md"]
 
 
@@ -107,7 +108,7 @@ def test_it_is_reopened_by_its_id(store, parent):
     assert status(store, parent.run_id) == "FINISHED"
 
 
-def test_a_parameter_is_said_once_and_a_change_is_a_tag(store, parent):
+def test_a_parameter_is_set_once_and_a_change_becomes_a_tag(store, parent):
     parent.params({"n_trials": 30, "seed": 1})
     parent.params({"n_trials": 60, "seed": 1, "workers": 2})
     found = stored(store, parent.run_id).data
@@ -116,7 +117,7 @@ def test_a_parameter_is_said_once_and_a_change_is_a_tag(store, parent):
     assert "changed/seed" not in found.tags
 
 
-def test_a_parameter_that_another_process_says_in_between_does_no_harm(store, parent, monkeypatch):
+def test_a_parameter_that_another_process_sets_meanwhile_does_no_harm(store, parent, monkeypatch):
     api, original = client(store), client(store).log_batch
 
     def overtaken(run_id, metrics, params, tags):
@@ -134,7 +135,7 @@ def test_a_metric_is_not_doubled_and_its_last_value_counts(store, parent):
     for value in (20.0, 20.0, 21.0, 21.0):
         parent.metrics({"best/val_psnr_db": value}, 3)
         time.sleep(0.002)
-    with conversation():
+    with mlflow_call():
         history = client(store).get_metric_history(parent.run_id, "best/val_psnr_db")
     assert [(each.step, each.value) for each in history] == [(3, 20.0), (3, 21.0)]
     assert stored(store, parent.run_id).data.metrics["best/val_psnr_db"] == 21.0
@@ -161,7 +162,7 @@ def test_a_trial_without_a_training_is_nested_and_finished(store, parent):
     assert found.data.tags["mlflow.parentRunId"] == parent.run_id
     assert (found.data.tags["copied_from"], found.data.tags["nonfinite/x"]) == ("2", "9")
     assert found.data.params == {"lr": "0.5"}
-    with conversation():
+    with mlflow_call():
         history = client(store).get_metric_history(run_id, "val/psnr_db")
     assert [(each.step, each.value) for each in history] == [(9, 27.0)]
     parent.tag_run(run_id, {"state": "complete"})
@@ -169,7 +170,8 @@ def test_a_trial_without_a_training_is_nested_and_finished(store, parent):
     assert (found.info.status, found.data.tags["state"]) == ("FINISHED", "complete")
 
 
-def test_two_processes_say_things_at_once(store, parent, work):
+@pytest.mark.exhaustive
+def test_two_processes_write_at_once(store, parent, work):
     workers = [work(parent.run_id)[0] for _ in range(2)]
     for process, kernel in zip(workers, "35", strict=True):
         process.stdin.write(f"{kernel}\n")
@@ -180,28 +182,19 @@ def test_two_processes_say_things_at_once(store, parent, work):
     assert found.metrics == {"best/val_psnr_db": 20.0}
 
 
-def test_a_living_sweep_is_not_closed_by_a_training_beside_it(store, work):
-    process, parent_id, trial_id = work()
-    closed, _ = tracking.close_orphans(store)
-    assert {parent_id, trial_id}.isdisjoint(closed)
-    assert (status(store, parent_id), status(store, trial_id)) == ("RUNNING", "RUNNING")
-    kill(process)
-    closed, _ = tracking.close_orphans(store)
-    assert {parent_id, trial_id} <= set(closed)
-    assert (status(store, parent_id), stored(store, parent_id).data.tags["interrupted"]) == ("KILLED", "true")
-
-
-def test_a_sweep_goes_on_while_one_of_its_processes_lives(store, work):
+def test_a_sweep_is_closed_when_its_last_process_has_died(store, work):
     maker, parent_id, first = work()
     other, _, second = work(parent_id)
+    assert {parent_id, first, second}.isdisjoint(tracking.close_orphans(store)[0])
     kill(maker)
     assert first in tracking.close_orphans(store)[0]
     assert (status(store, parent_id), status(store, second)) == ("RUNNING", "RUNNING")
     kill(other)
     assert {parent_id, second} <= set(tracking.close_orphans(store)[0])
+    assert (status(store, parent_id), stored(store, parent_id).data.tags["interrupted"]) == ("KILLED", "true")
 
 
-def test_a_sweep_goes_on_while_a_process_elsewhere_cannot_be_judged(store, work, tmp_path):
+def test_a_sweep_stays_running_while_a_process_on_another_machine_cannot_be_judged(store, work, tmp_path):
     """Its lock lies in another machine's folder of runs; there, it is dead."""
     process, parent_id, _ = work()
     elsewhere = Store(tmp_path / "elsewhere", store.uri)
@@ -215,18 +208,18 @@ def test_a_sweep_goes_on_while_a_process_elsewhere_cannot_be_judged(store, work,
     assert parent_id in tracking.close_orphans(elsewhere)[0]
 
 
-def test_a_process_that_finished_it_is_not_waited_for(store, parent, work):
+def test_a_process_that_finished_the_run_does_not_count_as_working_on_it(store, parent, work):
     process, *_ = work(parent.run_id)
     parent.finish("FINISHED")
     SharedRun(store, parent.run_id)
-    with conversation():
+    with mlflow_call():
         client(store).update_run(parent.run_id, status="RUNNING")
     kill(process)
     assert parent.run_id in tracking.close_orphans(store)[0]
 
 
 @pytest.mark.parametrize(
-    "say",
+    "write",
     [
         pytest.param(lambda parent: parent.tags({"a@b": 1}), id="tag"),
         pytest.param(lambda parent: parent.params({"": 1}), id="parameter"),
@@ -238,23 +231,23 @@ def test_a_process_that_finished_it_is_not_waited_for(store, parent, work):
         pytest.param(lambda parent: SharedRun.create(parent._store, "", "study", {}), id="experiment"),
     ],
 )
-def test_what_cannot_be_said_is_refused(store, parent, say):
+def test_invalid_values_are_refused(store, parent, write):
     with pytest.raises(RefusedError, match=r"^tracking\.uri=") as error:
-        say(parent)
+        write(parent)
     assert "\n" not in str(error.value)
     assert status(store, parent.run_id) == "RUNNING"
 
 
-def test_an_unknown_run_and_a_deleted_one_are_told(store, parent):
+def test_an_unknown_run_and_a_deleted_one_are_refused(store, parent):
     with pytest.raises(UnavailableError, match="nothing"):
         SharedRun(store, "nothing")
-    with conversation():
+    with mlflow_call():
         client(store).delete_run(parent.run_id)
     with pytest.raises(RefusedError, match=r"restore it: MLFLOW_TRACKING_URI=\S+ mlflow runs restore --run-id"):
         SharedRun(store, parent.run_id)
 
 
-def test_a_store_that_has_gone_is_told_at_once(parent, tmp_path):
+def test_a_store_that_is_down_is_reported_at_once(parent, tmp_path):
     parent._store = Store(tmp_path, "postgresql+psycopg://me:s3cret@127.0.0.1:9/x")
     calls = [
         parent.reopen,

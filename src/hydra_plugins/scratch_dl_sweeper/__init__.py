@@ -48,11 +48,11 @@ class Grid(_Prepared):
 
     def sweep(self, arguments: list[str]) -> None:
         """Train each point and print the table; `arguments` are the command line's overrides except Hydra's own."""
-        from scratch_dl.config.composing import points_of
+        from scratch_dl.config.composing import grid_points
         from scratch_dl.search import multirun
 
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        points = points_of(words, self.context.config_loader)
+        points = grid_points(words, self.context.config_loader)
         multirun.run_grid(self.whole, points, self.compose, self.make_launcher, self.max_batch_size)
 
 

@@ -26,7 +26,8 @@ class _Pass(NamedTuple):
     def gflops(self) -> tuple[float, float]:
         """The needed operations in GFLOP/s, by hand and by PyTorch, at the median time."""
         own, pytorch = (
-            self.convolution.needed_flops / Quartiles.of(times).median / 1e3 for times in (self.own, self.pytorch)
+            self.convolution.needed_flops / Quartiles.from_values(times).median / 1e3
+            for times in (self.own, self.pytorch)
         )
         return own, pytorch
 

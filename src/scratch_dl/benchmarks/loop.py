@@ -100,7 +100,7 @@ def measure(settings: BenchSettings) -> PartResult:
     """One epoch of the default training, and `train --help` a few times."""
     shares = train(settings)
     times = [start_s() for _ in range(1 if settings.smoke else 5)]
-    start = Quartiles.of(times)
+    start = Quartiles.from_values(times)
     figures = {**{f"loop/{name}": value for name, value in shares.items()}, "loop/help_s": start.median}
     rows = [
         (
@@ -181,7 +181,7 @@ def _watch_ms(setup: Setup) -> float:
         start = time.perf_counter()
         signals.watch(setup.network, setup.optimizer, setup.loss, batch)
         times.append(1e3 * (time.perf_counter() - start))
-    return Quartiles.of(times).median
+    return Quartiles.from_values(times).median
 
 
 def start_s() -> float:

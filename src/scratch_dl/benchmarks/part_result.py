@@ -33,8 +33,8 @@ class Comparison:
         cls, name: str, label: str, rival: str, own: Sequence[float], theirs: Sequence[float], scale: float = 1.0
     ) -> "Comparison":
         """Compare values in pairs, each multiplied by `scale` to be in the table's unit."""
-        mine, other = (Quartiles.of([value * scale for value in values]) for values in (own, theirs))
-        return cls(name, label, rival, mine, other, Quartiles.of_ratio(own, theirs))
+        mine, other = (Quartiles.from_values([value * scale for value in values]) for values in (own, theirs))
+        return cls(name, label, rival, mine, other, Quartiles.from_ratios(own, theirs))
 
     def metrics(self) -> dict[str, float]:
         """The medians, by name."""

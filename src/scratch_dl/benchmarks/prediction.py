@@ -43,9 +43,9 @@ def measure(settings: BenchSettings) -> PartResult:
             ((mine, *rivals),) = interleave([sides], settings.rounds, 1)
             name, times = min(zip(models, rivals, strict=True), key=lambda pair: statistics.median(pair[1]))
             own, theirs = (
-                Quartiles.of([batch * size[0] * size[1] / time for time in values]) for values in (mine, times)
+                Quartiles.from_values([batch * size[0] * size[1] / time for time in values]) for values in (mine, times)
             )
-            ratio = Quartiles.of_ratio(mine, times)
+            ratio = Quartiles.from_ratios(mine, times)
             comparisons.append(Comparison(f"prediction/{model.name}_{kind}", label, name, own, theirs, ratio))
     legend = f"{settings.rounds} rounds; PyTorch: the faster of NCHW and channels_last; the ratio is of times"
     table = ComparisonTable("prediction", "Prediction", legend, "MP/s", ratio="time, own / PyTorch")

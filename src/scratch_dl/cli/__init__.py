@@ -1,4 +1,5 @@
-"""What every command does first and last.
+"""What all commands have in common.
 
-command.py  composes the configuration, checks it, and only then lets Hydra begin;  errors.py  one line, and a status
+command.py  composes the configuration, checks it, and only then starts Hydra
+errors.py   prints an error in one line, and exits with a status
 """

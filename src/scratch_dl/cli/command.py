@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl.cli.errors import exit_with
-from scratch_dl.config.composing import Composer, command_composer, overrides_of, prepare_hydra
+from scratch_dl.config.composing import Composer, command_composer, given_overrides, prepare_hydra
 from scratch_dl.config.environment import from_environment
 from scratch_dl.config.explaining import with_cause
 from scratch_dl.config.overrides import expand
@@ -22,7 +22,7 @@ from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.output import outlive_readers
 
-_LOOKING = ("help", "hydra_help", "shell_completion", "info")  # flags with which Hydra runs nothing
+_INFORMATION = ("help", "hydra_help", "shell_completion", "info")  # flags with which Hydra only prints
 
 Check = Callable[[DictConfig], Any]
 
@@ -55,11 +55,11 @@ class Command:
         self.checked: Any = None
 
     def main(self) -> None:
-        """Run what is typed. An error becomes one line on stderr and an exit status of 2 (usage) or 1.
+        """Run the command. An error becomes one line on stderr and an exit status of 2 (usage) or 1.
 
-        The configuration, or that of each point of a grid, is composed and checked before Hydra begins, which makes
-        folders and starts callbacks and logging before it calls us. HYDRA_FULL_ERROR=1 in the environment shows the
-        traceback instead of the line.
+        The configuration, or that of each point of a grid, is composed and checked before Hydra starts, because Hydra
+        creates folders and starts callbacks and logging before it calls `run`. With HYDRA_FULL_ERROR=1 in the
+        environment, a traceback is shown instead of the line.
         """
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines of its own
         outlive_readers()
@@ -89,7 +89,7 @@ class Command:
         return outcome
 
     def _arguments(self, arguments: Sequence[str]) -> list[str]:
-        """Return the arguments for Hydra, after checking the configuration that they make."""
+        """Return the arguments for Hydra, after checking the configuration that they result in."""
         if "fault=help" in arguments and self.name in ("train", "verify"):
             from scratch_dl import faults
 
@@ -97,10 +97,10 @@ class Command:
             raise SystemExit(0)
         prepare_hydra()
         options = get_args_parser().parse_intermixed_args(list(arguments))
-        flags = [word for word in arguments if word not in options.overrides]  # Hydra takes flags before overrides only
+        flags = [word for word in arguments if word not in options.overrides]  # Hydra expects flags before overrides
         self._check_flags(options)
         overrides = self.expand(options.overrides)
-        if any(getattr(options, flag) for flag in _LOOKING):
+        if any(getattr(options, flag) for flag in _INFORMATION):
             return [*flags, *overrides]
         composer = command_composer(self.run, self.name, options)
         if options.cfg:
@@ -112,29 +112,31 @@ class Command:
         return [*flags, *overrides]
 
     def _check_flags(self, options: Any) -> None:
-        """Refuse what this command does not take.
+        """Refuse flags that this command does not support.
 
         Raises:
             ConfigError: naming the flag.
         """
         if options.experimental_rerun is not None:
-            raise ConfigError("--experimental-rerun is not taken, as a pickle runs what it says; give the settings")
+            raise ConfigError("--experimental-rerun is not supported, as a pickle can run any code; give the settings")
         modes = [word for word in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, word)]
         if len(modes) > 1:
             given = ", ".join(f"--{word}" for word in modes)
-            raise ConfigError(f"only one of -m and the like is taken, but got {given}")
+            raise ConfigError(f"only one of these flags can be given, but got {given}")
         if options.multirun and not self.grids:
             raise ConfigError(f"{self.name} takes one configuration at a time, but got -m")
 
     def _check(self, composer: Composer, overrides: Sequence[str], mode: RunMode) -> None:
         config = composer.compose(overrides, mode)
         if self.name != "train" and config.tracking.run_id is not None:
-            raise ConfigError(f"tracking.run_id is for a training, so leave it out, but got {config.tracking.run_id!r}")
+            raise ConfigError(
+                f"tracking.run_id is only for trainings; leave it out, but got {config.tracking.run_id!r}"
+            )
         if mode == RunMode.RUN:
             self.checked = check_given(self.check, config, overrides)
             return
         for point in composer.points(config):
-            given = [*overrides_of(point.hydra, "hydra"), *overrides_of(point.hydra)]
+            given = [*given_overrides(point.hydra, "hydra"), *given_overrides(point.hydra)]
             if point.get("tracking", {}).get("run_id") is not None:
                 raise ConfigError("tracking.run_id must be null in a grid, whose runs are several, but got an id")
             check_given(self.check, point, given)

@@ -1,4 +1,4 @@
-"""An error as a user sees it: one line on stderr, and an exit status."""
+"""Errors as a user sees them: one line on stderr, and an exit status."""
 
 import os
 import sys
@@ -7,14 +7,14 @@ from typing import NoReturn
 from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl.system.errors import FAILURE, USAGE, ConfigError
-from scratch_dl.system.files import in_words
+from scratch_dl.system.files import os_error_message
 from scratch_dl.system.passwords import hide
 
-TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # what the user wants, before `run_command` sets it for Hydra
+TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # set by the user; later `Command.main` sets it for Hydra
 
 
 def exit_with(error: BaseException) -> NoReturn:
-    """Print the error in one line and leave with its status; raise it as it is if a traceback is wanted."""
+    """Print the error in one line and exit with its status; if the user wants a traceback, raise it unchanged."""
     if TRACEBACK:
         raise error
     print(f"error: {in_one_line(error)}", file=sys.stderr)
@@ -22,14 +22,14 @@ def exit_with(error: BaseException) -> NoReturn:
 
 
 def is_usage(error: BaseException) -> bool:
-    """Return whether an error is one of the command line or the configuration."""
+    """Return whether an error is in the command line or the configuration."""
     return isinstance(error, ConfigError | OmegaConfBaseException) or type(error).__module__.startswith("hydra.")
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error in the user's words, without a password of theirs; `Composer` has put Hydra's into such words."""
+    """Return an error's message as one line without passwords; `Composer` has already rewritten Hydra's messages."""
     if isinstance(error, OSError):
-        return hide(in_words(error))
+        return hide(os_error_message(error))
     first = " ".join(str(error).splitlines()[:1]) or type(error).__name__
     if is_usage(error):
         of_hydra = type(error).__module__.startswith("hydra.")

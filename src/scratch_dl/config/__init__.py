@@ -1,1 +1,1 @@
-"""From what a user types to objects."""
+"""From what a user types to objects: overrides, composed configurations, checks, and the objects built from them."""

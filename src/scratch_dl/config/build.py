@@ -1,7 +1,7 @@
-"""From a composed Hydra configuration to objects, every value checked on the way, before any data is read.
+"""Builds the objects of a composed Hydra configuration, and checks every value before any data is read.
 
-A group with a `_target_` (model, optimizer, schedule, data, noise) names a callable and its arguments; the callable
-checks them. A group without one (trainer, tracking) and the top level are the dataclasses of `schema.py`.
+A group with a `_target_` (model, optimizer, schedule, data, noise) names a callable and its arguments, which the
+callable checks. The other groups (trainer, tracking, ...) and the top level are the dataclasses of `schema.py`.
 """
 
 import re
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl.config.plain import plain
 from scratch_dl.config.schema import KEYS, DiagnosisSettings, Setup, Tracking, Trainer, Verification
-from scratch_dl.config.targets import check_keys, check_targets, make, naming
+from scratch_dl.config.targets import check_keys, check_targets, config_errors, make
 from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.checks import choice, integer
 from scratch_dl.system.errors import ConfigError
@@ -46,7 +46,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     trainer = _settings("trainer", Trainer, config)
     verification = _settings("verification", Verification, config)
     diagnosis = _settings("diagnosis", DiagnosisSettings, config)
-    tracking = tracking_of(config)
+    tracking = tracking_settings(config)
     schedule = make("schedule", config)
     data = _data(config, trainer)
     network = build_network(config, data.crop_size)
@@ -56,7 +56,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         data = fault.put_into_data(data)
         loss = fault.put_into_loss(loss)
         fault.put_into_optimizer(optimizer)
-    with naming("", config):
+    with config_errors("", config):
         check_photographs(network, data, ("validation", *(["test"] if trainer.test else [])))
     return Setup(
         config=_recorded(config),
@@ -77,7 +77,7 @@ def _top_level(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a Setup that belong to no group, checked."""
     from scratch_dl import faults, kernels
 
-    with naming("", config):
+    with config_errors("", config):
         kernels.check(config["backend"])
         threads = config["threads"]
         return {
@@ -91,7 +91,7 @@ def _top_level(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data(config: Mapping[str, Any], trainer: Trainer) -> "DataSet":
-    """Build the data set; the trainer must be able to use its crops.
+    """Build the data set, and check that the trainer can use its crops.
 
     Raises:
         ConfigError: if a crop is too small for the scores, or an epoch has fewer crops than a batch.
@@ -108,9 +108,9 @@ def _data(config: Mapping[str, Any], trainer: Trainer) -> "DataSet":
 
 
 def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser":
-    """Build the network of the `model` group, with the configuration's fault if it is one of the network's.
+    """Build the network of the `model` group, including the configuration's fault if that affects the network.
 
-    Its weights are drawn from the seed; it has the dtype of the configuration and lies on its device.
+    Its weights are drawn from the configuration's seed; it has the configuration's dtype and is on its device.
     """
     import torch
 
@@ -120,14 +120,14 @@ def build_network(config: Mapping[str, Any], size: tuple[int, int]) -> "Denoiser
 
     generator = torch.Generator().manual_seed(config["seed"])
     network: Denoiser = make("model", config, size=size, generator=generator)
-    with naming("model", config["model"]), seeded("check_size"):
+    with config_errors("model", config["model"]), seeded("check_size"):
         check_size(network, size)
     if (fault := faults.find(config.get("fault"))) is not None:
         fault.put_into_network(network)
     return network.to(dtype=getattr(torch, config["dtype"]), device=_device(config["device"]))
 
 
-def tracking_of(config: Mapping[str, Any]) -> Tracking:
+def tracking_settings(config: Mapping[str, Any]) -> Tracking:
     """Return the settings of the group `tracking`.
 
     Raises:
@@ -150,19 +150,19 @@ def _settings(group: str, kind: type[T], config: Mapping[str, Any]) -> T:
     for item in items:
         if item.name not in given and item.default is MISSING:
             raise ConfigError(f"{group}.{item.name} must be given, but it is missing")
-    with naming(group, given):
+    with config_errors(group, given):
         return kind(**given)
 
 
 def _recorded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration as files, checkpoints and MLflow keep it: without passwords, and fit to resume from."""
+    """Return the configuration for files, checkpoints and MLflow: without passwords, and sufficient for resuming."""
     uri = config["tracking"]["uri"]
     tracking = {**config["tracking"], "uri": uri if uri is None else without_password(uri)}
     return {str(key): hidden(value) for key, value in {**config, "tracking": tracking}.items()}
 
 
 def _absolute(folder: Any) -> Any:
-    """Make a folder absolute: a run may be resumed from any working directory."""
+    """Return an absolute path for a folder, because a run may be resumed from any working directory."""
     usable = isinstance(folder, str) and folder.strip() and "://" not in folder
     return str(Path(folder).expanduser().absolute()) if usable else folder
 

@@ -1,4 +1,4 @@
-"""Composing a configuration as Hydra's command would, checked before anything that it names can run."""
+"""Composes configurations as a Hydra command would, and checks them before anything that they name can run."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -35,12 +35,12 @@ GRID = "hydra_plugins.scratch_dl_sweeper.Grid"
 
 @dataclass
 class Composer:
-    """Composes one command's configurations.
+    """Composes the configurations of one command.
 
     Attributes:
         name: of the primary configuration.
-        loader: Hydra's.
-        in_program: whether a program calls this, so that messages do not speak of a command line.
+        loader: Hydra's loader of configurations.
+        in_program: whether a program composes, not a command; messages then do not mention a command line.
     """
 
     name: str
@@ -48,26 +48,26 @@ class Composer:
     in_program: bool = False
 
     def compose(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-        """Return the configuration with `overrides`, Hydra's own part included.
+        """Return the configuration with `overrides`, including Hydra's own part.
 
-        That of a grid or a search leaves out the settings that are to have several values.
+        The configuration of a grid or a search omits the settings that have several values.
 
         Raises:
-            ConfigError: in one line, if it cannot be composed or has Hydra run what it may not.
+            ConfigError: in one line, if it cannot be composed, or would have Hydra run something that is not permitted.
         """
         return self._checked(overrides, lambda: self.load(overrides, mode), mode)
 
     def job(self, whole: DictConfig, overrides: Sequence[str]) -> DictConfig:
-        """Return the configuration of one job of a grid or a search; `whole` is that of all its jobs.
+        """Return the configuration of one job of a grid or a search; `whole` is the configuration of all jobs.
 
         Raises:
             ConfigError: as for `compose`.
         """
-        given = [*overrides_of(whole.hydra, "hydra"), *overrides]
+        given = [*given_overrides(whole.hydra, "hydra"), *overrides]
         return self._checked(given, lambda: self.loader.load_sweep_config(whole, list(overrides)))
 
     def mode(self, overrides: Sequence[str], multirun: bool) -> RunMode:
-        """Return whether this is one run or several: a search is several, with -m or without it.
+        """Return whether this is one run or several: a search is always several, with or without -m.
 
         Raises:
             ConfigError: as for `compose`.
@@ -77,22 +77,20 @@ class Composer:
         return RunMode.MULTIRUN if several else RunMode.RUN
 
     def points(self, whole: DictConfig) -> list[DictConfig]:
-        """Return the configuration of each point of a grid; none of a search, which draws them.
+        """Return the configuration of each point of a grid; an empty list for a search, which draws its points.
 
         Raises:
-            ConfigError: as for `compose`, or if a setting has a distribution of a search.
+            ConfigError: as for `compose`, or if a setting has a distribution, which only a search can draw from.
         """
         if not is_grid(whole):
             return []
         params: Any = OmegaConf.to_container(whole.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=True)
-        words = [
-            *(f"{key}={value}" for key, value in params.items()),
-            *overrides_of(whole.hydra),
-        ]  # as the sweeper does
-        return [self.job(whole, point) for point in points_of(words, self.loader)]
+        # In the same order as in the sweeper.
+        words = [*(f"{key}={value}" for key, value in params.items()), *given_overrides(whole.hydra)]
+        return [self.job(whole, point) for point in grid_points(words, self.loader)]
 
     def load(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN, validate: bool = True) -> DictConfig:
-        """Return the configuration as Hydra has it, its errors and all."""
+        """Return the configuration as Hydra composes it, unchecked; errors are Hydra's own."""
         return self.loader.load_configuration(self.name, list(overrides), mode, not self.in_program, validate)
 
     def _checked(
@@ -104,18 +102,18 @@ class Composer:
         except ConfigError:
             raise
         except Exception as error:
-            said = Explainer(self.load, overrides, self.in_program).explain(error)
-            kind = UnknownKeyError if " is not a setting" in said else ConfigError
-            raise kind(said) from error
+            message = Explainer(self.load, overrides, self.in_program).explain(error)
+            kind = UnknownKeyError if " is not a setting" in message else ConfigError
+            raise kind(message) from error
         check_permission(config, overrides)
         return config
 
 
 def command_composer(task: Callable[..., Any], name: str, arguments: Any) -> Composer:
-    """Return what composes as Hydra will for the task function of a command and its parsed arguments.
+    """Return a Composer that composes as Hydra will for the task function of a command and its parsed arguments.
 
     Raises:
-        ConfigError: if the folder of `--config-dir` is not there.
+        ConfigError: if the folder of `--config-dir` does not exist.
     """
     path = compute_search_path_dir(
         *detect_calling_file_or_module_from_task_function(task), arguments.config_path or CONF
@@ -130,7 +128,7 @@ def command_composer(task: Callable[..., Any], name: str, arguments: Any) -> Com
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration `name` of conf/ with `overrides`, Hydra's part included, for use outside a command.
+    """Return the configuration `name` of conf/ with `overrides`, including Hydra's part, for use outside a command.
 
     Raises:
         ConfigError: in one line, if it cannot be composed.
@@ -139,43 +137,43 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     return Composer(name, ConfigLoaderImpl(create_config_search_path(CONF)), in_program=True).compose(overrides)
 
 
-def points_of(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
-    """Return the overrides of every point of a grid, in the order of its jobs; of a key given twice the last values.
+def grid_points(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
+    """Return the overrides of every point of a grid, in the order of its jobs; for a repeated key, the last one counts.
 
     Raises:
-        ConfigError: if a value is one that only a search can draw.
+        ConfigError: if a value is a distribution, which only a search can draw from.
     """
-    given = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
-    for override in given:
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
+    for override in parsed:
         if override.is_interval_sweep() or override.is_range_sweep():
             raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
         value: Any = override.value()  # the type that Hydra declares for it leaves a Glob out
         options = loader.get_group_options(override.key_or_group) if isinstance(value, Glob) else []
         if isinstance(value, Glob) and not value.filter(options):
-            there = ", ".join(options) or "none"
-            raise ConfigError(f"{override.input_line} fits no choice of {override.key_or_group}; there are: {there}")
-    return BasicSweeper.split_arguments(given, None)[0]
+            known = ", ".join(options) or "none"
+            raise ConfigError(f"{override.input_line} matches no choice of {override.key_or_group}; it has: {known}")
+    return BasicSweeper.split_arguments(parsed, None)[0]
 
 
 def is_grid(config: DictConfig) -> bool:
-    """Return whether a configuration is that of a grid, not of a search."""
+    """Return whether a configuration belongs to a grid, not to a search."""
     return str(config.hydra.sweeper._target_) == GRID
 
 
-def overrides_of(hydra: Any, kind: str = "task") -> list[str]:
-    """Return the overrides in Hydra's part of a configuration as given: a ${...} stays, which may be a password."""
-    given: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
-    return list(given[kind])
+def given_overrides(hydra: Any, kind: str = "task") -> list[str]:
+    """Return the overrides in Hydra's part of a configuration, unresolved, because a ${...} may be a password."""
+    overrides: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
+    return list(overrides[kind])
 
 
 def register_resolvers() -> None:
-    """Make `${process_id:}` known: two runs that start in one second still get a folder each."""
+    """Register `${process_id:}`, so that two runs that start in the same second get different folders."""
     OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
 
 
 def prepare_hydra() -> None:
-    """Have Hydra read files by our reader and run grids by our sweeper; before anything else of Hydra's is used."""
-    Plugins.instance()  # registers Hydra's own sweeper of grids; ours takes its place, in this process alone
+    """Let Hydra read files with our reader and run grids with our sweeper; call it before using anything of Hydra."""
+    Plugins.instance()  # registers Hydra's own sweeper of grids, which ours then replaces, only in this process
     node = {"_target_": GRID, "max_batch_size": None, "params": None}
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=node, provider="scratch_dl")
     version.setbase("1.3")

@@ -1,4 +1,4 @@
-"""MLflow's environment variables, as settings: below the command line, above presets and defaults."""
+"""MLflow's environment variables as settings: the command line overrides them; they override presets and defaults."""
 
 import os
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from scratch_dl.system.passwords import hide
 
 URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"
 _EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
-WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set for a process of a search that another one looks after
+WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set in the worker processes of a search
 _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
 _NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment", "diagnose": "it records nothing"}
 
 
 def from_environment(overrides: Sequence[str], name: str = "train", several: bool = False) -> list[str]:
-    """Return the overrides for the variables that are set and count here; a printed line says what becomes of each.
+    """Return overrides for the variables that are set and apply here; print for each whether it is used.
 
-    The overrides name the variable, not its value, so that no password and no special character gets into an argument.
+    The overrides contain the variable's name, not its value, so that no password or special character gets into them.
 
     Args:
-        overrides: of the command line, which wins.
+        overrides: of the command line, which take precedence.
         name: of the command.
         several: whether it trains several times.
 
@@ -34,23 +34,23 @@ def from_environment(overrides: Sequence[str], name: str = "train", several: boo
         value = os.environ.get(variable, "")
         if not value.strip() or given & {key, "tracking"}:
             continue
-        reason = _ignored(variable, name, several, "resume.run" in given)
+        reason = _ignored_because(variable, name, several, "resume.run" in given)
         if reason is None:
             if variable == URI:
                 check_variable(value)
             used.append(_override(variable))
         if WORKER not in os.environ:  # the process that started this one has printed it
-            _say(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
+            _print(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
     if os.environ.get(_EXPERIMENT_ID, "").strip() and WORKER not in os.environ:
-        _say(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], "ignored: tracking.experiment chooses one by its name")
+        _print(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], "ignored: tracking.experiment chooses one by its name")
     return used
 
 
 def check_variable(uri: str) -> None:
-    """Refuse an address in MLFLOW_TRACKING_URI that cannot be used.
+    """Check an address from MLFLOW_TRACKING_URI.
 
     Raises:
-        ConfigError: if it is one.
+        ConfigError: if it cannot be used.
     """
     try:
         check_uri(URI, uri)
@@ -58,21 +58,21 @@ def check_variable(uri: str) -> None:
         raise ConfigError(f"{error}; unset {URI}, or give tracking.uri=... on the command line") from None
 
 
-def say_used(variable: str, value: str, key: str) -> None:
+def print_used(variable: str, value: str, key: str) -> None:
     """Print that a variable is used as a setting."""
-    _say(variable, value, f"used as {key}")
+    _print(variable, value, f"used as {key}")
 
 
-def is_of_environment(override: str) -> bool:
-    """Return whether an override stands for a variable: the same command finds it in the environment again."""
+def is_from_environment(override: str) -> bool:
+    """Return whether an override comes from a variable; the same command would find it in the environment again."""
     return override in {_override(variable) for variable in _KEYS}
 
 
 def _override(variable: str) -> str:
-    return f"{_KEYS[variable]}='${{oc.env:{variable}}}'"  # in quotes, which a grid's points keep
+    return f"{_KEYS[variable]}='${{oc.env:{variable}}}'"  # quoted, because the points of a grid keep quotes
 
 
-def _ignored(variable: str, name: str, several: bool, resumed: bool) -> str | None:
+def _ignored_because(variable: str, name: str, several: bool, resumed: bool) -> str | None:
     if variable == EXPERIMENT:
         if resumed:
             return "a resumed run stays in its experiment"
@@ -82,5 +82,5 @@ def _ignored(variable: str, name: str, several: bool, resumed: bool) -> str | No
     return None
 
 
-def _say(variable: str, value: str, what: str) -> None:
-    print(f"{variable}={hide(value)} is {what}", flush=True)
+def _print(variable: str, value: str, use: str) -> None:
+    print(f"{variable}={hide(value)} is {use}", flush=True)

@@ -1,4 +1,4 @@
-"""Why a configuration cannot be composed, in the user's words, and what is true of the settings given."""
+"""Explains in the user's terms why a configuration cannot be composed, or where a refused setting comes from."""
 
 import re
 import shlex
@@ -13,8 +13,8 @@ from scratch_dl.config.yaml_files import CONF, PRESETS, read_yaml
 from scratch_dl.system.checks import nearest
 
 _SEARCH = "hydra.sweeper"
-_ELSEWHERE = {"n_jobs": "workers", "search_space": "params"}  # what other plugins call a search's settings
-_MANY = 12
+_OTHER_NAMES = {"n_jobs": "workers", "search_space": "params"}  # names that other sweepers give to settings of a search
+_MOST_LISTED = 12  # settings in a message
 _NOT_FOUND = r"Could not find '([^']+)'.*?Available options in '[^']+':\n(.*?)\n(?:Config search|\s*$)"
 
 
@@ -22,9 +22,9 @@ class Explainer:
     """Explains the errors of one composition.
 
     Args:
-        load: overrides -> the configuration.
-        overrides: those of the composition that failed.
-        in_program: whether a program calls this.
+        load: composes the configuration with given overrides.
+        overrides: of the composition that failed.
+        in_program: whether a program composes, not a command.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Explainer:
         self.load, self.overrides, self.in_program = load, overrides, in_program
 
     def explain(self, error: BaseException) -> str:
-        """Return one line on an exception of Hydra's."""
+        """Return one line that explains an exception of Hydra."""
         words = str(error) or str(error.__cause__ or "") or type(error).__name__
         if match := re.match(r"Error merging override (.+)", words):
             return f"{match[1]} cannot be used: {_first_line(error.__cause__ or error)}"
@@ -45,7 +45,10 @@ class Explainer:
             (r"Ambiguous value for argument '(.+)'", self._several),
             (r"Sweep parameters '(.+)' requires --multirun", self._several),
             (r"Sweeping over Hydra's configuration is not supported : '(.+)'", self._sweeps_hydra),
-            (r"Override (\S+) looks like a config group", lambda match: f"{match[1]} names a group that is not there"),
+            (
+                r"Override (\S+) looks like a config group",
+                lambda match: f"{match[1]} names a group that does not exist",
+            ),
             (r"Config group override must be", self._no_choice),
             (
                 r"In '([^']+)': \w+ raised while composing config:\n([^\n]+)",
@@ -60,7 +63,7 @@ class Explainer:
         return f"{' '.join(lines[:2])} (in the command line or conf/)"
 
     def _there_already(self, match: re.Match[str]) -> str:
-        given = next((one for one in self.overrides if one.startswith(f"+{match[1]}=")), f"+{match[1]}=...")
+        given = next((word for word in self.overrides if word.startswith(f"+{match[1]}=")), f"+{match[1]}=...")
         return f"{match[1]} is a setting already: leave out the +, {shlex.quote(given[1:])}"
 
     def _unknown(self, match: re.Match[str]) -> str:
@@ -74,29 +77,30 @@ class Explainer:
         own = [name.removeprefix(f"{group}.") for name in keys if name.startswith(f"{group}.")]
         if leaf and choice and key in _keys_of_other_choices(group):
             listed = ", ".join(name for name in own if "." not in name and name != "_target_") or "none"
-            return f"{key} is not a setting of {group}={choice}; it has {listed}{self._of_resumed(key)}"
-        near = nearest(key, [one for one in keys if not key.startswith(f"{one}.") or "." in one])
-        listed = f"{group}={choice} has {', '.join(own)}" if choice and 0 < len(own) <= _MANY else "--help lists them"
+            return f"{key} is not a setting of {group}={choice}; it has {listed}{self._hint_on_resume(key)}"
+        near = nearest(key, [known for known in keys if not key.startswith(f"{known}.") or "." in known])
+        is_short = choice and 0 < len(own) <= _MOST_LISTED
+        listed = f"{group}={choice} has {', '.join(own)}" if is_short else "--help lists them"
         return f"{key} is not a setting{near or f'; {listed}'}"
 
     def _unknown_of_search(self, key: str, config: DictConfig) -> str:
         known = [f"{_SEARCH}.{name}" for name in read_yaml(Path(CONF, "hydra", "sweeper", "scratch_dl.yaml"))]
-        if (here := _ELSEWHERE.get(key.rpartition(".")[2])) is not None:
+        if (here := _OTHER_NAMES.get(key.rpartition(".")[2])) is not None:
             return f"{key} is not a setting; it is called {_SEARCH}.{here} here"
         if key in known and not str(config.hydra.sweeper.get("_target_")).endswith("scratch_dl_sweeper.Sweeper"):
             return f"{key} is a setting of a search: add search=custom, or another search"
         return f"{key} is not a setting{nearest(key, known) or '; conf/hydra/sweeper/scratch_dl.yaml lists them'}"
 
-    def _of_resumed(self, key: str) -> str:
-        if not any(one.startswith("resume.run=") for one in self.overrides):
+    def _hint_on_resume(self, key: str) -> str:
+        if not any(override.startswith("resume.run=") for override in self.overrides):
             return ""
         return f"; if the run that is resumed has it, give it as +{key}=..."
 
     def _no_choice(self, _: re.Match[str]) -> str:
-        parsed = [OverridesParser.create().parse_override(one) for one in self.overrides]
+        parsed = [OverridesParser.create().parse_override(override) for override in self.overrides]
         groups = set(self.load([]).hydra.runtime.choices)
-        odd = [one.input_line for one in parsed if one.key_or_group in groups and not isinstance(one.value(), str)]
-        return f"a group takes one of its choices, but got {', '.join(map(str, odd))}"
+        wrong = [each for each in parsed if each.key_or_group in groups and not isinstance(each.value(), str)]
+        return f"a group takes one of its choices, but got {', '.join(str(each.input_line) for each in wrong)}"
 
     def _choice(self, match: re.Match[str]) -> str:
         file = f"{match[1]}.yaml: " if "/" in match[1] and not match[1].startswith("hydra/") else ""
@@ -125,31 +129,31 @@ class Explainer:
         for name in ("params", "conditions"):
             if own.startswith(f"{_SEARCH}.{name}."):
                 return f"{own} is given as the setting itself: {shlex.quote(own.removeprefix(f'{_SEARCH}.{name}.'))}"
-        return f"{own} must be one value, as every setting of hydra"
+        return f"{own} must be one value, like every setting of hydra"
 
     def _without_settings(self) -> DictConfig:
-        """The configuration with the choices of groups and presets alone."""
-        choices = [one for one in self.overrides if _is_choice(one)]
-        for given in (choices, [one for one in choices if one.partition("=")[0] in _groups()], []):
+        """Return the configuration with only the choices of groups and presets, as far as it can be composed."""
+        choices = [override for override in self.overrides if _is_choice(override)]
+        for overrides in (choices, [choice for choice in choices if choice.partition("=")[0] in _groups()], []):
             try:
-                return self.load(given)
+                return self.load(overrides)
             except Exception:
                 continue
         raise AssertionError("the configuration of conf/ cannot be composed")
 
 
 def with_cause(words: str, config: DictConfig, overrides: Sequence[str]) -> str:
-    """Return what a check says of a setting, with the cause of a wrong value or a setting too many, if one is known."""
+    """Return the message `words` of a check, with the cause of a wrong value or unknown setting appended, if known."""
     key = re.match(r"([\w.]+)[ :]", words)
     if key is None:
         return words
     if re.search(r"but got '[^']*'", words):
-        for name, _, value in (one.partition("=") for one in overrides):
+        for name, _, value in (override.partition("=") for override in overrides):
             if name.lstrip("+") == key[1] and "${oc.env:" in value:
                 corrected = shlex.quote(f'{name}="${{oc.decode:{value}}}"')
                 return f"{words}; ${{oc.env:...}} gives a text; oc.decode turns it into a value: {corrected}"
     group, _, leaf = key[1].partition(".")
-    if " is not a setting" not in words or not leaf or all(not one.startswith(f"{group}=") for one in overrides):
+    if " is not a setting" not in words or not leaf or all(not word.startswith(f"{group}=") for word in overrides):
         return words
     choices = config.hydra.runtime.choices
     given = f"{group}={choices.get(group)}"
@@ -162,7 +166,7 @@ def with_cause(words: str, config: DictConfig, overrides: Sequence[str]) -> str:
 
 
 def known_keys(config: DictConfig, hydra: bool = False) -> list[str]:
-    """Return every key of a configuration, dotted: those of Hydra's part, or the others."""
+    """Return all dotted keys of a configuration, either of Hydra's part or of the rest."""
     keys: list[str] = []
 
     def visit(prefix: str, node: Any) -> None:
@@ -180,22 +184,22 @@ def _groups() -> list[str]:
 
 
 def _keys_of_other_choices(group: str) -> list[str]:
-    """Dotted keys of every file of a group in conf/."""
-    found = [read_yaml(path) for path in sorted(Path(CONF, group).glob("*.yaml"))]
-    return [f"{group}.{key}" for content in found if isinstance(content, dict) for key in content]
+    """Return the dotted keys in all files of a group in conf/."""
+    contents = [read_yaml(path) for path in sorted(Path(CONF, group).glob("*.yaml"))]
+    return [f"{group}.{key}" for content in contents if isinstance(content, dict) for key in content]
 
 
 def _is_choice(override: str) -> bool:
-    """Whether an override names a choice of a group."""
+    """Return whether an override selects a choice of a group."""
     try:
-        one = OverridesParser.create().parse_override(override)
+        parsed = OverridesParser.create().parse_override(override)
     except Exception:
         return False
-    return not one.is_sweep_override() and "." not in one.key_or_group and isinstance(one.value(), str)
+    return not parsed.is_sweep_override() and "." not in parsed.key_or_group and isinstance(parsed.value(), str)
 
 
 def _has(preset: str, choice: str, group: str, leaf: str, config: DictConfig) -> bool:
-    """Whether the preset's file, or one that it builds on, has the setting."""
+    """Return whether the preset's file, or one in its defaults list, has the setting."""
     for source in config.hydra.runtime.config_sources:
         path = Path(source.path, preset, f"{choice}.yaml")
         if source.schema != "file" or not path.is_file():
@@ -203,8 +207,8 @@ def _has(preset: str, choice: str, group: str, leaf: str, config: DictConfig) ->
         content = read_yaml(path) or {}
         if leaf.partition(".")[0] in (content.get(group) or {}):
             return True
-        beneath = [one for one in content.get("defaults", []) if isinstance(one, str) and one != "_self_"]
-        return any(_has(preset, one, group, leaf, config) for one in beneath)
+        bases = [base for base in content.get("defaults", []) if isinstance(base, str) and base != "_self_"]
+        return any(_has(preset, base, group, leaf, config) for base in bases)
     return False
 
 

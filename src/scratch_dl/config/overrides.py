@@ -1,4 +1,4 @@
-"""Arguments as Hydra's command line takes them: written, read, and expanded from what a user types."""
+"""Writes, reads and checks overrides of Hydra's command line, and expands what a user types into them."""
 
 import re
 import shlex
@@ -14,18 +14,18 @@ from hydra.errors import HydraException
 from scratch_dl.config.yaml_files import parse_yaml
 from scratch_dl.system.errors import ConfigError
 
-PATHS = ("resume", "resume.run", "run", "output")  # whatever they contain, it is a path or an id
-# Mappings that are empty by default: Hydra does not override a key that is not in them yet.
+PATHS = ("resume", "resume.run", "run", "output")  # their values are paths or ids, whatever characters they contain
+# Mappings that are empty by default; Hydra overrides a key that is not in them yet only with ++.
 _OPEN = re.compile(r"(tracking\.tags|hydra\.sweeper\.(params|conditions))(\.|=)")
 _DISTRIBUTION = re.compile(r"(?<!['\"\w,(])((?:choice|range|interval|tag)\((?:[^()]|\([^()]*\))*\))")
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
 def parse(text: str, expected: str = "") -> Override:
-    """Read an override.
+    """Parse an override.
 
     Raises:
-        ConfigError: naming its key; `expected` says what it could be.
+        ConfigError: if it cannot be parsed; the message ends with `expected`.
     """
     try:
         return OverridesParser.create(config_loader=_loader()).parse_override(text)
@@ -35,8 +35,8 @@ def parse(text: str, expected: str = "") -> Override:
 
 
 def choices_of(override: Override) -> list[str]:
-    """What a glob stands for: the choices of its group that fit, in Hydra's order; nothing if there is no group."""
-    glob: Any = override.value()  # the type that Hydra declares for it leaves a Glob out
+    """Return the choices of its group that a glob matches, in Hydra's order; [] if there is no such group."""
+    glob: Any = override.value()  # the type that Hydra declares for it omits Glob
     loader = _loader()
     return [] if loader is None else list(glob.filter(loader.get_group_options(override.key_or_group)))
 
@@ -57,13 +57,13 @@ def value_of(key: str, overrides: Sequence[str]) -> Any:
 
 
 def _loader() -> ConfigLoader | None:
-    """Hydra's, which knows the groups; None outside of a command."""
+    """Return Hydra's loader, which knows the groups; None outside a command."""
     hydra = GlobalHydra.instance()
     return hydra.config_loader() if hydra.is_initialized() else None
 
 
-def in_grammar(value: Any) -> str:
-    """What to write after `key=` for a value, so that Hydra makes the same one of it."""
+def override_value(value: Any) -> str:
+    """Return the text that Hydra's grammar reads as `value`, to be written after `key=`."""
     if isinstance(value, QuotedString):
         value = value.text
     if value is None:
@@ -71,31 +71,31 @@ def in_grammar(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(in_grammar, value))}]"
+        return f"[{','.join(map(override_value, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_key_in_grammar(key)}:{in_grammar(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{_mapping_key(key)}:{override_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         return value if _is_bare(value) else QuotedString(value, Quote.single).with_quotes()
     return repr(value)
 
 
-def as_text(value: str) -> str | None:
-    """Return the text that is given after `key=`, with Hydra's quotes or without; None for null."""
+def unquoted(value: str) -> str | None:
+    """Return the text after `key=` without Hydra's quotes, if it has any; None for null."""
     if _is_quoted(value):
         return str(parse(f"k={value}").value())
     return None if value == "null" else value
 
 
-def _key_in_grammar(key: Any) -> str:
-    """A mapping's key: in Hydra's grammar it cannot be quoted, but a backslash can stand before a character."""
-    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key) if isinstance(key, str) else in_grammar(key)
+def _mapping_key(key: Any) -> str:
+    """Return a mapping's key for Hydra's grammar, in which keys cannot be quoted, but characters can be escaped."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key) if isinstance(key, str) else override_value(key)
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Return the overrides that Hydra is given for those that a user types.
+    """Return the overrides for Hydra that correspond to what a user types.
 
-    A path or an id is quoted, whatever it contains. `resume=X` makes Hydra write no folder of its own. A tag, and a
-    parameter of a search, may be given as any other setting.
+    A path or an id is quoted, whatever it contains. With `resume=X`, Hydra does not create a folder. A tag or a
+    parameter of a search can be given without ++.
 
     Raises:
         ConfigError: if a path is empty.
@@ -118,23 +118,23 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 
 def _opened(argument: str) -> str:
-    """With ++, by which Hydra takes a new key; a mapping that only YAML can read is written in Hydra's grammar."""
+    """Return an override with ++, which permits a new key; a mapping in YAML is rewritten in Hydra's grammar."""
     key, _, value = argument.partition("=")
     if value[:1] == "{" and (_DISTRIBUTION.search(value) or not _is_readable(argument)):
         content = parse_yaml(_DISTRIBUTION.sub(r"'\1'", value), argument)
-        argument = f"{key}={in_grammar(content)}"
+        argument = f"{key}={override_value(content)}"
     return f"++{argument}"
 
 
 def check_readable(arguments: Sequence[str], multirun: bool = False) -> None:
-    """Refuse an argument that Hydra's grammar has no reading for.
+    """Refuse an argument that Hydra cannot parse.
 
     Args:
         arguments: overrides.
         multirun: whether a comma separates several values.
 
     Raises:
-        ConfigError: naming the argument, and how to write it.
+        ConfigError: naming the argument, and the correct way to write it.
     """
     for argument in arguments:
         try:
@@ -154,7 +154,7 @@ def _unreadable(argument: str, multirun: bool, error: Exception) -> str:
     for corrected in (_quoted_each(key, value, multirun), f"{key}={_double_quoted(value)}"):
         if corrected is not None and _is_readable(corrected):
             if value[:1] in _BRACKETS and value[:1] != "(":
-                break  # meant as a list or a mapping, so quoting it as a text would change its meaning
+                break  # probably a list or a mapping; quoted, it would be a text
             return f"{argument!r} cannot be read: quote the value for Hydra, {shlex.quote(corrected)}"
     reason = " ".join(str(error).splitlines()[0].split())
     end = _BRACKETS.get(value[:1])
@@ -166,10 +166,12 @@ def _unreadable(argument: str, multirun: bool, error: Exception) -> str:
 
 
 def _quoted_each(key: str, value: str, multirun: bool) -> str | None:
-    """With quotes around those of several values that need them."""
+    """Return an override with quotes around those of its several values that need them; None for a single value."""
     if not multirun or "," not in value:
         return None
-    return f"{key}=" + ",".join(one if _is_readable(f"k={one}") else _double_quoted(one) for one in value.split(","))
+    return f"{key}=" + ",".join(
+        item if _is_readable(f"k={item}") else _double_quoted(item) for item in value.split(",")
+    )
 
 
 def _double_quoted(text: str) -> str:
@@ -189,12 +191,12 @@ def _is_readable(argument: str) -> bool:
 
 
 def _is_quoted(value: str) -> bool:
-    """Whether a value is one text in Hydra's own quotes."""
+    """Return whether a value is a single text in Hydra's quotes."""
     return value[:1] in ("'", '"') and value[-1] == value[0] and _is_readable(f"k={value}")
 
 
 def _is_bare(text: str) -> bool:
-    """Whether Hydra makes of the text, without quotes, in a list as alone, the text itself."""
+    """Return whether Hydra reads the text without quotes as itself, alone and in a list."""
     if not text or set(text) & set("()[]{},:=\\'\"$ \t\n"):
         return False
     try:

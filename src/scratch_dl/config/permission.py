@@ -1,8 +1,8 @@
-"""What a composed configuration may have Hydra run: what is listed here, and what the command line itself permits.
+"""What a composed configuration may let Hydra run: what is listed here, and what the command line permits.
 
-Hydra makes launchers, sweepers, callbacks and logging out of whatever its part of a configuration names, before a
-command can look at it. A preset, a checkpoint's or a run's configuration may come from somebody else; the command line
-is typed by the person whose machine it is. So this is asked before Hydra runs, of each configuration that a job has.
+Hydra creates launchers, sweepers, callbacks and logging from whatever its part of a configuration names, before a
+command can check it. A preset, or the configuration of a checkpoint or a run, may come from someone else, while the
+command line is typed by the machine's user. So every configuration of a job is checked here before Hydra runs.
 """
 
 import re
@@ -39,43 +39,43 @@ _CLASSES = (
     "logging.handlers.SysLogHandler",
     "colorlog.ColoredFormatter",
 )
-LARGEST = 10_000_000  # ten values of ten ${...} each, ten deep, would fill any memory
+LARGEST = 10_000_000  # characters; ten values of ten ${...} each, nested ten times, would fill any memory
 _WORDS = re.compile(r"[\w.\[\]-]+")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
-_LOG_FILE = "${hydra.runtime.output_dir}/${hydra.job.name}.log"  # as Hydra's own files have it
-_JOB_NAME = "${hydra.job.name}"  # a text, whatever stands there
-_COMMANDS = ("setup", "srun_args", "additional_parameters", "python")  # of a launcher: what a cluster's job runs
-_NAMES = ("module", "reference")  # of verify
+_LOG_FILE = "${hydra.runtime.output_dir}/${hydra.job.name}.log"  # as in Hydra's own files
+_JOB_NAME = "${hydra.job.name}"  # always a text
+_COMMANDS = ("setup", "srun_args", "additional_parameters", "python")  # settings of a launcher that a cluster executes
+_NAMES = ("module", "reference")  # settings of verify
 
 
 def check_permission(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse what a file has Hydra run, and a file's `allowed_targets`.
+    """Refuse what a file would let Hydra run, and `allowed_targets` in a file.
 
     Args:
-        config: composed, Hydra's part included.
+        config: composed, including Hydra's part.
         overrides: of the current command line.
 
     Raises:
-        ConfigError: naming the key, its value, and what the command line has to say to permit it; nothing has been
-            imported or called then.
+        ConfigError: naming the key, its value, and how the command line can permit it; at that point nothing has been
+            imported or called.
     """
-    said = dict(_said(overrides))
-    _check_allowed_targets(config, said)
-    allowed = tuple(said.get("allowed_targets") or ())
+    typed = dict(_typed_values(overrides))
+    _check_allowed_targets(config, typed)
+    allowed = tuple(typed.get("allowed_targets") or ())
     content: Any = OmegaConf.to_container(config, resolve=False)
-    if _Size(content).of(content) > LARGEST:
+    if _Size(content).measure(content) > LARGEST:
         raise ConfigError(f"a configuration must have at most {LARGEST} characters once every ${{...}} is written out")
     parts = content["hydra"]
-    checks = _Checks(config, said, allowed)
+    checks = _Checks(config, typed, allowed)
     for name in _TARGETS:
         for key, last, value in _leaves(f"hydra.{name}", parts.get(name)):
-            checks.of_plugin(name, key, last, value)
+            checks.check_plugin(name, key, last, value)
     for name in _LOGGING:
         for key, last, value in _leaves(f"hydra.{name}", parts.get(name)):
-            checks.of_logging(key, last, value)
+            checks.check_logging(key, last, value)
     _check_overrides(parts, overrides)
-    copied = said.get("hydra.job.env_copy") or ()
-    for name in ("env_copy", "env_set"):  # LD_PRELOAD and PATH among them
+    copied = typed.get("hydra.job.env_copy") or ()
+    for name in ("env_copy", "env_set"):  # they could set LD_PRELOAD or PATH
         for key, last, value in _leaves(f"hydra.job.{name}", parts["job"].get(name)):
             if last not in copied:
                 checks.from_command_line(key, value, "an environment variable")
@@ -89,28 +89,28 @@ def check_permission(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 class _Checks:
-    """One check for each kind of value; `said` is what the command line says, by key."""
+    """One check for each kind of value; `typed` are the values of the command line by key."""
 
-    def __init__(self, config: DictConfig, said: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-        self.config, self.said, self.allowed = config, said, allowed
+    def __init__(self, config: DictConfig, typed: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+        self.config, self.typed, self.allowed = config, typed, allowed
 
-    def of_plugin(self, name: str, key: str, last: str, value: Any) -> None:
-        """A leaf of a launcher, a sweeper or a callback, which Hydra instantiates, whatever is nested in them too."""
+    def check_plugin(self, name: str, key: str, last: str, value: Any) -> None:
+        """Check a leaf of a launcher, sweeper or callback; Hydra instantiates it with everything nested in it."""
         if last == "_target_":
             if value not in _TARGETS[name] and not (self.allowed and str(value).startswith(self.allowed)):
                 known = _TARGETS[name]
                 rule = f"be one of {', '.join(known)}" if known else "be left out: a file may name no callback"
                 raise ConfigError(self._refusal(key, value, rule))
         elif isinstance(value, str) and value.startswith("${") and value.endswith("}") and value != _JOB_NAME:
-            self.from_command_line(key, value, "an interpolation")  # of a mapping, perhaps, with a _target_ of its own
+            self.from_command_line(key, value, "an interpolation")  # perhaps of a mapping with its own _target_
         elif isinstance(value, str) and not value.isprintable():
-            self.from_command_line(key, value, "a text with control characters")  # a cluster's script would have it
+            self.from_command_line(key, value, "a text with control characters")  # would get into a cluster's script
         elif name == "launcher" and set(re.split(r"[.\[]", key)) & set(_COMMANDS):
             self.from_command_line(key, value, "a command")
 
-    def of_logging(self, key: str, last: str, value: Any) -> None:
-        """A leaf of a logging configuration."""
-        if ".." in key:  # the key "." has dictConfig set attributes of a handler, its file's name among them
+    def check_logging(self, key: str, last: str, value: Any) -> None:
+        """Check a leaf of a logging configuration."""
+        if ".." in key:  # with the key ".", dictConfig sets attributes of a handler, such as the name of its file
             raise ConfigError(self._refusal(key, value, "not set an attribute of a handler"))
         if last in ("class", "()"):
             if value not in _CLASSES and not (self.allowed and str(value).startswith(self.allowed)):
@@ -125,12 +125,12 @@ class _Checks:
             self.from_command_line(key, value, "an interpolation")
 
     def from_command_line(self, key: str, value: Any, what: str) -> None:
-        """A value that no file may give.
+        """Check a value that no file may give.
 
         Raises:
-            ConfigError: if the command line does not say it.
+            ConfigError: if it is not from the command line.
         """
-        if value not in (None, "") and re.sub(r"\[\d+\].*", "", key) not in self.said:
+        if value not in (None, "") and re.sub(r"\[\d+\].*", "", key) not in self.typed:
             raise ConfigError(
                 f"{key} must be given on the command line, as {what} is, but a file says {str(value)[:200]!r}"
                 f"{self._where(key)}"
@@ -148,14 +148,14 @@ class _Checks:
 
 
 class _Size:
-    """How many characters a configuration has at most once its interpolations are written out, none of which is."""
+    """Computes an upper bound of a configuration's size in characters once resolved, without resolving it."""
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
         self.known: dict[tuple[int, int], int] = {}
 
-    def of(self, value: Any, parents: tuple[Any, ...] = ()) -> int:
-        """The size of a value; `parents` are the containers that it lies in."""
+    def measure(self, value: Any, parents: tuple[Any, ...] = ()) -> int:
+        """Return the size of a value; `parents` are the containers around it."""
         if isinstance(value, str) and "${" not in value:
             return len(value)
         if not isinstance(value, str | Mapping | list):
@@ -163,17 +163,18 @@ class _Size:
         place = (id(value), id(parents[-1]) if parents else 0)
         if place in self.known:
             return self.known[place]
-        self.known[place] = 0  # what refers to itself has no size, and is refused when it is resolved
+        self.known[place] = 0  # a value that refers to itself counts as 0; resolving it raises an error
         inner = (*parents, value)
         if isinstance(value, str):
-            size = len(value) + sum(self._of_reference(word, parents) for word in _WORDS.findall(value))
+            size = len(value) + sum(self._measure_reference(word, parents) for word in _WORDS.findall(value))
         else:
-            size = sum(self.of(one, inner) for one in (value.values() if isinstance(value, Mapping) else value))
+            items = value.values() if isinstance(value, Mapping) else value
+            size = sum(self.measure(item, inner) for item in items)
         self.known[place] = size
         return size
 
-    def _of_reference(self, word: str, parents: tuple[Any, ...]) -> int:
-        """The size of what a word in an interpolation names; one that ends in a dot may name anything below."""
+    def _measure_reference(self, word: str, parents: tuple[Any, ...]) -> int:
+        """Return the size of what a word in an interpolation names; one ending in a dot may name anything below it."""
         up = len(word) - len(word.lstrip("."))
         trail = list(parents[: len(parents) - up + 1]) if up else [self.content]
         for part in re.findall(r"[^.\[\]]+", word):
@@ -184,15 +185,15 @@ class _Size:
                 trail.append(node[int(part)])
             else:
                 return 0
-        return self.of(trail[-1], tuple(trail[:-1])) if trail else 0
+        return self.measure(trail[-1], tuple(trail[:-1])) if trail else 0
 
 
-def _check_allowed_targets(config: DictConfig, said: Mapping[str, Any]) -> None:
+def _check_allowed_targets(config: DictConfig, typed: Mapping[str, Any]) -> None:
     if "allowed_targets" not in config:
         return
     content: Any = OmegaConf.to_container(config, resolve=False)
     given = content["allowed_targets"]
-    if given == said.get("allowed_targets", []):
+    if given == typed.get("allowed_targets", []):
         if "${" in str(given):
             raise ConfigError(f"allowed_targets must be written out, as [my_layers.], but got {given!r}")
         return
@@ -205,10 +206,12 @@ def _check_allowed_targets(config: DictConfig, said: Mapping[str, Any]) -> None:
 
 
 def _check_overrides(parts: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Refuse overrides of jobs that a file adds to those of the command line, if they are of more than the training."""
+    """Refuse overrides that a file adds to those of the command line, except settings of a training in a search."""
     for kind in ("hydra", "task"):
-        if odd := [one for one in parts["overrides"][kind] if one not in overrides]:
-            raise ConfigError(f"hydra.overrides.{kind} must be what the command line says, but a file adds {odd[0]!r}")
+        if added := [override for override in parts["overrides"][kind] if override not in overrides]:
+            raise ConfigError(
+                f"hydra.overrides.{kind} must be what the command line says, but a file adds {added[0]!r}"
+            )
     for name in ("params", "conditions"):
         for key in parts["sweeper"].get(name) or ():
             if re.match(r"[+~]*(hydra|allowed_targets)\b", str(key)):
@@ -217,19 +220,18 @@ def _check_overrides(parts: Mapping[str, Any], overrides: Sequence[str]) -> None
                 )
 
 
-def _said(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of all that a command line says, a mapping leaf by leaf; what is swept is left out."""
+def _typed_values(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of the settings on a command line, a mapping leaf by leaf, without swept settings."""
     parser = OverridesParser.create()
-    for override in overrides:
-        one = parser.parse_override(override)
-        if one.is_sweep_override() or one.is_delete() or "/" in one.key_or_group:
+    for override in map(parser.parse_override, overrides):
+        if override.is_sweep_override() or override.is_delete() or "/" in override.key_or_group:
             continue
-        for key, _, value in _leaves(one.key_or_group, one.value(), lists=False):
+        for key, _, value in _leaves(override.key_or_group, override.value(), lists=False):
             yield key, value
 
 
 def _leaves(key: str, value: Any, last: str = "", lists: bool = True) -> Iterator[tuple[str, str, Any]]:
-    """(dotted key, its last part, value) of everything below; the items of a list as key[0] and so on."""
+    """Yield (dotted key, its last part, value) of every leaf of `value`; the items of a list are key[0] and so on."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _leaves(f"{key}.{name}", inner, str(name), lists)
@@ -241,7 +243,7 @@ def _leaves(key: str, value: Any, last: str = "", lists: bool = True) -> Iterato
 
 
 def _file_with(config: DictConfig, key: str) -> str | None:
-    """The file, among those that the groups' choices name, that seems to have a key; None if none outside of conf/."""
+    """Return the file among the groups' choices that seems to contain a key; None if there is none outside conf/."""
     words = [word for word in re.split(r"[.\[\]]", key) if word and not word.isdigit()]
     sources = [source.path for source in config.hydra.runtime.config_sources if source.schema == "file"]
     names = [f"{group}/{choice}" for group, choice in config.hydra.runtime.choices.items() if isinstance(choice, str)]

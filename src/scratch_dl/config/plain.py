@@ -9,7 +9,7 @@ from scratch_dl.system.errors import ConfigError
 
 
 def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out.
+    """Return the configuration as dictionaries and lists, with interpolations resolved and without Hydra's part.
 
     Raises:
         ConfigError: if a value is missing.
@@ -22,17 +22,17 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         try:
             config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         except RecursionError:
-            raise ConfigError("a ${...} refers to itself, perhaps by way of others") from None
+            raise ConfigError("a ${...} refers to itself, perhaps through others") from None
     return {str(key): value for key, value in config.items()}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and their values, for MLflow's parameters."""
-    found: dict[str, Any] = {}
+    """Return the settings by dotted key, for MLflow's parameters; without `resume.run`."""
+    settings: dict[str, Any] = {}
     for key, value in plain(config).items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
+            settings |= flat(value, f"{name}.")
         elif name != "resume.run":
-            found[name] = value
-    return found
+            settings[name] = value
+    return settings

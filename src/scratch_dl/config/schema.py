@@ -1,4 +1,4 @@
-"""What a configuration says: the groups without a `_target_` as dataclasses, and the objects built from all of it."""
+"""The groups without a `_target_` as dataclasses, and `Setup`, the objects built from a whole configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

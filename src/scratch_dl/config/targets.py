@@ -1,4 +1,4 @@
-"""From a group of the configuration to the object that its `_target_` makes, and errors that name the key."""
+"""Makes the object of a configuration group by calling its `_target_`; errors name the key."""
 
 import importlib
 import inspect
@@ -10,8 +10,14 @@ from typing import Any
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.errors import ConfigError, UnknownKeyError
 
-_NEEDS = {"model": "backward", "optimizer": "step", "schedule": "factor", "data": "batch", "noise": "needs_subpixels"}
-# A configuration may come with somebody else's checkpoint: it can name what makes such an object, and nothing else.
+_REQUIRED_ATTRIBUTE = {
+    "model": "backward",
+    "optimizer": "step",
+    "schedule": "factor",
+    "data": "batch",
+    "noise": "needs_subpixels",
+}
+# A configuration may come with a checkpoint from someone else, so it can only name targets of its group.
 _OWN_TARGETS = {
     "model": ("scratch_dl.models.", "scratch_dl.nn."),
     "optimizer": ("scratch_dl.optim.",),
@@ -22,10 +28,10 @@ _OWN_TARGETS = {
 
 
 def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
-    """Call a group's `_target_` with its arguments; of `extra`, what it takes.
+    """Call a group's `_target_` with its arguments, and with those of `extra` that it accepts; return the result.
 
-    A mapping with a `_target_` among the arguments, however deep, is made first; of `extra` it may take `generator`.
-    What draws from the global random states is given the seed's own numbers, and leaves these states as they were.
+    A mapping with a `_target_` among the arguments, at any depth, is replaced by its object first; of `extra`, such a
+    call gets only `generator`. The global random states are seeded for each call, and restored afterwards.
 
     Raises:
         ConfigError: if an argument is unknown, missing or refused; the message names its key.
@@ -34,13 +40,13 @@ def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
         raise ConfigError(f"{group} must be one of the group's choices, with a _target_, but got {config.get(group)!r}")
     check_targets({group: config[group], "allowed_targets": config.get("allowed_targets", [])})
     made = _call(group, config[group], extra, config.get("seed"))
-    if not hasattr(made, _NEEDS[group]):
+    if not hasattr(made, _REQUIRED_ATTRIBUTE[group]):
         raise ConfigError(f"{group}._target_ must make a {group}, but {config[group]['_target_']!r} does not")
     return made
 
 
 def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed: Any) -> Any:
-    """Call the `_target_` that stands at `key`."""
+    """Call the `_target_` of the mapping `settings`, which is the value of `key`."""
     from scratch_dl.system.seeding import seeded
 
     def inner(key: str, value: Any) -> Any:
@@ -53,7 +59,7 @@ def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed:
         return {name: inner(f"{key}.{name}", item) for name, item in value.items()}
 
     arguments = {name: value for name, value in settings.items() if name != "_target_"}
-    with seeded(seed, key, "import"):  # apart from the call, which is to draw the same where it is not the first
+    with seeded(seed, key, "import"):  # separately, so that the call draws the same numbers if it is already imported
         target = find_target(f"{key}._target_", settings["_target_"])
     known = inspect.signature(target).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
@@ -62,8 +68,8 @@ def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed:
         except ConfigError as error:
             if "." not in key:
                 raise
-            left = next(name for name in arguments if name not in known or name in extra)
-            raise UnknownKeyError(f"{error}; '~{key}.{left}' removes what another _target_ had there") from error
+            unknown = next(name for name in arguments if name not in known or name in extra)
+            raise UnknownKeyError(f"{error}; '~{key}.{unknown}' removes a setting of the previous _target_") from error
     for name, parameter in known.items():
         if (
             parameter.default is parameter.empty
@@ -73,12 +79,15 @@ def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed:
             raise ConfigError(f"{key}.{name} must be given, for example +{key}.{name}=..., but it is missing")
     given = {name: inner(f"{key}.{name}", value) for name, value in arguments.items()}
     given |= {name: value for name, value in extra.items() if name in known}
-    with naming(key, arguments), seeded(seed, key):  # by key: no module's weights depend on what another one draws
+    with (
+        config_errors(key, arguments),
+        seeded(seed, key),
+    ):  # by key: no module's weights depend on another's
         return target(*_unpacked(known, given), **given)
 
 
 def _unpacked(known: Mapping[str, inspect.Parameter], given: dict[str, Any]) -> list[Any]:
-    """Take what is given for `*name` out of `given`: a list one by one, anything else alone."""
+    """Remove the value of `*name` from `given`, and return it as a list of positional arguments."""
     name = next((name for name, parameter in known.items() if parameter.kind is parameter.VAR_POSITIONAL), None)
     if name is None or name not in given:
         return []
@@ -87,10 +96,10 @@ def _unpacked(known: Mapping[str, inspect.Parameter], given: dict[str, Any]) -> 
 
 
 def check_targets(config: Mapping[str, Any]) -> None:
-    """Refuse every `_target_`, wherever it stands, outside its group's part of this package and `allowed_targets`.
+    """Refuse every `_target_`, at any depth, outside its group's part of this package and `allowed_targets`.
 
     Raises:
-        ConfigError: if there is one; nothing has been imported or called then.
+        ConfigError: if there is one; at that point nothing has been imported or called.
     """
     allowed = config.get("allowed_targets")
     if not isinstance(allowed, list) or not all(isinstance(prefix, str) and prefix for prefix in allowed):
@@ -105,7 +114,7 @@ def check_targets(config: Mapping[str, Any]) -> None:
             for position, inner in enumerate(value):
                 visit(f"{key}[{position}]", inner)
         elif key.rpartition(".")[2] == "_target_" and not prefixes:
-            raise ConfigError(f"{key} must not be given, as nothing is made of it, but got {value!r}; leave it out")
+            raise ConfigError(f"{key} must not be given, because it has no effect, but got {value!r}; leave it out")
         elif key.rpartition(".")[2] == "_target_" and not str(value).startswith(prefixes):
             raise ConfigError(
                 f"{key} must begin with one of {', '.join(prefixes)}, but got {value!r}; "
@@ -116,24 +125,28 @@ def check_targets(config: Mapping[str, Any]) -> None:
 
 
 def check_keys(group: str, given: Mapping[str, Any], known: list[str]) -> None:
-    """Refuse a key that is not known, naming the nearest one that is.
+    """Refuse an unknown key.
 
     Raises:
-        UnknownKeyError: if there is one.
+        UnknownKeyError: naming the most similar known key, or all of them.
     """
     for key in given:
         if key not in known:
             name = f"{group}.{key}" if group else key
-            others = f"; there are: {', '.join(known)}" if known else f"; {group} takes none"
-            raise UnknownKeyError(f"{name} is not a setting{nearest(str(key), known) or others}")
+            listed = f"; there are: {', '.join(known)}" if known else f"; {group} takes none"
+            raise UnknownKeyError(f"{name} is not a setting{nearest(str(key), known) or listed}")
 
 
 @contextmanager
-def naming(group: str, given: Mapping[str, Any]) -> Iterator[None]:
-    """Name the key in what a callable says of its arguments.
+def config_errors(group: str, given: Mapping[str, Any]) -> Iterator[None]:
+    """Turn a TypeError or ValueError about an argument into a ConfigError about the setting.
+
+    Args:
+        group: key of the group whose settings are the arguments; "" for the top level.
+        given: the arguments by name.
 
     Raises:
-        ConfigError: in place of a TypeError or ValueError.
+        ConfigError: in place of a TypeError or ValueError inside the block.
     """
     try:
         yield
@@ -147,7 +160,9 @@ def naming(group: str, given: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_target(key: str, target: str) -> Any:
-    """Import a target; it must be defined where its name says, so that no module's imports are reached through it.
+    """Import a target and return it.
+
+    It must be defined in the package that its name begins with, so that what a module imports cannot be reached.
 
     Raises:
         ConfigError: if there is no such callable.
@@ -157,7 +172,7 @@ def find_target(key: str, target: str) -> Any:
         raise ConfigError(f"{key} must be like package.module.Class, but got {target!r}")
     top = target.partition(".")[0]
     owner: Any = None
-    inside: list[str] = []  # classes on the way, for a static method
+    inside: list[str] = []  # enclosing classes of a static method
     while path and owner is None:
         try:
             owner = importlib.import_module(path)
@@ -176,8 +191,8 @@ def find_target(key: str, target: str) -> Any:
             raise ConfigError(f"{key} must name a callable, but {where} has no {part!r}{nearest(part, dir(owner))}")
         owner = getattr(owner, part)
         if inspect.ismodule(owner):
-            break  # what another module imports is not this module's own
-    # Functions written in C may not say where they are from.
+            break  # an imported module does not belong to the importing one
+    # Functions written in C may have no __module__.
     if not callable(owner) or (getattr(owner, "__module__", None) or top).partition(".")[0] != top:
         raise ConfigError(f"{key} must name a callable of the package {top}, but got {target!r}")
     return owner

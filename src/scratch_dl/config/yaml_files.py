@@ -1,4 +1,4 @@
-"""Configuration files, read with care: one line says where a fault lies, and aliases cannot blow a file up."""
+"""Reads configuration files safely: an error is one line with its place, and aliases cannot exhaust the memory."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from scratch_dl.system.errors import ConfigError
 CONF = str(Path(__file__).parents[1] / "conf")
 PRESETS = ("experiment", "debug", "search")
 LARGEST_BYTES = 1_000_000
-MOST_NODES = 20_000  # of a file whose aliases are written out; those of conf/ have fewer than 50
+MOST_NODES = 20_000  # of a file with its aliases expanded; the files of conf/ have fewer than 50
 _CURES = {
     "cannot start any token": "a tab cannot indent or separate; use spaces",
     "is given twice": "leave one of them out",
@@ -28,16 +28,16 @@ _CURES = {
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds, as dictionaries, lists and plain values; interpolations are left as they are.
+    """Return the content of a YAML file as dictionaries, lists and plain values; interpolations are not resolved.
 
     Raises:
-        ConfigError: in one line with the file, and the line in it, if it cannot be read or is no YAML.
+        ConfigError: in one line with the file and the line number, if it cannot be read or is not valid YAML.
     """
     return parse_yaml(_text(path), str(path))
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Return what a YAML text holds.
+    """Return the content of a YAML text, as `read_yaml` does.
 
     Raises:
         ConfigError: in one line with the `name` of its file.
@@ -47,8 +47,8 @@ def parse_yaml(text: str, name: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        if _written_out(node, {}) > MOST_NODES:
-            raise ConfigError(f"{name}: with its aliases written out it must have at most {MOST_NODES} values")
+        if _expanded_size(node, {}) > MOST_NODES:
+            raise ConfigError(f"{name}: with its aliases expanded it must have at most {MOST_NODES} values")
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -64,13 +64,13 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 class CheckedFiles(FileConfigSource):
-    """Hydra's source of files, read by `read_yaml`; what a file may not say is refused before Hydra acts on it."""
+    """Hydra's source of files, but safe: files are read as by `read_yaml`, and forbidden content is refused at once."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return a configuration file's content.
 
         Raises:
-            ConfigError: if it cannot be read, is a preset without its package, or names a place to search in.
+            ConfigError: if it cannot be read, is a preset without `@package _global_`, or sets hydra.searchpath.
         """
         path = Path(self.path, self._normalize_file_name(config_path)).resolve()
         if not path.is_file():
@@ -93,7 +93,7 @@ class CheckedFiles(FileConfigSource):
         except OmegaConfBaseException as error:
             key = f" at {error.full_key}" if error.full_key else ""
             raise ConfigError(f"{path}{key}: {str(error).splitlines()[0]}") from None
-        if search_path:  # Hydra imports a package that it names while it composes
+        if search_path:  # while composing, Hydra would import a package named there
             raise ConfigError(
                 f"hydra.searchpath must be given on the command line, but {path} sets it; leave it out there, and add "
                 f"'hydra.searchpath=[{','.join(map(str, search_path))}]'"
@@ -101,12 +101,12 @@ class CheckedFiles(FileConfigSource):
         return ConfigResult(provider=self.provider, path=f"file://{self.path}", config=config, header=header)
 
 
-# By this name Hydra takes it for its own where it registers that one again, in the processes of a launcher.
+# Under this name Hydra does not replace it when it registers its own source again, in the processes of a launcher.
 CheckedFiles.__name__ = FileConfigSource.__name__
 
 
 def use_checked_files() -> None:
-    """Let Hydra read files by `CheckedFiles`, in this process only: other programs of the environment keep theirs."""
+    """Let Hydra read files with `CheckedFiles`, in this process only, so that other programs are not affected."""
     Plugins.instance()  # registers Hydra's own sources
     SourcesRegistry.instance().types["file"] = CheckedFiles
 
@@ -129,20 +129,20 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _written_out(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """How many nodes there are below and with this one, those that aliases repeat counted each time."""
+def _expanded_size(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Return the number of nodes in this one, itself included, counting repetitions by aliases each time."""
     if id(node) in known:
         size = known[id(node)]
         if size is None:
-            raise yaml.MarkedYAMLError(None, None, "an alias stands inside of what it repeats", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, "an alias is inside the value that it repeats", node.start_mark)
         return size
     known[id(node)] = None
     inner: list[yaml.Node] = []
     if isinstance(node, yaml.SequenceNode):
         inner = node.value
     elif isinstance(node, yaml.MappingNode):
-        inner = [one for pair in node.value for one in pair]
-    size = 1 + sum(_written_out(one, known) for one in inner)
+        inner = [child for pair in node.value for child in pair]
+    size = 1 + sum(_expanded_size(child, known) for child in inner)
     known[id(node)] = size
     return size
 

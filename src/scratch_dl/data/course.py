@@ -202,7 +202,7 @@ def load_pair(path: Path) -> tuple[Any, Any]:
         try:
             content = _TensorsOnly(io.BytesIO(raw)).load()
         except Exception as other:
-            reason = str(other) if isinstance(other, _Unwanted) else unpickling.why(error)
+            reason = str(other) if isinstance(other, _Unwanted) else unpickling.failure_reason(error)
             raise DataError(f"{shown(path)} must be a pair of tensors saved by torch or pickle, but {reason}") from None
     if not isinstance(content, tuple | list) or len(content) != 2:
         raise DataError(f"{shown(path)} must be a pair of tensors, but is {type(content).__name__}")

@@ -124,6 +124,14 @@ def time_pairs(
 
 
 def _timing(pair: TimedPair, ours: Sequence[float], pytorch: Sequence[float]) -> Timing:
-    subject, ratio = pair.subject, Quartiles.of_ratio(ours, pytorch)
+    subject, ratio = pair.subject, Quartiles.from_ratios(ours, pytorch)
     paper_us = subject.paper_us if pair.part == "forward" else None
-    return Timing(subject.name, subject.label, pair.part, paper_us, Quartiles.of(ours), Quartiles.of(pytorch), ratio)
+    return Timing(
+        subject.name,
+        subject.label,
+        pair.part,
+        paper_us,
+        Quartiles.from_values(ours),
+        Quartiles.from_values(pytorch),
+        ratio,
+    )

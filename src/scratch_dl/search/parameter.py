@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from optuna.trial import BaseTrial
 
-from scratch_dl.config.overrides import choices_of, in_grammar, parse
+from scratch_dl.config.overrides import choices_of, override_value, parse
 from scratch_dl.system.errors import ConfigError
 
 Value = bool | int | float | str | None
@@ -86,7 +86,7 @@ class SearchParameter:
 
     def override(self, value: Value) -> str:
         """Return Hydra's override for a value."""
-        return f"{self.prefix}{self.key}={in_grammar(value) if self.choices is None else self.choices[value]}"
+        return f"{self.prefix}{self.key}={override_value(value) if self.choices is None else self.choices[value]}"
 
     def values(self) -> list[Value]:
         """Return every value.
@@ -137,7 +137,7 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Se
         names = choices_of(override)
         if not names:
             raise ConfigError(f"{key} must be a group with choices like {text}, but there are none")
-        return SearchParameter(key, choices={name: in_grammar(name) for name in names}, **known)
+        return SearchParameter(key, choices={name: override_value(name) for name in names}, **known)
     tags = set(getattr(value, "tags", ()))
     if odd := sorted(tags - {"log"}):
         raise ConfigError(f"{key} may have the tag log, but got {odd[0]}")
@@ -189,7 +189,7 @@ def read_conditional(key: str, condition: str, text: Any) -> SearchParameter:
         )
     when = parse(condition)
     value = when.value()
-    values = [in_grammar(each) for each in (value.list if isinstance(value, ChoiceSweep) else [value])]
+    values = [override_value(each) for each in (value.list if isinstance(value, ChoiceSweep) else [value])]
     override = parse(f"{key}={text}", EXPECTED)
     if not override.is_sweep_override():
         raise ConfigError(f"hydra.sweeper.conditions.{key}: {condition} must have {EXAMPLES}, but got {text!r}")
@@ -202,7 +202,7 @@ def _choices(key: str, elements: Sequence[Any]) -> dict[Value, str]:
         value = _study_value(element)
         if value in choices:
             raise ConfigError(f"{key} must have choices that differ, but got {value!r} twice")
-        choices[value] = in_grammar(element)
+        choices[value] = override_value(element)
     return choices
 
 
@@ -212,7 +212,7 @@ def _study_value(element: Any) -> Value:
         return element.text
     if element is None or isinstance(element, bool | int | float | str):
         return element
-    return in_grammar(element)
+    return override_value(element)
 
 
 def is_same(value: Any, other: Any) -> bool:
@@ -221,7 +221,7 @@ def is_same(value: Any, other: Any) -> bool:
 
 
 def _normalized(value: Any) -> str:
-    text = re.sub(r"[\s'\"]", "", value if isinstance(value, str) else in_grammar(value))
+    text = re.sub(r"[\s'\"]", "", value if isinstance(value, str) else override_value(value))
     try:
         return repr(float(text))
     except ValueError:

@@ -12,7 +12,7 @@ import optuna
 from omegaconf import OmegaConf
 from optuna import pruners, samplers
 
-from scratch_dl.config.targets import naming
+from scratch_dl.config.targets import config_errors
 from scratch_dl.search.storage import SafeCmaEs, quiet
 from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.checks import choice, integer, nearest, text
@@ -126,7 +126,7 @@ def read_settings(hydra: Any, directory: str) -> SearchSettings:
         ConfigError: if one cannot be used. Nothing has been written by then.
     """
     given: dict[str, Any] = OmegaConf.to_container(hydra.sweeper, resolve=True)  # type: ignore[assignment]
-    with naming(_GROUP, given):
+    with config_errors(_GROUP, given):
         name = given["study_name"] or hydra.runtime.choices.get("search") or "custom"
         n_trials = given["n_trials"]
         if not re.fullmatch(r"[\w.\- ]*\w[\w.\- ]*", text("study_name", name)):  # it names a folder
@@ -154,11 +154,11 @@ def read_settings(hydra: Any, directory: str) -> SearchSettings:
                     f"do not have, but got {settings.pruner.name}"
                 )
     # Let Optuna refuse its arguments before there is a study.
-    with quiet(), naming(f"{_GROUP}.sampler", {}):
+    with quiet(), config_errors(f"{_GROUP}.sampler", {}):
         _try_sampler(settings.make_sampler(settings.seed, conditional=False))
         if settings.sampler.name == "cmaes" and len(settings.objectives) > 1:
             raise ValueError("cmaes is for one objective; tpe, random, grid and qmc take several")
-    with quiet(), naming(f"{_GROUP}.pruner", {}):
+    with quiet(), config_errors(f"{_GROUP}.pruner", {}):
         settings.make_pruner(epochs=1)
     return settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import BaseTrial
 
-from scratch_dl.config.overrides import in_grammar, parse
+from scratch_dl.config.overrides import override_value, parse
 from scratch_dl.search.parameter import (
     EXAMPLES,
     EXPECTED,
@@ -143,7 +143,7 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
         return any(key == other or ("." in other and key.startswith(f"{other}.")) for other in given)
 
     configured = [
-        parse(f"{key}={value if isinstance(value, str) else in_grammar(value)}", EXPECTED)
+        parse(f"{key}={value if isinstance(value, str) else override_value(value)}", EXPECTED)
         for key, value in params.items()
         if not is_given(key)
     ]

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
 from scratch_dl.tracking import TrackingError
-from scratch_dl.tracking.locks import connected, exclusive
+from scratch_dl.tracking.locks import connect, exclusive_lock
 
 HEARTBEAT_S, GRACE_S = 30, 120
 SCHEMA = "optuna"  # of a PostgreSQL database
@@ -77,7 +77,7 @@ def locked(url: str, name: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(exclusive(url, f"optuna {name}", _LOCK_TIMEOUT_S))
+            stack.enter_context(exclusive_lock(url, f"optuna {name}", _LOCK_TIMEOUT_S))
         except TrackingError as error:
             raise StorageError(f"hydra.sweeper.storage={error}") from None
         yield
@@ -116,7 +116,7 @@ def _postgresql_arguments(url: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S}
     if "search_path" in url:
         return arguments
-    with connected(url) as connection:
+    with connect(url) as connection:
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     return {**arguments, "options": f"-csearch_path={SCHEMA}"}
 

@@ -30,7 +30,7 @@ from scratch_dl.search.storage import locked, open_storage, quiet
 from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResult, TrialRow
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide, without_password
-from scratch_dl.tracking.process import hold, this_process
+from scratch_dl.tracking.process import register_process, this_process
 
 MAX_REFUSALS = 10
 """Give up after this many refused points per trial asked for."""
@@ -226,7 +226,7 @@ class Study:
             return None
         trial = self.optuna.ask()
         self.unsettled.add(trial.number)
-        trial.set_user_attr("worker", {**this_process(), "lock": hold(self.directory)})
+        trial.set_user_attr("worker", {**this_process(), "lock": register_process(self.directory)})
         stored_trials.heartbeat(self.optuna, trial.number)  # a trial without any is never taken for dead
         point = self.space.draw(trial, self.setting)
         overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in point.items())]

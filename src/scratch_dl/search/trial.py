@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from scratch_dl import tracking
 from scratch_dl.cli.errors import in_one_line
 from scratch_dl.config.build import build
-from scratch_dl.config.composing import overrides_of
+from scratch_dl.config.composing import given_overrides
 from scratch_dl.diagnosis import Verdict
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.models import count_parameters
@@ -24,7 +24,7 @@ from scratch_dl.search.storage import StorageError, open_storage, quiet
 from scratch_dl.search.stored_trials import trial_id
 from scratch_dl.search.trial_result import State, is_copied
 from scratch_dl.system.checks import nearest
-from scratch_dl.system.files import cure
+from scratch_dl.system.files import disk_advice
 from scratch_dl.training.result import RunResult, read_summary
 from scratch_dl.training.run import train_run
 
@@ -103,7 +103,7 @@ def is_environment_error(error: Exception) -> bool:
 
     If so, the trial should be retried rather than marked as failed.
     """
-    return isinstance(error, tracking.TrackingError | StorageError) or cure(error) is not None
+    return isinstance(error, tracking.TrackingError | StorageError) or disk_advice(error) is not None
 
 
 def _train(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _train(config: DictConfig, folder: Path, trial: Trial) -> dict[str, Any]:
     try:
         setup = build(config)
         result["parameters"] = count_parameters(setup.network)
-        run_result = train_run(setup, folder, overrides_of(HydraConfig.get()), part=trial)
+        run_result = train_run(setup, folder, given_overrides(HydraConfig.get()), part=trial)
     except Exception as error:
         if is_environment_error(error):
             raise

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import tracking
 from scratch_dl.config.build import build
-from scratch_dl.config.overrides import in_grammar, parse
+from scratch_dl.config.overrides import override_value, parse
 from scratch_dl.config.plain import flat
 from scratch_dl.evaluation import scoring
 from scratch_dl.search.identity import BESIDE
@@ -34,7 +34,7 @@ def test_scores(config: Any, result: TrialResult, directory: Path) -> dict[str, 
     Returns:
         PSNR (dB) and SSIM of the winner and the baselines, by metric name; empty if its weights are on another machine.
     """
-    folder = tracking.folder_of(result.run_id, Path(result.folder), directory)
+    folder = tracking.locate_folder(result.run_id, Path(result.folder), directory)
     if folder is None:
         return {}
     setup = build(config)
@@ -84,7 +84,7 @@ def _differences(wanted: Mapping[str, Any], default: Mapping[str, Any]) -> list[
     """Return the overrides that turn the settings `default` into `wanted`."""
     removed = list(dict.fromkeys(f"~{_shortest_prefix(key, wanted)}" for key in default if key not in wanted))
     changed = [
-        f"{'' if key in default else '+'}{key}={in_grammar(value)}"
+        f"{'' if key in default else '+'}{key}={override_value(value)}"
         for key, value in wanted.items()
         if key not in default or default[key] != value or type(default[key]) is not type(value)
     ]

@@ -1,4 +1,4 @@
-"""Refuse a bad argument in the user's words: its name, the rule and the value got."""
+"""Checks of arguments, whose errors state the argument's name, the rule and the actual value."""
 
 import difflib
 import math
@@ -10,10 +10,10 @@ Pair = tuple[int, int]
 
 
 def integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> int:
-    """Return `value` if it is a whole number of at least `minimum` and at most `maximum`.
+    """Return `value` if it is an integer of at least `minimum` and at most `maximum`.
 
     Raises:
-        TypeError: if it is no integer (a bool is none).
+        TypeError: if it is not an integer (or is a bool).
         ValueError: if it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -26,16 +26,26 @@ def integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) 
     return number
 
 
-def real(name: str, value: Any, *, minimum: float | None = None, above: float | None = None,
-         maximum: float | None = None, below: float | None = None) -> float:  # fmt: skip
+def real(
+    name: str,
+    value: Any,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> float:
     """Return `value` as a float if it is a finite number within the bounds (`above` and `below` are exclusive).
 
     Raises:
-        TypeError: if it is no number.
+        TypeError: if it is not a number.
         ValueError: if it is not finite or out of bounds.
     """
-    bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
-              if bound is not None]  # fmt: skip
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
+        if bound is not None
+    ]
     rule = " ".join(["a finite number", " and ".join(bounds)]).strip()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {rule}, but got {value!r}")
@@ -63,10 +73,10 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def text(name: str, value: Any) -> str:
-    """Return `value` if it is a string that says something.
+    """Return `value` if it is a string with a character other than white space.
 
     Raises:
-        TypeError: if it is no string, or an empty one.
+        TypeError: if it is not.
     """
     if not isinstance(value, str) or not value.strip():
         raise TypeError(f"{name} must be a non-empty string, but got {value!r}")
@@ -77,7 +87,7 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """Return `value` if it is one of `choices`.
 
     Raises:
-        ValueError: if it is not; the message names the nearest choice.
+        ValueError: if it is not; the message names the most similar choice.
     """
     known = list(choices)
     if value not in known:
@@ -101,6 +111,6 @@ def pair(name: str, value: Any, *, minimum: int) -> Pair:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which of the `known` words `word` may have meant, or nothing."""
+    """Return "; did you mean ...?" with the most similar of the `known` words, or "" if none is similar."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

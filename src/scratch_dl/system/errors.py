@@ -1,14 +1,12 @@
-"""What is wrong with a setting, as every package says it."""
-
-USAGE, FAILURE, UNTRACKED = 2, 1, 3  # the exit statuses of a command
+"""Errors of settings, used by every package, and the exit statuses of commands."""
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used, in one line: its key, the rule and the value got."""
+    """A setting cannot be used; the message is one line with its key, the rule and the actual value."""
 
 
 USAGE, FAILURE, UNTRACKED = 2, 1, 3  # the exit statuses of a command
 
 
 class UnknownKeyError(ConfigError):
-    """A setting that there is not."""
+    """A setting does not exist."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors that name the path."""
+"""Writes files completely or not at all, and names the path in errors."""
 
 import contextlib
 import errno
@@ -15,11 +15,11 @@ _CURES = {
     errno.EROFS: "make the file system writable",
     errno.EIO: "check the disk",
 }
-"""What to do about an error of the disk, by its number. It is nobody's mistake, and the same command works then."""
+"""What to do about an error of the disk, by error number; afterwards the same command works."""
 
 
-def cure(error: BaseException | None) -> str | None:
-    """What to do about an error of the disk, or about one that such an error caused; None for any other."""
+def disk_advice(error: BaseException | None) -> str | None:
+    """Return what to do about an error of the disk, or an error caused by one; None for any other error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _CURES:
             return _CURES[error.errno]
@@ -27,23 +27,23 @@ def cure(error: BaseException | None) -> str | None:
     return None
 
 
-def remedy(error: BaseException) -> str:
-    """What to add to a message about an error of the disk; nothing for any other."""
-    what = cure(error)
-    return f"; {what}, then run the same command again" if what else ""
+def advice_suffix(error: BaseException) -> str:
+    """Return what to append to the message of an error of the disk; "" for any other error."""
+    advice = disk_advice(error)
+    return f"; {advice}, then run the same command again" if advice else ""
 
 
-def in_words(error: OSError) -> str:
-    """An error of a file in one line: the path, what is wrong, and what to do about it where that is known."""
-    said = error.strerror or " ".join(str(error).split())
-    if str(cure(error)) not in said:
-        said += remedy(error)
-    return f"{Path(os.fsdecode(error.filename)).absolute()}: {said}" if error.filename else said
+def os_error_message(error: OSError) -> str:
+    """Return one line about an error of a file: the path, the problem, and what to do about it if that is known."""
+    problem = error.strerror or " ".join(str(error).split())
+    if str(disk_advice(error)) not in problem:
+        problem += advice_suffix(error)
+    return f"{Path(os.fsdecode(error.filename)).absolute()}: {problem}" if error.filename else problem
 
 
 @contextlib.contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Put the path into an OSError that lacks it, as the error of a full disk does."""
+    """Add the path to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -53,10 +53,10 @@ def file_errors(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write a temporary file beside `path`, sync it, and rename it: readers find the old content or the new one.
 
-    A temporary file that a killed process left behind is removed.
+    Temporary files left by killed processes are deleted.
 
     Raises:
-        OSError: with the path, if it cannot be written; the old content is still there.
+        OSError: with the path, if it cannot be written; the old content is then unchanged.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with file_errors(path):
@@ -76,7 +76,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
 
 def as_json(value: Any) -> bytes:
-    """Plain values as JSON, with null for a number that is NaN or infinite, which JSON does not have."""
+    """Return plain values as JSON, with null for NaN and infinity, which JSON cannot represent."""
 
     def finite(item: Any) -> Any:
         if isinstance(item, Mapping):
@@ -88,29 +88,29 @@ def as_json(value: Any) -> bytes:
     return json.dumps(finite(value), indent=2, allow_nan=False).encode()
 
 
-def keep_as(path: Path, name: Path) -> None:
-    """Give the file `path` a second name, in place of what has that name; where there are no hard links, copy it.
+def link_or_copy(path: Path, name: Path) -> None:
+    """Make `name` a hard link to the file `path`, replacing what was there; copy it if links are not supported.
 
     Raises:
-        OSError: with the path, if neither can be done; what had the name before is still there.
+        OSError: with the path, if neither is possible; what was there before is then unchanged.
     """
     temporary = name.with_name(f"{name.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
-    except OSError:  # exFAT, FAT and some network file systems have none, and say so by various errors
+    except OSError:  # exFAT, FAT and some network file systems have no links, and raise various errors
         write_atomically(name, path.read_bytes())
         return
     temporary.replace(name)
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether a folder that is there lies on a file system that is mounted read-only."""
+    """Return whether a folder exists and lies on a file system that is mounted read-only."""
     return folder.is_dir() and hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder outlive a loss of power; a file system that cannot do it is left alone."""
+    """Sync a folder, so that a rename in it survives a power failure; do nothing if the file system cannot do this."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -120,5 +120,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def _literal(name: str) -> str:
-    """A name as a pattern that matches nothing but itself."""
+    """Return a glob pattern that matches only `name`."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

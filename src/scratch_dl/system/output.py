@@ -1,4 +1,4 @@
-"""Output whose reader may go away: a closed terminal or an ended pipe stops no training."""
+"""Output whose reader may disappear: a closed terminal or pipe does not stop a training."""
 
 import errno
 import os
@@ -9,16 +9,16 @@ _GONE = (errno.EPIPE, errno.EIO)
 
 
 def outlive_readers() -> None:
-    """Let this process go on when the reader of its output has gone; what it prints from then on is lost."""
+    """Let this process continue when the reader of its output has gone; later output is discarded."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # it was closed before the start
+        if stream is None:  # it was closed before this process started
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (for the process's life)
         setattr(sys, name, _Lasting(stream))
 
 
 class _Lasting:
-    """A text stream that writes nowhere from its first error of a reader that has gone."""
+    """A text stream that discards its output once its reader has gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Processes that end with their parent, or with all that they have started."""
+"""Ends a process together with its parent, or together with all processes that it started."""
 
 import ctypes
 import os
@@ -15,14 +15,14 @@ _POLL_S = 1.0
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Let this process get SIGTERM when its parent dies: a parent that is killed cannot end its children itself.
+    """Let this process receive SIGTERM when its parent dies, since a killed parent cannot end its children itself.
 
-    On Linux the kernel sends it, as soon as the parent's thread that started this process has ended. Elsewhere a thread
-    looks every second whether the parent is still the same.
+    On Linux the kernel sends it as soon as the parent's thread that started this process has ended. On other systems a
+    thread checks every second whether the parent is still the same.
 
     Args:
-        parent: the id of the process that started this one. It tells a parent that died before this call from one that
-            lives; None: the parent lives.
+        parent: the id of the process that started this one, to detect that it died before this call; None if it is
+            known to be alive.
     """
     parent = os.getppid() if parent is None else parent
     if sys.platform == "linux":
@@ -34,9 +34,10 @@ def end_with_parent(parent: int | None = None) -> None:
 
 
 def end_family(process: "subprocess.Popen[bytes]", timeout_s: float = 10.0) -> None:
-    """End a process that this one started, with every process that it has started in turn.
+    """End a process that this one started, and every process that it started in turn.
 
-    It gets SIGTERM and `timeout_s` seconds, and is killed after that; what then is left of its family is ended too.
+    The process gets SIGTERM, and is killed if it has not ended after `timeout_s` seconds; then the remaining processes
+    are ended.
     """
     try:
         family = psutil.Process(process.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""Where a run came from: the machine, the versions, the commit and the command."""
+"""The provenance of a run: the machine, the versions, the commit and the command."""
 
 import importlib.metadata
 import os
@@ -18,11 +18,11 @@ _GIT_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class GitState:
-    """The commit that was checked out, and what differed from it.
+    """The commit that was checked out, and the differences from it.
 
     Attributes:
-        commit: its full name.
-        dirty: whether a tracked file differed, or an untracked one (not ignored) lay there.
+        commit: its full hash.
+        dirty: whether a tracked file differed, or there was an untracked file (not ignored).
         diff: `git diff HEAD` and the names of untracked files; at most 1 MB, empty if not dirty.
     """
 
@@ -52,7 +52,7 @@ def environment() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """How many of the machine's cores this process may use."""
+    """Return how many of the machine's cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -60,8 +60,8 @@ def git_state(path: Path | None = None) -> GitState | None:
     """Return the state of the repository that tracks the code in the folder `path`.
 
     Args:
-        path: a package's folder; None is scratch_dl's own. If no repository tracks it (an installed package does not
-            lie in one), the current directory's is taken, whose files then steer the run.
+        path: a package's folder; None for that of scratch_dl. If no repository tracks it (the package is installed),
+            use the repository of the current directory, whose files then determine the run.
 
     Returns:
         None if there is no repository, no commit or no git.
@@ -84,14 +84,14 @@ def git_state(path: Path | None = None) -> GitState | None:
     if len(text) > DIFF_LIMIT_BYTES:
         note = f"\n# cut: {len(text)} bytes in all\n".encode()
         text = text[: DIFF_LIMIT_BYTES - len(note)] + note
-    # Bytes that are no UTF-8 become "?", one byte each, so that the limit holds of the text too.
+    # Bytes that are not UTF-8 become "?", one byte each, so that the text has at most as many bytes.
     return GitState(commit.decode().strip(), bool(text), text.decode("utf-8", "replace").replace("\ufffd", "?"))
 
 
 def source_tags() -> tuple[dict[str, str], str]:
     """Return the tags command, version, git.commit and git.dirty of a run, and the diff of the commit (may be empty).
 
-    The tags of git are missing where `git_state` finds no commit.
+    The tags of git are missing if `git_state` returns None.
     """
     tags = {"command": command_line(), "version": __version__}
     git = git_state()
@@ -109,17 +109,17 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     """Return what a git command prints, or None if it fails in any way."""
     command = ["git", "-C", str(folder), "-c", "core.quotePath=false", "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             capture_output=True,
             timeout=_GIT_TIMEOUT_S,
             check=False,
-            # Reading must not write: without this, git refreshes its index under a lock.
+            # Without GIT_OPTIONAL_LOCKS=0, git would write to its index, under a lock.
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return completed.stdout if completed.returncode == 0 else None
 
 
 def _cpu_model() -> str:

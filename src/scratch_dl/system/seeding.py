@@ -1,4 +1,4 @@
-"""What draws from the global random states draws the same numbers for the same seed, and leaves them as they were."""
+"""Seeds the global random states for a block of code, and restores them afterwards."""
 
 import hashlib
 import random
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def seeded(*words: object) -> Iterator[None]:
-    """Within, the random states of torch (of the CPU), NumPy and Python follow from `words` alone."""
+    """Inside the block, the random states of torch (on the CPU), NumPy and Python depend only on `words`."""
     digest = hashlib.sha256(" ".join(map(str, words)).encode()).digest()
     before = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 (the global one)
     try:

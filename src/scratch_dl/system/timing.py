@@ -1,4 +1,4 @@
-"""Time functions that do the same turn by turn in one process, so that all meet the same disturbances."""
+"""Times functions that do the same thing, in turn and in one process, so that disturbances affect all of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,31 +13,31 @@ from scratch_dl.system.checks import integer
 WARM_UP_ROUNDS = 2
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Called with the name of the current task, the number of finished parts, and the number of all parts."""
 
 
 @dataclass(frozen=True)
 class Quartiles:
-    """The middle half of some numbers."""
+    """The first, second and third quartile of some numbers."""
 
     low: float
     median: float
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Quartiles":
-        """First, second and third quartile, linear between neighbours; `values` must not be empty."""
+    def from_values(cls, values: Sequence[float]) -> "Quartiles":
+        """Return the quartiles of `values`, which must not be empty; linear interpolation between neighbours."""
         marks = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
         return cls(*torch.tensor(values, dtype=torch.float64).quantile(marks).tolist())
 
     @classmethod
-    def of_ratio(cls, above: Sequence[float], below: Sequence[float]) -> "Quartiles":
-        """Of above / below, taken pair by pair, so that a slow spell of the machine cancels."""
-        return cls.of([one / other for one, other in zip(above, below, strict=True)])
+    def from_ratios(cls, above: Sequence[float], below: Sequence[float]) -> "Quartiles":
+        """Return the quartiles of above / below, pair by pair, so that a temporary slowdown of the machine cancels."""
+        return cls.from_values([upper / lower for upper, lower in zip(above, below, strict=True)])
 
 
 class Side(NamedTuple):
-    """One of the functions, and the context that it runs in, which is entered outside the time taken."""
+    """A function to be timed, and the context in which it runs; entering the context is not timed."""
 
     call: Callable[[], object]
     mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad
@@ -46,33 +46,33 @@ class Side(NamedTuple):
 def interleave(
     groups: Sequence[Sequence[Side]], rounds: int, calls: int, progress: Progress | None = None
 ) -> list[list[list[float]]]:
-    """Time every side of every group once a round, the sides of a group one after the other, first another each round.
+    """Time every side of every group once per round; the sides of a group in turn, starting with another each round.
 
     Args:
-        groups: sides that do the same stand in one group.
-        rounds: values per side, after two rounds of warm-up.
-        calls: calls per value, which is the mean over them.
-        progress: told "timing" after every round.
+        groups: groups of sides that do the same thing.
+        rounds: values per side, after WARM_UP_ROUNDS rounds of warm-up.
+        calls: calls per value; the value is the mean over them.
+        progress: called with "timing" after every round.
 
     Returns:
-        Microseconds a call, by group, side and round.
+        Microseconds per call, by group, side and round.
 
     Raises:
         ValueError: if `rounds` or `calls` is below 1.
     """
     integer("rounds", rounds, minimum=1)
     integer("calls", calls, minimum=1)
-    found: list[list[list[float]]] = [[[] for _ in group] for group in groups]
+    times: list[list[list[float]]] = [[[] for _ in group] for group in groups]
     for turn in range(WARM_UP_ROUNDS + rounds):
-        for group, values in zip(groups, found, strict=True):
-            # Whoever comes later finds the input in the processor's cache.
+        for group, values in zip(groups, times, strict=True):
+            # Later sides find the input in the processor's cache, so the first side changes.
             first = (turn + 1) % len(group)
             for place in [*range(first, len(group)), *range(first)]:
                 with group[place].mode():
                     values[place].append(_microseconds(group[place].call, calls))
         if progress and turn >= WARM_UP_ROUNDS:
             progress("timing", turn + 1 - WARM_UP_ROUNDS, rounds)
-    return [[side[WARM_UP_ROUNDS:] for side in values] for values in found]
+    return [[side[WARM_UP_ROUNDS:] for side in values] for values in times]
 
 
 def _microseconds(call: Callable[[], object], calls: int) -> float:

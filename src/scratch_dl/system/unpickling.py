@@ -1,4 +1,4 @@
-"""Reading files of `torch.save` without running code from them, and why one cannot be read, in one line."""
+"""Reads files of `torch.save` without running code from them, and explains in one line why one cannot be read."""
 
 import re
 import warnings
@@ -9,19 +9,19 @@ import torch
 
 
 def load(source: Path | IO[bytes]) -> Any:
-    """Tensors and plain values that `torch.save` wrote, on the CPU; torch's warnings about the file are not shown.
+    """Return the tensors and plain values that `torch.save` wrote, on the CPU; torch's warnings are not shown.
 
     Raises:
-        Exception: of various kinds; `why` says in one line what is wrong.
+        Exception: of various kinds; `failure_reason` explains it in one line.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a plain pickle torch says which protocols it prefers
+        warnings.simplefilter("ignore")  # torch warns about the protocol of a plain pickle
         return torch.load(source, map_location="cpu", weights_only=True)
 
 
-def why(error: Exception) -> str:
-    """Why a file could not be read. torch's own words are many lines of advice on reading it without any safety."""
+def failure_reason(error: Exception) -> str:
+    """Return why `load` failed, in one line; torch's own message is many lines of advice on unsafe loading."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    asked = re.search(r"GLOBAL (\S+)", str(error))
-    return f"it asks for {asked[1]}, which tensors do not need" if asked else "torch cannot read it"
+    refused = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it asks for {refused[1]}, which tensors do not need" if refused else "torch cannot read it"

@@ -1,1 +1,1 @@
-"""What is printed: progress, tables, and scores."""
+"""What is printed: progress, tables and scores."""

@@ -1,4 +1,4 @@
-"""What a person reads during a run and at its end: a progress bar on a terminal, plain lines elsewhere."""
+"""Output during and at the end of a run: a progress bar on a terminal, plain lines otherwise."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ WIDTH = 80
 
 
 class Reporter:
-    """Tells of steps and epochs; a context, so that the bar is put away whatever happens."""
+    """Shows steps and epochs; a context manager, so that the progress bar is removed whatever happens."""
 
     def __init__(self, total_steps: int, epochs: int, start: int = 0) -> None:
         self.console = Console(highlight=False)
@@ -41,18 +41,18 @@ class Reporter:
             self._bar.stop()
 
     def say(self, line: str) -> None:
-        """Print one line as it is."""
+        """Print one line without formatting."""
         self.console.print(Text(line), soft_wrap=True)
 
     def step(self, step: int, loss: float) -> None:
-        """A step is done."""
+        """Show a finished step."""
         self._losses += loss
         self._steps += 1
         if self._bar:
             self._bar.update(self._task, completed=step)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """A validation is done."""
+        """Print the scores of an epoch's validation."""
         loss = f"loss {self._losses / self._steps:.5f}" if self._steps else "untrained   "
         line = (
             f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}  {loss}  val psnr {values['val/psnr_db']:.2f} dB  "
@@ -77,6 +77,6 @@ def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str])
 
 
 def panel(title: str, table: Table | None, lines: Sequence[str]) -> Panel:
-    """The end of a run, within 80 columns; a line too long for it is folded at any character."""
+    """Return the panel at the end of a run, WIDTH columns wide; a longer line is broken at any character."""
     texts = [Text(line, overflow="fold") for line in lines]
     return Panel(Group(*([table] if table else []), *texts), title=title, width=WIDTH, title_align="left")

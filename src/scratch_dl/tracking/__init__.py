@@ -1,27 +1,25 @@
 """A run's way into MLflow: written to a local file first, sent to the store second. Only this package imports mlflow.
 
-store.py       where runs are kept
-database.py    its tables, made whole or not at all;  moved.py  its addresses, which follow a moved folder
-quiet.py       talk to MLflow without its words on the console
-locks.py       one process at a time, on one machine or on several, and in a run's folder
-process.py     which processes work on something, and whether they live
-errors.py      what can go wrong, in one line
-record.py      the append-only file of a run, and how much of it was sent
-send.py        from the file to MLflow: each (metric, step) exactly once;  background.py  in a thread of its own
-begin.py       how a run begins;  run.py  what a training calls
-shared_run.py   the run of a study, which several processes share
-replay.py      sends later what could not be sent
-tracked.py     the run of a command that trains nothing
-lookup.py      runs left over, experiments and folders of runs already there
+run.py           `Run`, which a training calls;  start.py  creates or continues its MLflow run
+tracked.py       the run of a command that trains nothing
+shared_run.py    the run of a study, which several processes share
+journal.py       the append-only file of a run, and how much of it has been sent
+sender.py        from the journal to MLflow, each (metric, step) exactly once;  background.py  does so in a thread
+replay.py        sends later what could not be sent
+store.py         where runs are stored;  database.py  creates its tables;  relocation.py  updates addresses after a move
+lookup.py        finds experiments, runs and their folders, and closes abandoned runs
+locks.py         one process at a time;  process.py  which processes are alive
+mlflow_calls.py  calls MLflow without its console output, and translates its errors (errors.py)
+values.py        tags, parameters and metrics as MLflow accepts them;  names.py  their names;  artifacts.py  files
 """
 
 from scratch_dl.tracking.artifacts import ARTIFACTS
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.journal import Journal
-from scratch_dl.tracking.locks import BusyError, claimed, exclusive
-from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, folder_of, is_taken
+from scratch_dl.tracking.locks import BusyError, exclusive_lock, folder_lock
+from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, locate_folder, trained_folder
 from scratch_dl.tracking.names import image_key
-from scratch_dl.tracking.replay import replay, whereabouts
+from scratch_dl.tracking.replay import replay, store_location
 from scratch_dl.tracking.run import Run
 from scratch_dl.tracking.shared_run import SharedRun
 from scratch_dl.tracking.store import Store, open_store
@@ -42,15 +40,15 @@ __all__ = [
     "UnavailableError",
     "Untracked",
     "check_store",
-    "claimed",
     "close_orphans",
-    "exclusive",
+    "exclusive_lock",
     "find_folder",
-    "folder_of",
+    "folder_lock",
     "image_key",
-    "is_taken",
+    "locate_folder",
     "open_store",
     "replay",
+    "store_location",
     "tracked_run",
-    "whereabouts",
+    "trained_folder",
 ]

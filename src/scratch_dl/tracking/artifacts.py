@@ -1,4 +1,4 @@
-"""Files of a run that MLflow shows: where they lie in the run's folder, and pictures in the form of its grid."""
+"""Files of a run that MLflow shows: their place in the run's folder, and pictures in the format of MLflow's grid."""
 
 import re
 import uuid
@@ -16,10 +16,10 @@ _THUMBNAIL_PX = 256
 
 
 def artifact_file(folder: Path, path: str) -> Path:
-    """Return where the artifact `path` of the run in `folder` lies, and make the folder around it.
+    """Return the file of the artifact `path` of the run in `folder`, after creating its parent folder.
 
     Raises:
-        ValueError: if the path leaves the folder of artifacts.
+        ValueError: if the path leads outside the folder of artifacts.
     """
     file = folder / ARTIFACTS / check_artifact_path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -27,10 +27,10 @@ def artifact_file(folder: Path, path: str) -> Path:
 
 
 def check_image(array: NDArray[np.uint8], key: str) -> None:
-    """Refuse what MLflow's grid cannot show.
+    """Refuse a picture that MLflow's grid cannot show.
 
     Raises:
-        ValueError: if the array is not a picture (height, width, 3) of 0 to 255, or the key has a slash.
+        ValueError: if the array is not uint8 of shape (height, width, 3), or the key contains a slash.
     """
     if not re.fullmatch(r"[\w\-. ]+", key, re.ASCII):
         raise ValueError(f"an image's key must be letters, digits, '_', '-', '.' or spaces, but got {key!r}")
@@ -39,9 +39,9 @@ def check_image(array: NDArray[np.uint8], key: str) -> None:
 
 
 def save_image(folder: Path, array: NDArray[np.uint8], key: str, step: int) -> tuple[Path, Path]:
-    """Write a picture and a small copy of it, and return both files.
+    """Write a picture and a thumbnail of it, and return both files.
 
-    MLflow's grid reads key, step and time out of their names, and shows the small one first.
+    MLflow's grid reads key, step and time from the file names, and shows the thumbnail first.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A database made ready for MLflow: its tables whole or not there, waited for while it is locked."""
+"""Prepares a database for MLflow: creates all of its tables or none, and waits while it is locked."""
 
 import contextlib
 import errno
@@ -10,41 +10,43 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from scratch_dl.system.files import remedy, sync_folder
+from scratch_dl.system.files import advice_suffix, sync_folder
 from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
-from scratch_dl.tracking.locks import NOTICE_AFTER_S, connected, waiting_for
-from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.locks import NOTICE_AFTER_S, connect, waiting_notice
+from scratch_dl.tracking.mlflow_calls import mlflow_call
 
 LOCKED_TIMEOUT_S = 60.0
 _LOCKED = "database is locked"
 _SQLITE = "sqlite:///"
-# What MLflow says of tables of another version; anything else with the word "schema" in it is another matter.
-_OF_ANOTHER_VERSION = ("out-of-date database schema", "Can't locate revision")
+# MLflow's messages about tables of another version; other messages may contain the word "schema", too.
+_VERSION_MESSAGES = ("out-of-date database schema", "Can't locate revision")
 T = TypeVar("T")
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a sqlite address; None for another database, a server, or a database in memory."""
+    """Return the file of a sqlite address; None for another database, a server, or a database in memory."""
     path = uri.removeprefix(_SQLITE).partition("?")[0]
     return Path(path) if uri.startswith(_SQLITE) and path and path != ":memory:" else None
 
 
-def load_mlflow(uri: str) -> None:
-    """Import what makes the tables of a new database: seconds for which no other process is to wait."""
+def preload_mlflow(uri: str) -> None:
+    """Import what creates the tables of a new database: it takes seconds, so do it before taking the lock."""
     file = sqlite_file(uri)
     if file is None or not file.exists():
-        with conversation():
+        with mlflow_call():
             importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
-def prepare(uri: str, artifact_location: str | None) -> None:
-    """Make the tables if there are none. Call it in one process at a time: MLflow's own attempt races and crashes.
+def create_missing_tables(uri: str, artifact_location: str | None) -> None:
+    """Create MLflow's tables if there are none.
+
+    Call it in one process at a time: MLflow itself does this without a lock, and concurrent processes crash.
 
     Raises:
         TrackingError: if the database cannot be used; the message begins with its address.
         OSError: if its folder cannot be written.
-        UnavailableError, RefusedError: with what MLflow says.
+        UnavailableError, RefusedError: with MLflow's message.
     """
     file = sqlite_file(uri)
     if file is None:
@@ -54,41 +56,43 @@ def prepare(uri: str, artifact_location: str | None) -> None:
         _make_file(file, uri, artifact_location)
 
 
-def patiently(ask: Callable[[], T], shown: str) -> T:
-    """Ask a sqlite database that other processes may have locked, again and again for a minute; a line says so.
+def retry_while_locked(query: Callable[[], T], shown: str) -> T:
+    """Return the result of `query`; while another process locks the sqlite database, retry for up to a minute.
+
+    Prints one line when the wait becomes noticeable.
 
     Raises:
-        UnavailableError: if it is still locked then; any other error of `ask` comes at once.
+        UnavailableError: if the database is still locked after that time; any other error of `query` is not caught.
     """
-    start, told = time.monotonic(), False
+    start, notice_printed = time.monotonic(), False
     while True:
         try:
-            return ask()
+            return query()
         except UnavailableError as error:
             waited = time.monotonic() - start
             if _LOCKED not in str(error) or waited >= LOCKED_TIMEOUT_S:
                 raise
-            if waited >= NOTICE_AFTER_S and not told:
-                print(waiting_for(shown, LOCKED_TIMEOUT_S), flush=True)
-                told = True
+            if waited >= NOTICE_AFTER_S and not notice_printed:
+                print(waiting_notice(shown, LOCKED_TIMEOUT_S), flush=True)
+                notice_printed = True
             time.sleep(0.2)
 
 
-def explain(shown: str, error: TrackingError) -> str:
-    """What to say when MLflow cannot use the database at the address `shown`."""
+def store_error_message(shown: str, error: TrackingError) -> str:
+    """Return the message for an error of MLflow about the database at the address `shown`."""
     text = str(error)
-    if any(words in text for words in _OF_ANOTHER_VERSION):
+    if any(words in text for words in _VERSION_MESSAGES):
         import mlflow
 
         return (
             f"tracking.uri={shown} was written by another version of MLflow than this one, {mlflow.__version__}: "
-            "use that version, or choose another tracking.dir"
+            "use that version or choose another tracking.dir"
         )
-    advice = remedy(error)
+    advice = advice_suffix(error)
     if "database or disk is full" in text:
-        advice = remedy(OSError(errno.ENOSPC, text))
+        advice = advice_suffix(OSError(errno.ENOSPC, text))
     elif "already exists" in text or "duplicate column" in text or "no such table" in text:
-        advice = "; if it was never finished and holds no runs, delete it"
+        advice = "; if it is incomplete and contains no runs, delete it"
     return f"tracking.uri={shown} cannot be used: {hide(text)}{advice}"
 
 
@@ -96,8 +100,8 @@ def _is_new_file(file: Path) -> bool:
     if not file.exists() or not file.stat().st_size:
         return True
 
-    def look() -> None:
-        # MLflow itself would try ten times, over 100 s, to open what cannot be opened.
+    def try_to_lock() -> None:
+        # MLflow itself would retry ten times, over 100 s, to open a file that cannot be opened.
         try:
             with contextlib.closing(sqlite3.connect(file, timeout=1.0)) as database:
                 database.execute("BEGIN IMMEDIATE")
@@ -108,17 +112,17 @@ def _is_new_file(file: Path) -> bool:
             raise
 
     try:
-        patiently(look, f"{_SQLITE}{file}")
+        retry_while_locked(try_to_lock, f"{_SQLITE}{file}")
     except UnavailableError:
         raise TrackingError(
-            f"{_SQLITE}{file} is locked by another process for over {LOCKED_TIMEOUT_S:g} s; end it, or wait for it"
+            f"{_SQLITE}{file} has been locked by another process for over {LOCKED_TIMEOUT_S:g} s; end it or wait for it"
         ) from None
     return False
 
 
 def _make_file(file: Path, uri: str, artifact_location: str | None) -> None:
-    """Make the tables under another name and move them into place: whoever is killed meanwhile leaves no half of it."""
-    # A name of its own each time: MLflow keeps connections by address, to files that have gone too.
+    """Create the tables in a temporary file and rename it: a process killed meanwhile leaves no incomplete database."""
+    # A different name each time, because MLflow caches connections by address, even to deleted files.
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     file.parent.mkdir(parents=True, exist_ok=True)
     for stray in file.parent.glob(f".{file.name}.*.tmp*"):
@@ -127,29 +131,29 @@ def _make_file(file: Path, uri: str, artifact_location: str | None) -> None:
         _make_tables(uri.replace(str(file), str(temporary), 1), artifact_location)
         temporary.replace(file)
     finally:
-        for left in file.parent.glob(f"{temporary.name}*"):  # sqlite's journal as well
-            left.unlink(missing_ok=True)
+        for leftover in file.parent.glob(f"{temporary.name}*"):  # sqlite's own journal, too
+            leftover.unlink(missing_ok=True)
     sync_folder(file.parent)
 
 
 def _make_tables(uri: str, artifact_location: str | None) -> None:
-    with conversation():
+    with mlflow_call():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        # Closed afterwards: the file is about to get another name.
+        # Close the connections, because the file is about to be renamed.
         SqlAlchemyStore(uri, artifact_location).engine.dispose()
 
 
 def _is_new_database(uri: str) -> bool:
     from sqlalchemy import inspect
 
-    with connected(uri) as connection:
+    with connect(uri) as connection:
         tables = set(inspect(connection).get_table_names())
-    # MLflow makes its last tables and this one in a single transaction, so a process killed in it leaves neither.
+    # MLflow creates its last tables and this one in one transaction, so a process killed during it leaves neither.
     if "alembic_version" not in tables:
         return True
-    if "experiments" not in tables:  # both would keep the version of their tables in one table of this name
+    if "experiments" not in tables:  # both programs would store the version of their tables in alembic_version
         raise TrackingError(
-            f"{hide(uri)} holds the tables of another program, as Optuna; MLflow needs a database of its own"
+            f"{hide(uri)} contains the tables of another program, such as Optuna; MLflow needs its own database"
         )
     return False

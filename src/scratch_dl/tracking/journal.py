@@ -1,6 +1,6 @@
-"""The append-only file of a run: everything it said, one JSON object a line, and how much of it was sent.
+"""The append-only file of a run: all of its entries, one JSON object per line, and how much of it has been sent.
 
-The file is the truth and the store a copy of it. `sent.json` holds the length in bytes of the part that has been sent.
+The journal is authoritative and the store a copy of it. `sent.json` contains the length in bytes of the sent part.
 """
 
 import contextlib
@@ -16,31 +16,31 @@ from scratch_dl.tracking.errors import TrackingError
 
 Entry = dict[str, Any]
 
-RECORD = "journal.jsonl"
+JOURNAL = "journal.jsonl"
 SENT = "sent.json"
 
 
 class Journal:
-    """The record in a run's folder; its first entry is the header, which says what run it is.
+    """The journal in a run's folder; its first entry is the header, which identifies the run.
 
     Args:
         folder: of the run.
-        mend: whether half an entry at the end is cut off; not where another process may be writing.
+        repair: whether to cut off an incomplete entry at the end. Use False if another process may be writing.
 
     Raises:
-        TrackingError: if the folder holds no record, or the record is damaged other than at its end.
+        TrackingError: if the folder contains no journal, or the journal is damaged other than at its end.
         OSError: with the path, if it cannot be read or written.
     """
 
-    def __init__(self, folder: Path, mend: bool = True) -> None:
+    def __init__(self, folder: Path, repair: bool = True) -> None:
         self.folder = folder
-        self.path = folder / RECORD
+        self.path = folder / JOURNAL
         if not self.path.is_file():
-            raise TrackingError(f"{folder} holds no {RECORD}: it is no run's folder")
+            raise TrackingError(f"{folder} contains no {JOURNAL}: it is not the folder of a run")
         content = self.path.read_bytes()
-        # A process killed, or a disk full, in mid-line leaves half an entry at the end: it was never said.
+        # If the process was killed or the disk was full in the middle of a line, the incomplete entry does not count.
         self._size = content.rfind(b"\n") + 1
-        if mend and self._size < len(content):
+        if repair and self._size < len(content):
             os.truncate(self.path, self._size)
         self.sent_bytes = self._read_sent()
         self.header: Entry = next((entry for _, entry in self._entries(0)), {})
@@ -49,24 +49,24 @@ class Journal:
 
     @classmethod
     def create(cls, folder: Path, header: Entry) -> "Journal":
-        """Begin the record of a new run.
+        """Create the journal of a new run.
 
         Raises:
-            TrackingError: if the folder has one already.
+            TrackingError: if the folder already contains one.
         """
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with (folder / RECORD).open("xb") as file:
+            with (folder / JOURNAL).open("xb") as file:
                 file.write(_line({"kind": "run", **header}))
         except FileExistsError:
-            raise TrackingError(f"{folder} holds a run already; choose another folder or resume it") from None
+            raise TrackingError(f"{folder} already contains a run; choose another folder or resume it") from None
         return cls(folder)
 
     def append(self, entry: Entry) -> None:
-        """Write one entry; once this returns, the process may be killed without its loss.
+        """Write one entry; once this returns, the entry survives if the process is killed.
 
         Raises:
-            OSError: with the path; the record then is as before.
+            OSError: with the path; the journal is then as it was before.
         """
         line = _line(entry)
         try:
@@ -80,20 +80,20 @@ class Journal:
         self._size += len(line)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield everything said so far, the header first."""
+        """Yield all entries, the header first."""
         return (entry for _, entry in self._entries(0))
 
     def history(self) -> dict[str, list[tuple[int, float]]]:
-        """Metric -> its (step, value) in the order of the steps; values that are not finite are left out."""
-        found: dict[str, dict[int, float]] = {}
+        """Return (step, value) of every metric, ordered by step; NaN and infinite values are omitted."""
+        values_by_step: dict[str, dict[int, float]] = {}
         for entry in self.entries():
             for key, value in entry["values"].items() if entry["kind"] == "metrics" else ():
                 if not isinstance(value, str):
-                    found.setdefault(key, {}).setdefault(entry["step"], value)
-        return {key: sorted(points.items()) for key, points in found.items()}
+                    values_by_step.setdefault(key, {}).setdefault(entry["step"], value)
+        return {key: sorted(points.items()) for key, points in values_by_step.items()}
 
     def ending(self) -> tuple[str | None, str | None]:
-        """Status and reason of the run's end; (None, None) if it has not ended, or has been taken up again since."""
+        """Return status and reason of the run's end; (None, None) if it has not ended, or was resumed afterwards."""
         status = reason = None
         for entry in self.entries():
             if entry["kind"] == "process":
@@ -105,42 +105,42 @@ class Journal:
         return status, reason
 
     def inside(self, file: str) -> Path:
-        """Return the path of a file that an entry names; a record may come from somebody else.
+        """Return the path of a file that an entry names, after checking it: a journal may come from someone else.
 
         Raises:
-            TrackingError: if it lies outside of the run's folder.
+            TrackingError: if it lies outside the run's folder.
         """
         path = (self.folder / file).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise TrackingError(f"{self.path} names {file!r}, which lies outside of the run's folder")
+            raise TrackingError(f"{self.path} names {file!r}, which lies outside the run's folder")
         return path
 
     @property
     def size(self) -> int:
-        """The length in bytes of what was said so far."""
+        """The journal's length in bytes, without an incomplete entry at its end."""
         return self._size
 
     def unsent(self, end: int | None = None) -> Iterator[tuple[int, Entry]]:
-        """Yield what has not been sent, each entry with the number of bytes up to its end; at most `end` bytes."""
+        """Yield the unsent entries among the first `end` bytes (None: all), each with the position of its end."""
         return ((size, entry) for size, entry in self._entries(self.sent_bytes) if end is None or size <= end)
 
     def mark_sent(self, size: int) -> None:
-        """Remember that the first `size` bytes have been sent."""
+        """Store that the first `size` bytes have been sent."""
         write_atomically(self.folder / SENT, json.dumps({"bytes": size}).encode())
         self.sent_bytes = size
 
     def drop_unsent(self, unwanted: Callable[[Entry], bool]) -> list[Entry]:
-        """Take the unsent entries that are `unwanted` out of the record and return them."""
+        """Remove the unsent entries for which `unwanted` is true from the journal, and return them."""
         dropped = [entry for _, entry in self.unsent() if unwanted(entry)]
         if dropped:
-            kept = b"".join(_line(entry) for _, entry in self.unsent() if not unwanted(entry))
-            content = self.path.read_bytes()[: self.sent_bytes] + kept
+            remaining = b"".join(_line(entry) for _, entry in self.unsent() if not unwanted(entry))
+            content = self.path.read_bytes()[: self.sent_bytes] + remaining
             write_atomically(self.path, content)
             self._size = len(content)
         return dropped
 
     def flush(self) -> None:
-        """Make what was written outlive a loss of power."""
+        """Sync the journal to the disk, so that it survives a power failure."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
@@ -155,7 +155,9 @@ class Journal:
                 try:
                     yield end, json.loads(line)
                 except ValueError:
-                    raise TrackingError(f"{self.path} is damaged at byte {end - len(line)}: no JSON there") from None
+                    raise TrackingError(
+                        f"{self.path} is damaged at byte {end - len(line)}, which is not JSON"
+                    ) from None
 
     def _read_sent(self) -> int:
         path = self.folder / SENT
@@ -164,7 +166,7 @@ class Journal:
         except FileNotFoundError:
             return 0
         except (ValueError, KeyError, TypeError):
-            return 0  # what is sent again is compared with what the store has
+            return 0  # everything is sent again, and the sender skips what the store has already
         return size if 0 <= size <= self._size else 0
 
 

@@ -1,4 +1,7 @@
-"""One process at a time: `exclusive`, on one machine or on several; `claimed`, the folder of a run."""
+"""One process at a time: `folder_lock` for a run's folder, `exclusive_lock` for a file or database.
+
+A file's lock is a `filelock.FileLock`; PostgreSQL's is an advisory lock, which also works between machines.
+"""
 
 import contextlib
 import hashlib
@@ -10,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from scratch_dl.system.files import file_errors, remedy, write_atomically
+from scratch_dl.system.files import advice_suffix, file_errors, write_atomically
 from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.errors import TrackingError, one_line
-from scratch_dl.tracking.process import is_locked, this_process
+from scratch_dl.tracking.process import TEST_TIMEOUT_S, is_locked, this_process
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -21,21 +24,21 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5
 NOTICE_AFTER_S = 5.0
 RUN_LOCK = "lock"
-_CLAIM_TIMEOUT_S = 1.0
+
 _INSTALL = 'pip install "scratch_dl[postgresql]"'
 _LOCK_TIMEOUT_STATE = "55P03"
 
 
 class BusyError(RuntimeError):
-    """Another process works in the run's folder."""
+    """Another process is working in the run's folder."""
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder for the life of the run; the lock goes with its process.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder inside the block; the lock ends with its process at the latest.
 
     Raises:
-        BusyError: naming the process that works in it, and its machine.
+        BusyError: naming the process that is working in the folder, and its machine.
         OSError: with the path, if nothing can be written there.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,10 +46,9 @@ def claimed(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / RUN_LOCK)
     with file_errors(folder / RUN_LOCK):
         try:
-            # Not at once: who asks whether the run lives holds the lock for an instant.
-            lock.acquire(timeout=_CLAIM_TIMEOUT_S)
+            lock.acquire(timeout=TEST_TIMEOUT_S)
         except Timeout:
-            raise BusyError(f"{_owner(owner)} works in {folder}; wait for it, or end it") from None
+            raise BusyError(f"{_owner(owner)} is working in {folder}; wait for it or end it") from None
     try:
         write_atomically(owner, json.dumps(this_process()).encode())
         yield
@@ -54,11 +56,11 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_claimed(folder: Path) -> bool | None:
-    """Whether a process works in a run's folder; None if folder or lock cannot be opened from here."""
+def is_folder_locked(folder: Path) -> bool | None:
+    """Return whether a process is working in a run's folder; None if folder or lock cannot be opened from here."""
     try:
         return is_locked(folder / RUN_LOCK) if folder.is_dir() else None
-    except OSError:  # in a folder of another user, perhaps
+    except OSError:  # for example in a folder of another user
         return None
 
 
@@ -71,34 +73,34 @@ def _owner(file: Path) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(url: str, name: str, timeout_s: float) -> Iterator[None]:
-    """Let one process, and one thread of it, at a time do something with a database or file.
+def exclusive_lock(url: str, name: str, timeout_s: float) -> Iterator[None]:
+    """Let only one process, and one thread of it, at a time execute the block for a database or file.
 
-    The lock goes when its process dies. Whoever holds it must not take it again.
+    The lock is released when its process dies. It is not reentrant.
 
     Args:
         url: `sqlite:///<path>` or the path of a file, which need not exist: a lock file beside it;
-            `postgresql+psycopg://...`: an advisory lock in that database, of a connection without a transaction.
-        name: of what is to be done; locks of other names do not exclude one another.
+            `postgresql+psycopg://...`: an advisory lock in that database, held by a connection without a transaction.
+        name: of the task; locks with different names do not exclude each other.
         timeout_s: how long to wait for the lock.
 
     Raises:
-        TrackingError: if it is not to be had in that time, or the database or folder cannot be used; the message
+        TrackingError: if the lock is not free within that time, or the database or folder cannot be used; the message
             begins with the address, its password hidden, so that the setting's name and "=" can be put before it.
     """
     scheme = url.partition("://")[0].partition("+")[0] if "://" in url else "file"
     if scheme == "postgresql":
-        lock = _of_postgresql(url, name, timeout_s)
+        lock = _advisory_lock(url, name, timeout_s)
     elif scheme in ("sqlite", "file"):
-        lock = _of_file(url, name, timeout_s)
+        lock = _file_lock(url, name, timeout_s)
     else:
-        raise TrackingError(f"{hide(url)} knows no lock; use sqlite, PostgreSQL or a file")
+        raise TrackingError(f"{hide(url)} supports no lock; use sqlite, PostgreSQL or a file")
     with lock:
         yield
 
 
 @contextlib.contextmanager
-def _of_file(url: str, name: str, timeout_s: float) -> Iterator[None]:
+def _file_lock(url: str, name: str, timeout_s: float) -> Iterator[None]:
     path = url.partition("?")[0]
     if "://" in url:
         path = path.partition("://")[2].removeprefix("/")
@@ -108,22 +110,22 @@ def _of_file(url: str, name: str, timeout_s: float) -> Iterator[None]:
     lock = FileLock(file.with_name(_lock_name(file, name)))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _patiently(lambda seconds: lock.acquire(timeout=seconds), timeout_s, hide(url))
+        _acquire(lambda seconds: lock.acquire(timeout=seconds), timeout_s, hide(url))
     except Timeout:
-        raise TrackingError(f"{url} is locked by another process for over {timeout_s:g} s") from None
+        raise TrackingError(f"{url} has been locked by another process for over {timeout_s:g} s") from None
     except OSError as error:
-        raise TrackingError(f"{url} cannot be written: {error.strerror}{remedy(error)}") from None
+        raise TrackingError(f"{url} cannot be written: {error.strerror}{advice_suffix(error)}") from None
     try:
         yield
     finally:
         lock.release()
 
 
-def _patiently(acquire: Callable[[float], object], timeout_s: float, what: str) -> None:
-    """Acquire a lock; if that takes longer than a moment, say so in a line, and wait for the rest of the time.
+def _acquire(acquire: Callable[[float], object], timeout_s: float, what: str) -> None:
+    """Acquire a lock; if it is not free after NOTICE_AFTER_S, print a line, then wait for the rest of the time.
 
     Raises:
-        Timeout: if the lock cannot be had in that time.
+        Timeout: if the lock is not free within `timeout_s`.
     """
     if timeout_s <= NOTICE_AFTER_S:
         acquire(timeout_s)
@@ -131,17 +133,17 @@ def _patiently(acquire: Callable[[float], object], timeout_s: float, what: str) 
     try:
         acquire(NOTICE_AFTER_S)
     except Timeout:
-        print(waiting_for(what, timeout_s), flush=True)
+        print(waiting_notice(what, timeout_s), flush=True)
         acquire(timeout_s - NOTICE_AFTER_S)
 
 
-def waiting_for(what: str, timeout_s: float) -> str:
-    """The line that says why nothing happens."""
+def waiting_notice(what: str, timeout_s: float) -> str:
+    """Return the line that tells a user why nothing happens."""
     return f"{what} is locked by another process; waiting for up to {timeout_s:g} s"
 
 
 def _lock_name(file: Path, name: str) -> str:
-    """`.mlflow.db.lock` of mlflow.db and the name "mlflow"; of another name `.mlflow.db.<name>.lock`."""
+    """Return `.mlflow.db.lock` for mlflow.db and the name "mlflow"; for any other name `.mlflow.db.<name>.lock`."""
     if name == file.stem:
         return f".{file.name}.lock"
     slug = re.sub(r"[^\w.-]", "-", name)[:60]
@@ -151,19 +153,19 @@ def _lock_name(file: Path, name: str) -> str:
 
 
 def _key(name: str) -> int:
-    """63 bits, since PostgreSQL's numbers have a sign."""
+    """Return a number of 63 bits that identifies a lock; PostgreSQL's keys are signed 64-bit integers."""
     return int.from_bytes(hashlib.sha256(f"scratch_dl:{name}".encode()).digest()[:8]) >> 1
 
 
 @contextlib.contextmanager
-def _of_postgresql(url: str, name: str, timeout_s: float) -> Iterator[None]:
+def _advisory_lock(url: str, name: str, timeout_s: float) -> Iterator[None]:
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
-    with connected(url) as connection:
+    with connect(url) as connection:
 
         def acquire(seconds: float) -> None:
-            # 0 would be no limit.
+            # 0 would mean no limit.
             connection.execute(text(f"SET lock_timeout = {max(1, round(seconds * 1000))}"))
             try:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
@@ -173,29 +175,29 @@ def _of_postgresql(url: str, name: str, timeout_s: float) -> Iterator[None]:
                 raise
 
         try:
-            # So a machine that vanished while it held the lock is noticed in a minute, not in two hours.
+            # PostgreSQL then notices within a minute, not two hours, that a machine holding the lock has vanished.
             for setting, seconds in (("idle", 30), ("interval", 10), ("count", 3)):
                 connection.execute(text(f"SET tcp_keepalives_{setting} = {seconds}"))
-            _patiently(acquire, timeout_s, hide(url))
+            _acquire(acquire, timeout_s, hide(url))
         except Timeout:
-            raise TrackingError(f"{hide(url)} is locked by another process for over {timeout_s:g} s") from None
+            raise TrackingError(f"{hide(url)} has been locked by another process for over {timeout_s:g} s") from None
         except SQLAlchemyError as error:
-            raise TrackingError(f"{hide(url)} cannot be used: {_said(error)}") from None
+            raise TrackingError(f"{hide(url)} cannot be used: {_database_message(error)}") from None
         try:
             yield
         finally:
-            # A connection that has gone has released the lock already.
+            # If the connection is lost, PostgreSQL has already released the lock.
             with contextlib.suppress(SQLAlchemyError):
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)})
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator["Connection"]:
-    """Connect to a PostgreSQL database, outside of any transaction.
+def connect(url: str) -> Iterator["Connection"]:
+    """Connect to a PostgreSQL database, outside any transaction.
 
     Raises:
-        TrackingError: if it does not answer in time, or lets nobody in by this name and password, or has no driver
-            here; the message begins with the address, its password hidden.
+        TrackingError: if it does not answer in time, rejects the name and password, or its driver is not installed;
+            the message begins with the address, its password hidden.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -203,7 +205,7 @@ def connected(url: str) -> Iterator["Connection"]:
     try:
         connection = engine.connect()
     except SQLAlchemyError as error:
-        raise TrackingError(f"{hide(url)} cannot be used: {_said(error)}") from None
+        raise TrackingError(f"{hide(url)} cannot be used: {_database_message(error)}") from None
     with connection:
         yield connection
 
@@ -215,24 +217,24 @@ def _engine(url: str) -> "Engine":
 
     try:
         parsed = make_url(url)
-    except (SQLAlchemyError, ValueError):  # whose text may quote a password that was taken for a port
-        raise TrackingError(f"{hide(url)} is no address of a database") from None
+    except (SQLAlchemyError, ValueError):  # their messages may quote a password that was mistaken for a port
+        raise TrackingError(f"{hide(url)} is not the address of a database") from None
     if "@" in (parsed.host or ""):
-        raise TrackingError(f"{hide(url)} is no address of a database: an '@' in a password is written %40")
+        raise TrackingError(f"{hide(url)} is not the address of a database: write an '@' in a password as %40")
     try:
         if "connect_timeout" not in parsed.query and parsed.get_driver_name() in ("psycopg", "psycopg2"):
             parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)})
         return create_engine(parsed, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     except ImportError as error:
         missing = error.name or "psycopg"
-        mend = _INSTALL if missing.startswith("psycopg") else "install it"
+        advice = _INSTALL if missing.startswith("psycopg") else "install it"
         if missing == "psycopg2":
-            mend += " and write postgresql+psycopg://"
-        raise TrackingError(f"{hide(url)} needs the package {missing}: {mend}") from None
+            advice += " and write postgresql+psycopg://"
+        raise TrackingError(f"{hide(url)} needs the package {missing}: {advice}") from None
     except SQLAlchemyError as error:
-        raise TrackingError(f"{hide(url)} is no address of a database: {_said(error)}") from None
+        raise TrackingError(f"{hide(url)} is not the address of a database: {_database_message(error)}") from None
 
 
-def _said(error: Exception) -> str:
-    """What the database itself says, without SQLAlchemy's words around it."""
+def _database_message(error: Exception) -> str:
+    """Return the message of the database itself, without what SQLAlchemy adds."""
     return hide(one_line(getattr(error, "orig", None) or error))

@@ -1,4 +1,4 @@
-"""Experiments, runs left over, and the folders and files of runs already in a store."""
+"""Finds experiments, runs and their folders in a store, and closes runs whose process has died."""
 
 import difflib
 import errno
@@ -12,11 +12,11 @@ from typing import Any
 from scratch_dl.system.files import is_read_only
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import SettingError, TrackingError
-from scratch_dl.tracking.journal import RECORD
-from scratch_dl.tracking.locks import is_claimed
-from scratch_dl.tracking.moved import local_path
-from scratch_dl.tracking.process import is_alive, workers
-from scratch_dl.tracking.quiet import conversation
+from scratch_dl.tracking.journal import JOURNAL
+from scratch_dl.tracking.locks import is_folder_locked
+from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.process import is_alive, worker_processes
+from scratch_dl.tracking.relocation import local_path
 from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
 
 _PAGE = 1000
@@ -24,34 +24,34 @@ FOLDER_TAG = "scratch_dl.folder"
 
 
 def experiment_id(store: Store, name: str) -> str:
-    """Return the id of the experiment of this name, made if there is none.
+    """Return the id of the experiment of this name, which is created if it does not exist.
 
-    Its artifacts lie under the store's folder by ids, so that no name, however odd, becomes a path.
+    Its artifacts lie under the store's folder by ids, so an unusual name never becomes a path.
 
     Raises:
         TrackingError: if the name is empty or over 500 characters, or its experiment was deleted.
     """
     if not name.strip() or len(name) > 500:
         raise SettingError(f"tracking.experiment must be a name of 1 to 500 characters, but got {name[:40]!r}")
-    with conversation():
+    with mlflow_call():
         api = client(store)
-        found = api.get_experiment_by_name(name)
-        if found is None:
+        experiment = api.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(api.create_experiment(name, artifact_location=store.artifact_location))
             except Exception:
-                found = api.get_experiment_by_name(name)  # another process was faster
-                if found is None:
+                experiment = api.get_experiment_by_name(name)  # another process was faster
+                if experiment is None:
                     raise
-    check_experiment(store, found)
-    return str(found.experiment_id)
+    check_experiment(store, experiment)
+    return str(experiment.experiment_id)
 
 
 def check_store(directory: Path | str, uri: str | None, experiment: str, run_id: str | None = None) -> None:
-    """Refuse a store, an experiment or a run in which a training could not begin, where that is known; no run is made.
+    """Refuse a store, an experiment or a run that a training could not use, as far as can be seen without creating any.
 
     Raises:
-        TrackingError: with what is wrong; a SettingError if it is a setting.
+        TrackingError: saying what is wrong; a SettingError if a setting is wrong.
         OSError: if the folder lies on a read-only file system.
     """
     folder = Path(directory).expanduser().absolute()
@@ -67,19 +67,19 @@ def check_store(directory: Path | str, uri: str | None, experiment: str, run_id:
     elif folder.is_dir() and (file is None or file.exists()):
         open_store(folder, uri)
     elif run_id is not None and file is not None:
-        raise SettingError(f"tracking.run_id={run_id} is not in tracking.uri={store.shown}, which is not there yet")
+        raise SettingError(f"tracking.run_id={run_id} is not in tracking.uri={store.shown}, which does not exist yet")
     else:
         return
-    with conversation():
-        found = client(store).get_experiment_by_name(experiment)
-    if found is not None:  # else it will be made
-        check_experiment(store, found)
+    with mlflow_call():
+        known = client(store).get_experiment_by_name(experiment)
+    if known is not None:  # otherwise it will be created
+        check_experiment(store, known)
     if run_id is not None:
         check_active(store, get_run(store, run_id, "tracking.run_id"))
 
 
-def is_taken(store: Store, run_id: str) -> str | None:
-    """Return the folder of the training that a run has already; None if it has none."""
+def trained_folder(store: Store, run_id: str) -> str | None:
+    """Return the folder of the training that already uses a run; None if there is none."""
     folder = get_run(store, run_id, "tracking.run_id").data.tags.get(FOLDER_TAG)
     return None if folder is None else str(folder)
 
@@ -111,7 +111,7 @@ def check_active(store: Store, run: Any) -> None:
 
 
 def check_artifacts(store: Store, address: str, what: str) -> None:
-    """Refuse a run whose artifacts cannot be written where its experiment keeps them, as on another machine.
+    """Refuse a run whose artifacts cannot be written where its experiment stores them, for example on another machine.
 
     Args:
         store: where the run is.
@@ -125,7 +125,7 @@ def check_artifacts(store: Store, address: str, what: str) -> None:
     if folder is None:
         return
     root = folder.parent.parent
-    # An experiment of ours lies in a folder that was made with it: where that is not, it was made elsewhere.
+    # Our experiments' folder is created together with them. If it is missing here, it was created on another machine.
     there = root if root.name == "artifacts" else next(path for path in (root, *root.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise TrackingError(
@@ -135,14 +135,13 @@ def check_artifacts(store: Store, address: str, what: str) -> None:
 
 
 def close_orphans(store: Store) -> tuple[list[str], list[str]]:
-    """Set runs that are RUNNING by name only to KILLED, in all experiments.
+    """Set RUNNING runs whose process has died to KILLED, in all experiments.
 
-    The lock on a run's folder says whether its process lives, and for a study, which several processes work on, the
-    locks of all of them.
+    The lock on a run's folder shows whether its process is alive; for a study, the locks of all of its processes do.
 
     Returns:
-        The ids of the runs closed, each with an end time and the tag `interrupted=true`; and of those that cannot be
-        judged, since their folder or processes cannot be seen from here.
+        The ids of the closed runs, which get an end time and the tag `interrupted=true`; and the ids of the runs that
+        cannot be judged, because their folder or processes cannot be seen from here.
 
     Raises:
         TrackingError: if the store fails.
@@ -153,9 +152,9 @@ def close_orphans(store: Store) -> tuple[list[str], list[str]]:
         if alive is None:
             unknown.append(str(run.info.run_id))
         elif not alive:
-            with conversation():
+            with mlflow_call():
                 api = client(store)
-                # It may have ended since it was listed. Its process cannot end it any more, so this is its last word.
+                # It may have ended after it was listed. Its process is dead, so its status does not change any more.
                 if api.get_run(run.info.run_id).info.status != "RUNNING":
                     continue
                 api.set_tag(run.info.run_id, "interrupted", "true")
@@ -165,61 +164,66 @@ def close_orphans(store: Store) -> tuple[list[str], list[str]]:
 
 
 def _running(store: Store) -> Iterator[Any]:
-    """Every run of ours that is RUNNING, in whatever experiment."""
-    with conversation():
-        api = client(store)
-        experiments = [each.experiment_id for each in api.search_experiments(max_results=_PAGE)]
-        found = api.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=_PAGE) if experiments else []
-    return (run for run in found if any(key.startswith("scratch_dl.") for key in run.data.tags))
+    """Yield every RUNNING run of scratch_dl, in all experiments."""
+    with mlflow_call():
+        runs = _search_runs(store, "attributes.status = 'RUNNING'")
+    return (run for run in runs if any(key.startswith("scratch_dl.") for key in run.data.tags))
+
+
+def _search_runs(store: Store, query: str = "") -> list[Any]:
+    """Return the runs of all experiments that match a query."""
+    api = client(store)
+    experiments = [experiment.experiment_id for experiment in api.search_experiments(max_results=_PAGE)]
+    return list(api.search_runs(experiments, query, max_results=_PAGE)) if experiments else []
 
 
 def _is_alive(store: Store, run: Any) -> bool | None:
     if (folder := run.data.tags.get(FOLDER_TAG)) is not None:
-        # The same path may be another machine's, or a container's, with a run of its own.
-        ours = _recorded_id(Path(folder)) in (run.info.run_id, None)
-        return is_claimed(Path(folder)) if ours else None
-    known = {key: is_alive(process, store.directory) for key, process in workers(run.data.tags)}
-    dead = [key for key, alive in known.items() if alive is False]
-    if len(dead) == len(known):
+        # On this machine, the same path may contain another run (the run's own may be on another machine or container).
+        ours = _journal_run_id(Path(folder)) in (run.info.run_id, None)
+        return is_folder_locked(Path(folder)) if ours else None
+    workers = {key: is_alive(process, store.directory) for key, process in worker_processes(run.data.tags)}
+    dead = [key for key, alive in workers.items() if alive is False]
+    if len(dead) == len(workers):
         return False if dead else None
-    for key in dead:  # so that the machine of the last one can tell that it is
-        with conversation():
+    for key in dead:  # so that the machine of the last living process can tell that no other one is alive
+        with mlflow_call():
             client(store).delete_tag(run.info.run_id, key)
-    return True if True in known.values() else None
+    return True if True in workers.values() else None
 
 
 def find_folder(store: Store, run_id: str, key: str = "run") -> Path:
-    """Return the local folder of a run: where its tag says, or else wherever below `tracking.dir` its record lies.
+    """Return the local folder of a run: the one in its tag, or else the one below `tracking.dir` with its journal.
 
     Raises:
         TrackingError: if the store has no such run (the message names the nearest ones), or the run has no folder here.
     """
     folder = get_run(store, run_id, key).data.tags.get(FOLDER_TAG)
     if folder is None:
-        raise TrackingError(f"{key}={run_id} was not made by scratch_dl: it has no tag {FOLDER_TAG}")
-    if (found := folder_of(run_id, Path(folder), store.directory)) is not None:
-        return found
+        raise TrackingError(f"{key}={run_id} was not created by scratch_dl: it has no tag {FOLDER_TAG}")
+    if (located := locate_folder(run_id, Path(folder), store.directory)) is not None:
+        return located
     raise TrackingError(
-        f"{key}={run_id} was made in {folder}; neither that folder nor one in tracking.dir={store.directory} has its "
-        "record: give the folder itself, or the tracking.dir that it lies in"
+        f"{key}={run_id} was made in {folder}; neither that folder nor any in tracking.dir={store.directory} contains "
+        "its journal: give the folder itself, or the tracking.dir that contains it"
     )
 
 
-def folder_of(run_id: str, known: Path, directory: Path | None) -> Path | None:
-    """Return the folder of a run: the one that it is known by, or else the one below `directory` with its record.
+def locate_folder(run_id: str, known: Path, directory: Path | None) -> Path | None:
+    """Return the folder that contains a run's journal: `known`, or else one below `directory`; None if there is none.
 
-    The known one may be of before a move, or what somebody else has written: only the record says whose folder it is.
+    `known` may be outdated after a move, or written by someone else: only the journal shows whose folder it is.
     """
-    below: Iterable[Path] = () if directory is None else (path.parent for path in directory.rglob(RECORD))
+    below: Iterable[Path] = () if directory is None else (path.parent for path in directory.rglob(JOURNAL))
     for folder in (known, *below):
-        if _recorded_id(folder) == run_id:
+        if _journal_run_id(folder) == run_id:
             return folder.absolute()
     return None
 
 
-def _recorded_id(folder: Path) -> str | None:
+def _journal_run_id(folder: Path) -> str | None:
     try:
-        with (folder / RECORD).open("rb") as file:
+        with (folder / JOURNAL).open("rb") as file:
             return str(json.loads(file.readline())["run_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -229,19 +233,17 @@ def get_run(store: Store, run_id: str, key: str = "run") -> Any:
     """Return a run of the store.
 
     Raises:
-        SettingError: if there is none of this id; the message begins with `key` and names the nearest ones.
+        SettingError: if there is no run with this id; the message begins with `key` and names the nearest ones.
     """
     try:
-        with conversation():
+        with mlflow_call():
             return client(store).get_run(run_id)
     except TrackingError as error:
-        with conversation():
-            api = client(store)
-            experiments = [each.experiment_id for each in api.search_experiments(max_results=_PAGE)]
-            known = [run.info.run_id for run in api.search_runs(experiments, max_results=_PAGE)]
+        with mlflow_call():
+            known = [run.info.run_id for run in _search_runs(store)]
         if run_id in known:
             raise
-        near = [each for each in known if run_id and each.startswith(run_id)][:3]
+        near = [candidate for candidate in known if run_id and candidate.startswith(run_id)][:3]
         near = near or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or known[:3]
         hint = f"the nearest are {', '.join(near)}" if near else "it has no runs"
         raise SettingError(f"{key}={run_id} is not in tracking.uri={store.shown}; {hint}") from error

@@ -1,4 +1,4 @@
-"""Names and values that MLflow takes, and paths that stay in a run's folder."""
+"""Names and values that MLflow accepts, and artifact paths that stay in a run's folder."""
 
 import hashlib
 import re
@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 
 _NAME = re.compile(r"[/\w.\- :]+")
 NAME_LENGTH = 250
-IMAGE_KEY_LENGTH = 100  # it begins a file's name, with step, time and a random number after it
-# MLflow's limits, in characters of a value.
+IMAGE_KEY_LENGTH = 100  # a file name consists of the key, the step, the time and a random number
+# MLflow's limits on the length of a value, in characters.
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 
@@ -15,8 +15,12 @@ TAG_LENGTH = 8000
 def check_name(what: str, name: str) -> None:
     """Refuse a name that MLflow would refuse later.
 
+    Args:
+        what: "metric", "parameter" or "tag", for the message.
+        name: of it.
+
     Raises:
-        ValueError: naming `what` it is the name of.
+        ValueError: if it would.
     """
     pure = PurePosixPath(name)
     if not _NAME.fullmatch(name) or str(pure) != name or pure.is_absolute() or ".." in pure.parts or name == ".":
@@ -29,7 +33,7 @@ def check_name(what: str, name: str) -> None:
 
 
 def image_key(name: str) -> str:
-    """Return a key that MLflow's grid of images takes, another one for each name, whatever characters it has."""
+    """Return a key that MLflow's grid of images accepts; different names have different keys."""
     key = re.sub(r"[^\w\-. ]", "_", name, flags=re.ASCII)
     if key == name and len(name) <= IMAGE_KEY_LENGTH:
         return name
@@ -38,12 +42,12 @@ def image_key(name: str) -> str:
 
 
 def clip(text: str, length: int) -> str:
-    """Return the text's beginning as every store takes it: PostgreSQL knows no NUL, and none knows half a character."""
+    """Return the first `length` characters, without NUL (PostgreSQL refuses it) and lone surrogates (all stores do)."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:length]
 
 
 def check_artifact_path(path: str) -> PurePosixPath:
-    """Return an artifact's path if it stays in the folder of artifacts.
+    """Return the path of an artifact, after checking that it stays in the folder of artifacts.
 
     Raises:
         ValueError: if it does not, or MLflow would refuse it.

@@ -1,7 +1,7 @@
-"""Which processes work on something, and whether each still lives, by locks of the operating system.
+"""Which processes work in a folder of runs, and whether each is still alive, by locks of the operating system.
 
-A process that works in a `tracking.dir` holds the lock of a file of its own in `<tracking.dir>/processes`. The kernel
-releases it when the process ends, however it ends; neither a stepped clock nor a container's host name matters.
+A process that works in a `tracking.dir` holds the lock of its own file in `<tracking.dir>/processes`. The kernel
+releases the lock when the process ends, however it ends. Clock changes and the host names of containers do not matter.
 """
 
 import atexit
@@ -17,21 +17,23 @@ from filelock import FileLock, Timeout
 from scratch_dl.system.files import write_atomically
 
 PROCESSES = "processes"
-_PLACE = "id"
+TEST_TIMEOUT_S = 1.0
+"""How long to wait for a lock that should be free: a process that tests it (`is_locked`) holds it for an instant."""
+_FOLDER_ID = "id"
 _WORKER = "scratch_dl.worker."
 _held: dict[Path, tuple[int, str, FileLock]] = {}
 
 
 def this_process() -> dict[str, str]:
-    """Return host and pid of this process, for people to read."""
+    """Return host name and pid of this process, for people to read."""
     return {"host": socket.gethostname(), "pid": str(os.getpid())}
 
 
-def hold(directory: Path) -> str:
-    """Hold a lock in the folder of runs `directory` for the rest of this process's life.
+def register_process(directory: Path) -> str:
+    """Hold a lock in the folder of runs `directory` until this process ends.
 
     Returns:
-        The process's name there, which `is_alive` takes.
+        The process's name there, for `is_alive`.
 
     Raises:
         OSError: with the path, if nothing can be written there.
@@ -39,31 +41,31 @@ def hold(directory: Path) -> str:
     folder = directory / PROCESSES
     pid, name, _ = _held.get(folder, (0, "", None))
     if pid == os.getpid() and (folder / name).exists():
-        return f"{_place(folder)}/{name}"
+        return f"{_folder_id(folder)}/{name}"
     folder.mkdir(parents=True, exist_ok=True)
     mine = this_process()
     name = f"{mine['host']}.{mine['pid']}.{secrets.token_hex(4)}.lock"
     lock = FileLock(folder / name)
-    lock.acquire(timeout=0)
+    lock.acquire(timeout=TEST_TIMEOUT_S)
     _held[folder] = (os.getpid(), name, lock)
-    atexit.register(_leave, folder)
-    return f"{_place(folder)}/{name}"
+    atexit.register(_unregister, folder)
+    return f"{_folder_id(folder)}/{name}"
 
 
 def is_alive(process: str, directory: Path) -> bool | None:
-    """Whether the process of this name (see `hold`) lives; None if that cannot be told from `directory`."""
+    """Return whether the process of this name (see `register_process`) is alive; None if this cannot be told."""
     folder = directory / PROCESSES
-    place, _, name = process.partition("/")
-    if not name or "/" in name or not (folder / _PLACE).is_file() or _place(folder) != place:
+    folder_id, _, name = process.partition("/")
+    if not name or "/" in name or not (folder / _FOLDER_ID).is_file() or _folder_id(folder) != folder_id:
         return None  # it worked in another folder of runs, perhaps on another machine
     return is_locked(folder / name)
 
 
-def others(directory: Path) -> list[str]:
-    """Return host and pid of every other living process that works in `directory`; what dead ones left is removed."""
+def other_processes(directory: Path) -> list[str]:
+    """Return pid and host of every other living process that works in `directory`; delete the files of dead ones."""
     folder = directory / PROCESSES
-    own = {name for pid, name, _ in _held.values() if pid == os.getpid()}  # also of before the folder was moved
-    found = []
+    own = {name for pid, name, _ in _held.values() if pid == os.getpid()}  # including those from before a move
+    alive = []
     for file in sorted(folder.glob("*.lock")):
         if file.name in own:
             continue
@@ -72,12 +74,12 @@ def others(directory: Path) -> list[str]:
                 file.unlink(missing_ok=True)
         else:
             host, pid, *_ = file.name.rsplit(".", 3)
-            found.append(f"process {pid} on {host}")
-    return found
+            alive.append(f"process {pid} on {host}")
+    return alive
 
 
 def is_locked(file: Path) -> bool | None:
-    """Whether a process holds the lock of a file: not if there is no such file; None if the file cannot be opened."""
+    """Return whether a process holds the lock of a file: False if there is no file, None if it cannot be opened."""
     lock = FileLock(file)
     try:
         if not file.is_file():
@@ -85,40 +87,40 @@ def is_locked(file: Path) -> bool | None:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:  # another user's, or on a file system that is read-only
+    except OSError:  # a file of another user, or on a read-only file system
         return None
     lock.release()
     return False
 
 
 def process_tags(folder: Path | None = None) -> dict[str, str]:
-    """Return the tags that tell a person where a run is made, and by which its folder is found, if it has one."""
+    """Return the tags with this process's host and pid, and with the run's folder, if it has one."""
     tags = {f"scratch_dl.{key}": value for key, value in this_process().items()}
     return tags if folder is None else {**tags, "scratch_dl.folder": str(folder)}
 
 
 def worker_tag(directory: Path) -> dict[str, str]:
-    """Return the tag that says that this process, perhaps beside others, works on a run."""
+    """Return the tag by which this process, perhaps one of several, declares that it works on a run."""
     mine = this_process()
-    return {f"{_WORKER}{mine['host']}.{mine['pid']}": hold(directory)}
+    return {f"{_WORKER}{mine['host']}.{mine['pid']}": register_process(directory)}
 
 
-def workers(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the tag's key and the process's name (see `hold`) of each process that works on a run."""
+def worker_processes(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield tag key and process name (see `register_process`) of each process that works on the run with these tags."""
     return ((key, process) for key, process in tags.items() if key.startswith(_WORKER))
 
 
-def _place(folder: Path) -> str:
-    """The folder's own id, made once: a name in it says nothing about a folder on another machine."""
-    file = folder / _PLACE
+def _folder_id(folder: Path) -> str:
+    """Return the folder's random id, created once: it distinguishes folders of the same path on different machines."""
+    file = folder / _FOLDER_ID
     if not file.is_file():
-        with FileLock(folder / f"{_PLACE}.guard"):
+        with FileLock(folder / f"{_FOLDER_ID}.guard"):
             if not file.is_file():
                 write_atomically(file, secrets.token_hex(8).encode())
     return file.read_text()
 
 
-def _leave(folder: Path) -> None:
+def _unregister(folder: Path) -> None:
     pid, name, lock = _held.get(folder, (0, "", None))
     if pid == os.getpid() and lock is not None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Send later what a run could not send, by one command: `replay(folder)`."""
+"""Send later what a run could not send: `replay(folder)`."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.database import sqlite_file
 from scratch_dl.tracking.errors import TrackingError, UnavailableError
 from scratch_dl.tracking.journal import Journal
-from scratch_dl.tracking.locks import BusyError, claimed
+from scratch_dl.tracking.locks import BusyError, folder_lock
 from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.store import Store, open_store
 
@@ -15,37 +15,37 @@ LOG = logging.getLogger("scratch_dl.tracking")
 
 
 def replay(folder: Path | str, directory: Path | str | None = None, uri: str | None = None) -> bool:
-    """Send what a run could not send before it ended, its final status included.
+    """Send what a run could not send before it ended, including its final status.
 
     Args:
         folder: the run's folder.
-        directory: with `uri` the store to send to, as `open_store` takes them; None is the one the run belongs to.
+        directory: with `uri`, the store to send to (see `open_store`); None for the store that the run belongs to.
         uri: see `directory`.
 
     Returns:
-        Whether all is sent now.
+        Whether everything has been sent.
 
     Raises:
-        TrackingError: if the folder holds no run, its process still lives, or the store does not answer.
+        TrackingError: if the folder contains no run, the run's process is still alive, or the store does not answer.
     """
     folder = Path(folder).absolute()
-    record = Journal(folder, mend=False)
-    if record.ending()[0] is not None and next(record.unsent(), None) is None:
+    journal = Journal(folder, repair=False)
+    if journal.ending()[0] is not None and next(journal.unsent(), None) is None:
         return True
     try:
-        with claimed(folder):
-            record = Journal(folder)
-            store = _open(*(whereabouts(folder) if directory is None else (directory, uri)))
+        with folder_lock(folder):
+            journal = Journal(folder)
+            store = _open(*(store_location(folder) if directory is None else (directory, uri)))
             try:
-                Sender(store, record, certain=False).send()
+                Sender(store, journal, sole_sender=False).send()
             except UnavailableError as error:
                 LOG.warning(
-                    "tracking.uri=%s stopped answering; what is left is sent by another replay (%s)", store.shown, error
+                    "tracking.uri=%s stopped answering; call replay again to send the rest (%s)", store.shown, error
                 )
                 return False
             return True
     except BusyError as error:
-        raise TrackingError(f"the run still goes on: {error}") from None
+        raise TrackingError(f"the run has not ended: {error}") from None
 
 
 def _open(directory: Path | str, uri: str | None) -> Store:
@@ -55,38 +55,38 @@ def _open(directory: Path | str, uri: str | None) -> Store:
         if "password" not in str(error):
             raise
         raise TrackingError(
-            f"{error}; a run keeps no password: give it by tracking.uri=..., by PGPASSWORD or by ~/.pgpass"
+            f"{error}; a run stores no password: give it by tracking.uri=..., PGPASSWORD or ~/.pgpass"
         ) from None
 
 
-def whereabouts(folder: Path, check: bool = True) -> tuple[Path, str | None]:
-    """Where the store of the run in `folder` is: `tracking.dir` and `tracking.uri`.
+def store_location(folder: Path, check: bool = True) -> tuple[Path, str | None]:
+    """Return `tracking.dir` and `tracking.uri` of the store of the run in `folder`.
 
     Args:
         folder: of the run, absolute.
-        check: whether the store is to be used, so that it must be there.
+        check: whether a sqlite file must exist, because the store will be used.
 
     Raises:
-        TrackingError: if it was a sqlite file that is not there any more, or the folder holds no run.
+        TrackingError: if the store is a sqlite file that no longer exists, or the folder contains no run.
     """
-    directory, uri = _moved_along(folder)
+    directory, uri = _location_after_move(folder)
     file = sqlite_file(uri)
     if check and file is not None and not file.exists():
-        # Opening it would make an empty one, which knows no such run.
+        # Opening it would create an empty database without the run.
         raise TrackingError(
             f"tracking.uri={hide(uri)}, where the run of {folder} was made, is missing; "
-            "give the tracking.dir or tracking.uri that has the run"
+            "give the tracking.dir or tracking.uri that contains the run"
         )
     return directory, None if file == directory / "mlflow.db" else uri
 
 
-def _moved_along(folder: Path) -> tuple[Path, str]:
-    """The recorded folder of runs and address, moved along with the run's folder.
+def _location_after_move(folder: Path) -> tuple[Path, str]:
+    """Return the journal's `tracking.dir` and `tracking.uri`, corrected if the run's folder was moved.
 
-    A run's folder lies at the same place below `tracking.dir` for ever, so that where the one was moved, so was the
-    other, and with it a database that lies there.
+    A run's folder always has the same place below `tracking.dir`. If it was moved, so was `tracking.dir`, along with
+    a database in it.
     """
-    header = Journal(folder, mend=False).header
+    header = Journal(folder, repair=False).header
     made_in, directory, uri = Path(header["folder"]), Path(header["directory"]), str(header["uri"])
     if folder == made_in or not made_in.is_relative_to(directory):
         return directory, uri

@@ -1,7 +1,7 @@
-"""From a run's record to MLflow: in order, in batches, each (metric, step) exactly once.
+"""Sends a run's journal to MLflow: in order, in batches, each (metric, step) exactly once.
 
-Every kind of entry can be sent twice without harm: files overwrite, tags and parameters repeat, and what MLflow would
-keep twice (metrics, models) is looked up first, whenever it is uncertain what arrived.
+Every kind of entry can be sent twice without harm: files are overwritten, tags and parameters get the same value
+again, and what MLflow would store twice (metrics, models) is looked up first whenever it may have arrived already.
 """
 
 import importlib.metadata
@@ -16,8 +16,8 @@ from typing import Any
 from scratch_dl import __version__
 from scratch_dl.tracking.errors import RefusedError, UnavailableError
 from scratch_dl.tracking.journal import Entry, Journal
+from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.names import check_artifact_path
-from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.store import Store, client
 from scratch_dl.tracking.values import BATCH, BATCH_TOTAL, log_values
 
@@ -28,66 +28,68 @@ _DIGEST_LENGTH = 36  # characters, MLflow's limit
 
 
 class Sender:
-    """Sends the entries of one record to one store.
+    """Sends the entries of one journal to one store.
 
     Args:
-        certain: whether nothing but this object has sent entries of the record, so that nothing needs looking up.
+        store: of the run.
+        journal: of the run.
+        sole_sender: whether no other object has ever sent entries of the journal, so that nothing must be looked up.
     """
 
-    def __init__(self, store: Store, record: Journal, *, certain: bool) -> None:
+    def __init__(self, store: Store, journal: Journal, *, sole_sender: bool) -> None:
         self._store = store
-        self._record = record
-        self._certain = certain
-        self._there: dict[str, set[int]] = {}
-        self._run_id = str(record.header["run_id"])
-        self._experiment_id = str(record.header["experiment_id"])
+        self._journal = journal
+        self._sole_sender = sole_sender
+        self._stored_steps: dict[str, set[int]] = {}
+        self._run_id = str(journal.header["run_id"])
+        self._experiment_id = str(journal.header["experiment_id"])
 
     def send(self, end: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
-        """Send what is unsent of the record's first `end` bytes; what arrived before an error is marked as sent.
+        """Send the unsent part of the journal's first `end` bytes; batches before an error are marked as sent.
 
         Args:
-            end: None sends all of it.
-            stop: is asked between two batches whether to send no more.
+            end: None for all of it.
+            stop: called before each batch; if it returns True, nothing more is sent.
 
         Raises:
             UnavailableError: if the store stops answering.
             OSError: with the path, if a file cannot be read or written.
         """
-        for size, entries in _batches(self._record.unsent(end)):
+        for size, entries in _batches(self._journal.unsent(end)):
             if stop():
                 return
             try:
                 self._deliver(entries)
             except BaseException:
-                # Ctrl-C included: the store may have taken all of the batch, or none of it.
-                self._certain = False
-                self._there.clear()
+                # Including Ctrl-C: the store may have accepted all of the batch, or nothing.
+                self._sole_sender = False
+                self._stored_steps.clear()
                 raise
-            self._record.mark_sent(size)
+            self._journal.mark_sent(size)
 
     def terminate(self, status: str, end_time_ms: int) -> None:
         """Set the run's status and end time."""
-        with conversation():
+        with mlflow_call():
             client(self._store).set_terminated(self._run_id, status, end_time_ms)
 
     def _deliver(self, entries: list[Entry]) -> None:
         try:
-            with conversation():
+            with mlflow_call():
                 if entries[0]["kind"] in BATCH:
                     self._batch(entries)
                 else:
                     getattr(self, f"_send_{entries[0]['kind']}")(entries[0])
         except RefusedError as error:
             self._check_run()
-            if len(entries) > 1:  # only the one that is refused must be left out
+            if len(entries) > 1:  # send them one by one, to omit only the refused one
                 for entry in entries:
                     self._deliver([entry])
                 return
-            LOG.warning("MLflow refuses an entry, which stays in %s only: %s", self._record.path, error)
+            LOG.warning("MLflow refused an entry, which is now only in %s: %s", self._journal.path, error)
 
     def _check_run(self) -> None:
-        """MLflow refuses everything for a deleted run: that is no fault of the entry."""
-        with conversation():
+        """Raise UnavailableError if the run is deleted: MLflow then refuses every entry, whatever it contains."""
+        with mlflow_call():
             stage = client(self._store).get_run(self._run_id).info.lifecycle_stage
         if stage != "active":
             raise UnavailableError(f"the run {self._run_id} is {stage}")
@@ -100,7 +102,7 @@ class Sender:
             if entry["kind"] == "metrics":
                 for key, value in entry["values"].items():
                     number = float(value)
-                    if math.isfinite(number) and not self._is_there(key, entry["step"]):
+                    if math.isfinite(number) and not self._is_stored(key, entry["step"]):
                         metrics.append((key, number, entry["time"], entry["step"]))
             elif entry["kind"] == "params":
                 params.update(entry["values"])
@@ -108,25 +110,25 @@ class Sender:
                 tags.update(entry["values"])
         log_values(client(self._store), self._run_id, metrics, params, tags)
 
-    def _is_there(self, key: str, step: int) -> bool:
-        if self._certain:
+    def _is_stored(self, key: str, step: int) -> bool:
+        if self._sole_sender:
             return False
-        if key not in self._there:
+        if key not in self._stored_steps:
             history = client(self._store).get_metric_history(self._run_id, key)
-            self._there[key] = {metric.step for metric in history}
-        return step in self._there[key]
+            self._stored_steps[key] = {metric.step for metric in history}
+        return step in self._stored_steps[key]
 
     def _send_artifact(self, entry: Entry) -> None:
-        file = self._record.inside(entry["file"])
+        file = self._journal.inside(entry["file"])
         if not file.is_file():
-            LOG.warning("%s has gone before it was sent to MLflow; it is left out", file)
+            LOG.warning("%s was deleted before it was sent to MLflow; it is omitted", file)
             return
         into = entry["into"] and str(check_artifact_path(entry["into"]))
         client(self._store).log_artifact(self._run_id, str(file), into or None)
 
     def _send_image(self, entry: Entry) -> None:
-        if not self._certain:
-            # A run that was killed may have sent this picture under the name of another second.
+        if not self._sole_sender:
+            # A killed process may have sent this picture with another time in its file name.
             start = f"images/{entry['key']}+step+{entry['step']}+"
             listed = [file.path for file in client(self._store).list_artifacts(self._run_id, "images")]
             ours = {f"images/{Path(file).name}" for file in entry["files"]}
@@ -156,19 +158,18 @@ class Sender:
         from mlflow.models import Model
 
         api = client(self._store)
-        if not self._certain:
-            found = api.search_logged_models([self._experiment_id], f"source_run_id = '{self._run_id}'")
-            for model in found:
+        if not self._sole_sender:
+            for model in api.search_logged_models([self._experiment_id], f"source_run_id = '{self._run_id}'"):
                 if model.name == MODEL_NAME and str(model.status) == "READY":
                     return
-                api.delete_logged_model(model.model_id)  # half of one, from a process that was killed
+                api.delete_logged_model(model.model_id)  # incomplete, from a killed process
         model = api.create_logged_model(self._experiment_id, MODEL_NAME, source_run_id=self._run_id)
-        with tempfile.TemporaryDirectory(dir=self._record.folder) as folder:
+        with tempfile.TemporaryDirectory(dir=self._journal.folder) as folder:
             path = str(Path(folder) / MODEL_NAME)
             pyfunc.save_model(
                 path,
-                python_model=str(MODEL_CODE),  # MLflow runs it, so no record may choose it
-                artifacts={"weights": str(self._record.inside(entry["weights"]))},
+                python_model=str(MODEL_CODE),  # MLflow executes it, so it must not come from the journal
+                artifacts={"weights": str(self._journal.inside(entry["weights"]))},
                 pip_requirements=_requirements(),
                 signature=_signature(entry["shape"]),
                 mlflow_model=Model(
@@ -186,7 +187,7 @@ class Sender:
         self.terminate(entry["status"], entry["time"])
 
     def _send_process(self, entry: Entry) -> None:
-        """Who writes the record is nothing to send."""
+        """Do nothing: which process wrote the journal is not sent."""
 
     _send_run = _send_process
 
@@ -201,13 +202,16 @@ def _signature(shape: Iterable[int]) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    # Unnamed, or predict(array) would be handed a dict.
+    # Without a name; with one, predict(array) would receive a dict.
     spec = TensorSpec(np.dtype("float32"), tuple(shape))
     return ModelSignature(inputs=Schema([spec]), outputs=Schema([spec]))
 
 
 def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, list[Entry]]]:
-    """Group entries that fit one batch, keeping their order; any other entry stands alone."""
+    """Yield groups of entries that fit in one batch, in order, with the position of each group's end.
+
+    An entry whose kind cannot be batched is a group of its own.
+    """
     group: list[Entry] = []
     counts = dict.fromkeys(BATCH, 0)
     reached = 0

@@ -1,7 +1,7 @@
-"""The MLflow run of a study: several processes and machines say what they know of it, straight to the store.
+"""The MLflow run of a study, to which several processes and machines write directly, without a journal.
 
-Its truth lies elsewhere (in Optuna's storage), so nothing is kept here for a store that does not answer: every method
-raises UnavailableError or RefusedError and nothing else, and a caller may well go on without it.
+The study's data are in Optuna's storage, so nothing is kept here if the store does not answer: every method raises only
+UnavailableError or RefusedError, and a caller can continue without the run.
 """
 
 import contextlib
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from scratch_dl.system import checks
 from scratch_dl.system.passwords import hide
-from scratch_dl.tracking.begin import origin
 from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableError
 from scratch_dl.tracking.lookup import check_active, experiment_id
+from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, check_name, clip
 from scratch_dl.tracking.process import process_tags, worker_tag
-from scratch_dl.tracking.quiet import conversation
 from scratch_dl.tracking.run import STATUSES
+from scratch_dl.tracking.start import origin_tags
 from scratch_dl.tracking.store import Store, client, unavailable_reason
 from scratch_dl.tracking.values import chunks, clip_tag, log_values, nonfinite_tags, now_ms, texts
 
@@ -26,21 +26,21 @@ _TIMEOUT_S = 2.0
 
 
 class SharedRun:
-    """A run that others hang on.
+    """A run that several processes share and that has nested runs.
 
-    It goes on as long as one of the processes that made or reopened it lives; `close_orphans` closes it after that.
+    It stays RUNNING while one of the processes that created or reopened it lives; then `close_orphans` closes it.
 
     Args:
-        store: where the run is.
-        run_id: of a run that `create` made, here or elsewhere.
+        store: of the run.
+        run_id: of a run that `create` created, in this process or another.
 
     Raises:
         UnavailableError: if the store does not answer, or has no such run.
         RefusedError: if the run was deleted.
 
     Attributes:
-        run_id: MLflow's name of the run.
-        experiment_id: MLflow's name of its experiment, which nested runs share.
+        run_id: MLflow's id of the run.
+        experiment_id: MLflow's id of its experiment, which nested runs share.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -53,24 +53,24 @@ class SharedRun:
 
     @classmethod
     def create(cls, store: Store, experiment: str, name: str, tags: Mapping[str, object]) -> "SharedRun":
-        """Begin a run that this process works on; passwords in the tags' values are hidden.
+        """Create a run and register this process as working on it; passwords in the tags' values are hidden.
 
         Raises:
             UnavailableError: if the store does not answer.
             RefusedError: if the experiment was deleted, or a name cannot be used.
         """
         with _call(store):
-            every_tag = {**origin(), **_created(tags), **worker_tag(store.directory)}
-            made = client(store).create_run(
+            every_tag = {**origin_tags(), **_created(tags), **worker_tag(store.directory)}
+            run = client(store).create_run(
                 experiment_id(store, experiment), run_name=clip(name, NAME_LENGTH), tags=every_tag
             )
-        return cls(store, str(made.info.run_id))
+        return cls(store, str(run.info.run_id))
 
     def reopen(self) -> None:
-        """Set the run RUNNING; this process is now one of those that work on it."""
+        """Set the run RUNNING, and register this process as working on it."""
         with _call(self._store):
             api = client(self._store)
-            # In this order, or another process could find it running with nobody at work, and close it.
+            # In this order: otherwise another process could see a RUNNING run without a living process, and close it.
             for key, value in worker_tag(self._store.directory).items():
                 api.set_tag(self.run_id, key, value)
             api.update_run(self.run_id, status="RUNNING")
@@ -78,48 +78,48 @@ class SharedRun:
                 api.delete_tag(self.run_id, "interrupted")
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags, cut to 8000 characters; the one named DESCRIPTION, Markdown that MLflow shows, at a line's end."""
+        """Set tags, cut to 8000 characters; DESCRIPTION, Markdown that MLflow shows, is cut at the end of a line."""
         self.tag_run(self.run_id, values)
 
     def tag_run(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """Set tags of another run, as a trial's that has ended."""
+        """Set tags of another run, for example that of a finished trial."""
         with _call(self._store):
             self._log(run_id, tags=texts("tag", tags))
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Set parameters, each once: a tag `changed/<name>` has the value that came later and differs."""
+        """Set parameters that the run does not have yet; a tag `changed/<name>` gets a later value that differs."""
         with _call(self._store):
-            said = {key: clip(text, PARAM_LENGTH) for key, text in texts("parameter", values).items()}
+            params = {key: clip(text, PARAM_LENGTH) for key, text in texts("parameter", values).items()}
         try:
-            self._add_params(said)
-        except RefusedError:  # another process said one of them in between
-            self._add_params(said)
+            self._add_params(params)
+        except RefusedError:  # another process set one of them in the meantime
+            self._add_params(params)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Set metrics at a step; what the step has already is not said twice, and another value comes after it.
+        """Log metrics at a step, except values that are already the step's latest.
 
-        Of a value that is not finite the tag `nonfinite/<name>` has the step.
+        For a value that is NaN or infinite, the tag `nonfinite/<name>` gets the step instead.
         """
         with _call(self._store):
             fresh = {}
             for key, value in values.items():
                 check_name("metric", key)
                 history = client(self._store).get_metric_history(self.run_id, key) if math.isfinite(value) else ()
-                there = [each for each in history if each.step == step]
-                if not there or max(there, key=lambda each: each.timestamp).value != float(value):
+                stored = [metric for metric in history if metric.step == step]
+                if not stored or max(stored, key=lambda metric: metric.timestamp).value != float(value):
                     fresh[key] = value
             self._log(self.run_id, metrics=fresh, step=step)
 
     def files(self, paths: Iterable[Path | str]) -> None:
-        """Keep files as artifacts at the run's root; one of the same name is overwritten."""
+        """Log files as artifacts at the run's root; an existing one of the same name is overwritten."""
         with _call(self._store):
             for path in paths:
                 if not Path(path).is_file():
-                    raise RefusedError(f"{path} is no file, so it cannot be kept as an artifact")
+                    raise RefusedError(f"{path} is not a file, so it cannot be an artifact")
                 client(self._store).log_artifact(self.run_id, str(path))
 
     def finish(self, status: str) -> None:
-        """End the run; this process works on it no longer.
+        """End the run, and unregister this process.
 
         Args:
             status: FINISHED, FAILED or KILLED.
@@ -128,27 +128,33 @@ class SharedRun:
             checks.choice("status", status, STATUSES)
             api = client(self._store)
             api.set_terminated(self.run_id, status)
-            there = api.get_run(self.run_id).data.tags
-            for key in worker_tag(self._store.directory).keys() & there.keys():
+            tags = api.get_run(self.run_id).data.tags
+            for key in worker_tag(self._store.directory).keys() & tags.keys():
                 api.delete_tag(self.run_id, key)
 
-    def nested(self, name: str, tags: Mapping[str, object], params: Mapping[str, object],
-               metrics: Mapping[str, float], step: int) -> str:  # fmt: skip
-        """Record a trial that nothing was trained for, as its value is that of another one; it is FINISHED at once.
+    def nested(
+        self,
+        name: str,
+        tags: Mapping[str, object],
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        step: int,
+    ) -> str:
+        """Create a nested run for a trial that was not trained, because its value is a copy of another trial's.
 
         Returns:
-            The id of its run, which hangs on this one.
+            The id of the nested run, which is FINISHED.
         """
         with _call(self._store):
             for key in metrics:
                 check_name("metric", key)
             settings = texts("parameter", params)
-            made = client(self._store).create_run(
+            run = client(self._store).create_run(
                 self.experiment_id,
                 run_name=clip(name, NAME_LENGTH),
-                tags={**origin(), **_created(tags), **process_tags(), _PARENT: self.run_id},
+                tags={**origin_tags(), **_created(tags), **process_tags(), _PARENT: self.run_id},
             )
-            run_id = str(made.info.run_id)
+            run_id = str(run.info.run_id)
             status = "FAILED"
             try:
                 self._log(run_id, params=settings, metrics=metrics, step=step)
@@ -157,11 +163,11 @@ class SharedRun:
                 client(self._store).set_terminated(run_id, status)
         return run_id
 
-    def _add_params(self, said: Mapping[str, str]) -> None:
+    def _add_params(self, params: Mapping[str, str]) -> None:
         with _call(self._store):
-            there = client(self._store).get_run(self.run_id).data.params
-            changed = {f"changed/{key}": text for key, text in said.items() if there.get(key, text) != text}
-            fresh = {key: text for key, text in said.items() if key not in there}
+            stored = client(self._store).get_run(self.run_id).data.params
+            changed = {f"changed/{key}": text for key, text in params.items() if stored.get(key, text) != text}
+            fresh = {key: text for key, text in params.items() if key not in stored}
             self._log(self.run_id, params=fresh, tags=changed)
 
     def _log(
@@ -175,20 +181,20 @@ class SharedRun:
         numbers, api, time_ms = dict(metrics or {}), client(self._store), now_ms()
         if numbers:
             log_values(api, run_id, [(key, float(value), time_ms, step) for key, value in numbers.items()])
-        for some in chunks(params or {}):
-            log_values(api, run_id, params=some)
-        for some in chunks({**(tags or {}), **nonfinite_tags(numbers, step)}):
-            log_values(api, run_id, tags=some)
+        for chunk in chunks(params or {}):
+            log_values(api, run_id, params=chunk)
+        for chunk in chunks({**(tags or {}), **nonfinite_tags(numbers, step)}):
+            log_values(api, run_id, tags=chunk)
 
 
 @contextlib.contextmanager
 def _call(store: Store) -> Iterator[None]:
-    """Whatever goes wrong comes as UnavailableError or RefusedError, in one line that names the store."""
+    """Call the store inside the block; every error becomes UnavailableError or RefusedError, in one line."""
     if reason := unavailable_reason(store, _TIMEOUT_S):
         raise UnavailableError(f"tracking.uri={store.shown} does not answer ({reason})")
     where = f"tracking.uri={store.shown}"
     try:
-        with conversation():
+        with mlflow_call():
             yield
     except UnavailableError as error:
         raise UnavailableError(f"{where}: {hide(str(error))}") from error
@@ -201,5 +207,5 @@ def _call(store: Store) -> Iterator[None]:
 
 
 def _created(tags: Mapping[str, object]) -> dict[str, str]:
-    """Return tags as `create_run` takes them, which does not cut them to MLflow's length."""
+    """Return tags cut to MLflow's length, because `create_run` does not cut them."""
     return {key: clip_tag(key, text) for key, text in texts("tag", tags).items()}

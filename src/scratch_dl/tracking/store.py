@@ -1,4 +1,4 @@
-"""Where runs are kept: a sqlite file or PostgreSQL with a folder of artifacts, or a server."""
+"""Where runs are stored: a sqlite file or PostgreSQL with a folder of artifacts, or an MLflow server."""
 
 import http.client
 import shlex
@@ -14,14 +14,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scratch_dl.system.addresses import check_directory, check_uri
-from scratch_dl.system.files import is_read_only, remedy
+from scratch_dl.system.files import advice_suffix, is_read_only
 from scratch_dl.system.passwords import hide, without_password
-from scratch_dl.tracking.database import explain, load_mlflow, patiently, prepare, sqlite_file
+from scratch_dl.tracking.database import (
+    create_missing_tables,
+    preload_mlflow,
+    retry_while_locked,
+    sqlite_file,
+    store_error_message,
+)
 from scratch_dl.tracking.errors import RefusedError, SettingError, TrackingError, UnavailableError, one_line
-from scratch_dl.tracking.locks import exclusive
-from scratch_dl.tracking.moved import follow
-from scratch_dl.tracking.process import hold, others
-from scratch_dl.tracking.quiet import conversation, prepare_mlflow
+from scratch_dl.tracking.locks import exclusive_lock
+from scratch_dl.tracking.mlflow_calls import mlflow_call, set_mlflow_environment
+from scratch_dl.tracking.process import other_processes, register_process
+from scratch_dl.tracking.relocation import update_addresses
 
 PROBE_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 60.0
@@ -30,29 +36,29 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 @dataclass(frozen=True)
 class Store:
-    """A place for runs: `directory` is absolute and holds the artifacts unless `uri` names a server."""
+    """A place for runs: `directory` is absolute and contains the artifacts, unless `uri` names a server."""
 
     directory: Path
     uri: str
 
     @property
     def is_server(self) -> bool:
-        """Whether an MLflow server is asked rather than a database."""
+        """Whether the store is an MLflow server, not a database."""
         return self.uri.startswith(("http://", "https://"))
 
     @property
     def shown(self) -> str:
-        """The address as messages have it: `***` for a password."""
+        """The address for messages, with `***` in place of a password."""
         return hide(self.uri)
 
     @property
     def address(self) -> str:
-        """The address without a password: what files keep, and by which a store is told from another."""
+        """The address without a password, for files and for comparing stores."""
         return without_password(self.uri)
 
     @property
     def name(self) -> str:
-        """The address without a password; a sqlite file's from `directory`, so that it may be moved along with it."""
+        """The address without a password; a sqlite file's is relative to `directory`, so that both may be moved."""
         file = sqlite_file(self.uri)
         if file is None or not file.is_relative_to(self.directory):
             return self.address
@@ -60,24 +66,24 @@ class Store:
 
     @property
     def environment(self) -> str:
-        """What to put before a command of MLflow's so that it finds this store."""
+        """The variable assignment with which a command of MLflow finds this store."""
         return f"MLFLOW_TRACKING_URI={shlex.quote(self.shown)}"
 
     @property
     def artifact_location(self) -> str | None:
-        """Where an experiment's artifacts go, as a URI; None leaves it to the server."""
+        """The URI of a new experiment's artifacts; None leaves the choice to the server."""
         return None if self.is_server else (self.directory / "artifacts").as_uri()
 
 
 def open_store(directory: Path | str, uri: str | None = None) -> Store:
-    """Make the store ready for use: its folder, its tables, or a look whether the server answers.
+    """Prepare a store for use: create its folder and tables, or check that the server answers.
 
     Args:
-        directory: the folder of all runs (`tracking.dir`); made if missing.
-        uri: an MLflow server or database (`tracking.uri`); None is `mlflow.db` in `directory`.
+        directory: the folder of all runs (`tracking.dir`); created if it is missing.
+        uri: an MLflow server or database (`tracking.uri`); None for `mlflow.db` in `directory`.
 
     Raises:
-        TrackingError: if the path cannot be used, the server does not answer (told within 15 s), or the database
+        TrackingError: if the path cannot be used, the server does not answer (raised within 15 s), or the database
             was written by another version of MLflow.
     """
     folder = Path(directory).expanduser().absolute()
@@ -91,17 +97,17 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
         raise TrackingError(f"tracking.dir={directory} cannot be used as a folder: {error.strerror}") from None
     make_ready(store)
     try:
-        patiently(lambda: _ask(store), store.shown)
+        retry_while_locked(lambda: _ask(store), store.shown)
     except TrackingError as error:
-        raise TrackingError(explain(store.shown, error)) from None
+        raise TrackingError(store_error_message(store.shown, error)) from None
     return store
 
 
 def probe(store: Store) -> None:
-    """See whether a server answers.
+    """Check that a server answers; any other store passes, except a database server that does not answer.
 
     Raises:
-        TrackingError: if it does not.
+        TrackingError: if the server does not answer.
     """
     if reason := unavailable_reason(store, PROBE_TIMEOUT_S):
         raise TrackingError(
@@ -110,39 +116,39 @@ def probe(store: Store) -> None:
 
 
 def make_ready(store: Store) -> None:
-    """Make the database if there is none, let it follow its folder, and work in the folder from now on.
+    """Create the database if there is none, update its addresses after a move, and register this process in the folder.
 
     Raises:
-        TrackingError: if something cannot be used.
+        TrackingError: if the database or the folder cannot be used.
     """
     try:
         if not store.uri.startswith(("sqlite:", "postgresql")):
-            hold(store.directory)
+            register_process(store.directory)
             return
         if is_read_only(store.directory):
-            return  # nothing can be written, so that nobody needs to be kept out; what is there can be looked at
-        load_mlflow(store.uri)
-        with exclusive(store.uri, "mlflow", _LOCK_TIMEOUT_S):
-            prepare(store.uri, store.artifact_location)
-            follow(store.directory, store.uri)
-            others(store.directory)  # removes what killed processes have left
-            hold(store.directory)
+            return  # the existing runs can be read; nothing can be written, so no lock is needed
+        preload_mlflow(store.uri)
+        with exclusive_lock(store.uri, "mlflow", _LOCK_TIMEOUT_S):
+            create_missing_tables(store.uri, store.artifact_location)
+            update_addresses(store.directory, store.uri)
+            other_processes(store.directory)  # deletes the files of killed processes
+            register_process(store.directory)
     except sqlite3.Error as error:
         raise TrackingError(f"tracking.uri={store.shown} is not a database that can be used: {error}") from None
     except OSError as error:
         where = error.filename or (sqlite_file(store.uri) or store.directory)
         raise TrackingError(
-            f"tracking.dir={store.directory}: {where} cannot be written: {error.strerror}{remedy(error)}"
+            f"tracking.dir={store.directory}: {where} cannot be written: {error.strerror}{advice_suffix(error)}"
         ) from None
     except (UnavailableError, RefusedError) as error:
-        raise TrackingError(explain(store.shown, error)) from None
+        raise TrackingError(store_error_message(store.shown, error)) from None
     except TrackingError as error:
         text = str(error)
         raise TrackingError(text if text.startswith("tracking.") else f"tracking.uri={text}") from None
 
 
 def _ask(store: Store) -> None:
-    with conversation():
+    with mlflow_call():
         client(store).search_experiments(max_results=1)
 
 
@@ -153,29 +159,29 @@ def client(store: Store) -> Any:
 
 @lru_cache(maxsize=8)
 def _client(uri: str) -> Any:
-    prepare_mlflow()
+    set_mlflow_environment()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
 def unavailable_reason(store: Store, timeout_s: float) -> str | None:
-    """Return why a server does not answer, or None if it does (or there is none to ask).
+    """Return why a server does not answer; None if it does, or if the store needs no server.
 
-    Asked before every conversation, because MLflow itself takes 4 s to 30 s to find a server gone.
+    Callers check this before they call MLflow, which itself takes 4 s to 30 s to notice that a server is gone.
     """
     try:
-        parts = urlsplit(store.address)  # without a password no error can show it
+        parts = urlsplit(store.address)  # has no password that an error could show
         if store.is_server:
             place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
             urllib.request.urlopen(place.rstrip("/") + "/health", timeout=timeout_s).close()
         elif parts.hostname and (port := parts.port or _PORTS.get(parts.scheme.partition("+")[0])):
             socket.create_connection((parts.hostname, port), timeout=timeout_s).close()
     except urllib.error.HTTPError as error:
-        # Something behind a proxy may know no /health; a gateway's 5xx says that nobody is behind it.
+        # A proxy may not forward /health (4xx); a gateway answers 5xx if the server behind it is down.
         return f"HTTP {error.code}" if error.code >= 500 else None
     except urllib.error.URLError as error:
-        # MLflow has settings of its own for certificates, so let it judge them.
+        # MLflow has its own settings for certificates, so let MLflow check them.
         return None if isinstance(error.reason, ssl.SSLError) else one_line(error)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return one_line(error)
@@ -183,7 +189,7 @@ def unavailable_reason(store: Store, timeout_s: float) -> str | None:
 
 
 def full_uri(folder: Path, uri: str | None) -> str:
-    """Return the address of a store as MLflow takes it, of a sqlite file with its absolute path.
+    """Return the address of a store in the form that MLflow accepts; that of a sqlite file has an absolute path.
 
     Raises:
         SettingError: if it cannot be used.

@@ -1,4 +1,4 @@
-"""The MLflow run of a command that trains nothing: it begins before the block, and ends with it."""
+"""The MLflow run of a command that trains nothing, as a context manager."""
 
 import shlex
 import sys
@@ -12,35 +12,35 @@ from omegaconf import DictConfig
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.system import provenance
 from scratch_dl.system.errors import UNTRACKED
-from scratch_dl.tracking.locks import claimed
+from scratch_dl.tracking.locks import folder_lock
 from scratch_dl.tracking.run import Run
 from scratch_dl.tracking.store import open_store
 
 
 class Untracked(SystemExit):
-    """A command did its work, but MLflow has not got everything."""
+    """The command succeeded, but MLflow has not received everything; the exit status is UNTRACKED."""
 
 
 @contextmanager
 def tracked_run(
     config: DictConfig | Mapping[str, Any], folder: Path, name: str, tags: Mapping[str, str] | None = None
 ) -> Iterator[Run]:
-    """An MLflow run, which ends with the block; its settings are those of the command.
+    """Yield an MLflow run with the command's settings as parameters; it ends with the block, as FINISHED or FAILED.
 
     Args:
         config: of the command.
         folder: of the run.
         name: of the run, unless `tracking.run_name` gives one.
-        tags: of the run, beside those of `tracking.tags`, the command, the version and the commit.
+        tags: of the run, besides those of `tracking.tags`, the command, the version and the commit.
 
     Raises:
-        Untracked: at the end, after a line with the cure, if not all was sent.
+        Untracked: at the end, after printing how to send the rest, if not everything was sent.
     """
     where = plain(config)["tracking"]
     store = open_store(where["dir"], where["uri"])
     source, diff = provenance.source_tags()
     own = {**where["tags"], **(tags or {}), **source}
-    with claimed(folder):  # by which others see that it lives
+    with folder_lock(folder):  # shows other processes that this one is alive
         run = Run.create(store, folder, where["experiment"], where["run_name"] or name, own)
         status = "FAILED"
         try:
@@ -54,5 +54,5 @@ def tracked_run(
     print(f"recorded  {run.run_id} (experiment {where['experiment']})")
     if not sent:
         send = f"from scratch_dl.tracking import replay; replay({str(folder)!r})"
-        print(f"error: MLflow has not got everything; later: python -c {shlex.quote(send)}", file=sys.stderr)
+        print(f"error: MLflow has not received everything; later: python -c {shlex.quote(send)}", file=sys.stderr)
         raise Untracked(UNTRACKED)

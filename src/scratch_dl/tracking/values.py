@@ -1,4 +1,4 @@
-"""Tags, parameters and metrics as MLflow takes them: one treatment for the runs of trainings and of studies."""
+"""Tags, parameters and metrics as MLflow accepts them, for the runs of trainings and of studies."""
 
 import math
 import time
@@ -9,14 +9,14 @@ from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.names import PARAM_LENGTH, TAG_LENGTH, check_name, clip
 
 DESCRIPTION = "mlflow.note.content"
-# MLflow's limits: values of a kind in one batch, and values of all kinds.
+# MLflow's limits on one batch: values of each kind, and values of all kinds together.
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 BATCH_TOTAL = 1000
 _CUT = "\n\n(cut here)"
 
 
 def texts(what: str, values: Mapping[str, object]) -> dict[str, str]:
-    """Return values as texts, with `***` for every password in an address.
+    """Return values as texts, with `***` in place of every password in an address.
 
     Args:
         what: "tag" or "parameter", for the message.
@@ -39,7 +39,7 @@ def nonfinite_tags(values: Mapping[str, float], step: int) -> dict[str, str]:
 
 
 def chunks(values: Mapping[str, str], size: int = BATCH["tags"]) -> Iterator[dict[str, str]]:
-    """Split values into parts that one batch takes."""
+    """Split values into parts that fit in one batch."""
     items = list(values.items())
     return (dict(items[start : start + size]) for start in range(0, len(items), size))
 
@@ -51,12 +51,12 @@ def log_values(
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log values in one batch, cut to the length that MLflow takes.
+    """Log values in one batch, cut to MLflow's maximum lengths.
 
     Args:
         api: an MlflowClient.
         run_id: of the run.
-        metrics: (name, value, time in ms, step); a value that is NaN or infinite is left out.
+        metrics: (name, value, time in ms, step); NaN and infinite values are omitted.
         params: texts by name.
         tags: texts by name; DESCRIPTION, which MLflow shows as Markdown, is cut at the end of a line.
     """
@@ -71,7 +71,7 @@ def log_values(
 
 
 def clip_tag(key: str, value: str) -> str:
-    """Return a tag's value as long as MLflow takes it; half a row of a table would spoil all of a description."""
+    """Return a tag's value cut to MLflow's maximum; a description only at line ends, to keep its tables valid."""
     if key != DESCRIPTION or len(value) <= TAG_LENGTH:
         return clip(value, TAG_LENGTH)
     head = clip(value, TAG_LENGTH - len(_CUT) + 1)
@@ -79,5 +79,5 @@ def clip_tag(key: str, value: str) -> str:
 
 
 def now_ms() -> int:
-    """Return the milliseconds since 1970, MLflow's time."""
+    """Return the time as MLflow represents it: milliseconds since 1970."""
     return int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked by a digest when read, never running code from the file."""
+"""Checkpoints: written completely or not at all, checked by a digest when read, never running code from the file."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scratch_dl.system import unpickling
-from scratch_dl.system.files import keep_as, write_atomically
+from scratch_dl.system.files import link_or_copy, write_atomically
 
 if TYPE_CHECKING:
     from scratch_dl.models import Denoiser
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read or written, in one line with its path."""
+    """A checkpoint cannot be read or written; the message is one line with its path."""
 
 
 def digest(content: Any) -> str:
-    """sha256 over tensors (dtype, shape, bytes) and plain values, in whatever nesting of dicts and lists."""
+    """Return the sha256 of tensors (dtype, shape, bytes) and plain values, nested in dicts and lists."""
     sha = hashlib.sha256()
 
     def update(item: Any) -> None:
@@ -49,10 +49,10 @@ def digest(content: Any) -> str:
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` (tensors and plain values) under `path`: a temporary file, synced, then renamed over it.
+    """Write `content` (tensors and plain values) to a temporary file, sync it, and rename it to `path`.
 
     Raises:
-        CheckpointError: if it cannot be written; what was there before is still there.
+        CheckpointError: if it cannot be written; a previous file is then unchanged.
     """
     buffer = io.BytesIO()
     torch.save({"digest": digest(content), "content": dict(content)}, buffer)
@@ -63,7 +63,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def save_last(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write the last checkpoint and keep the one before it, in case the new one is damaged later.
+    """Write the last checkpoint, and keep the one before it in case the new one is damaged later.
 
     Raises:
         CheckpointError: if it cannot be written; the old one can still be read.
@@ -71,17 +71,17 @@ def save_last(folder: Path, content: Mapping[str, Any]) -> None:
     last = folder / LAST
     if last.exists():
         try:
-            keep_as(last, folder / PREVIOUS)
+            link_or_copy(last, folder / PREVIOUS)
         except OSError as error:
             raise CheckpointError(f"the checkpoint {last} cannot be kept: {error.strerror or error}") from error
     save(last, content)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote.
+    """Return the content that `save` wrote.
 
     Raises:
-        CheckpointError: if it is missing, damaged, or no checkpoint; nothing in it was run.
+        CheckpointError: if the file is missing, damaged, or not a checkpoint; no code from it was run.
     """
     try:
         stored = unpickling.load(path)
@@ -89,15 +89,15 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        why = unpickling.why(error)
-        raise CheckpointError(f"the checkpoint {path} is damaged, or no checkpoint of scratch_dl ({why})") from error
+        reason = unpickling.failure_reason(error)
+        raise CheckpointError(f"the checkpoint {path} is damaged, or no checkpoint of scratch_dl ({reason})") from error
     if digest(content) != expected:
         raise CheckpointError(f"the checkpoint {path} is damaged: its content does not match its digest")
     return dict(content)
 
 
 def load_last(folder: Path) -> dict[str, Any]:
-    """The last checkpoint of a folder; if it is missing or damaged, the one before it, with a warning.
+    """Return the last checkpoint of a folder; if it is missing or damaged, the one before it, with a warning.
 
     Raises:
         CheckpointError: if neither can be read.
@@ -108,21 +108,21 @@ def load_last(folder: Path) -> dict[str, Any]:
         if not (folder / PREVIOUS).exists():
             raise
         content = load(folder / PREVIOUS)
-        log.warning("%s; going on from the previous one, %s", error, folder / PREVIOUS)
+        log.warning("%s; continuing from the previous one, %s", error, folder / PREVIOUS)
         return content
 
 
 def load_network(path: Path | str, allowed_targets: Sequence[str] | None = ()) -> "Denoiser":
-    """The network of a checkpoint, built from the configuration in it, with its weights; on the CPU.
+    """Build the network of a checkpoint from the configuration in it, load its weights, and return it, on the CPU.
 
     Args:
         path: of the checkpoint.
-        allowed_targets: prefixes, besides the group's own, that the model's `_target_` may have. A file is not asked
-            what may be called for it; None trusts the file.
+        allowed_targets: prefixes, besides the group's own, that the model's `_target_` may have. Those in the file are
+            ignored, because it may come from someone else; None trusts the file.
 
     Raises:
         CheckpointError: if the checkpoint cannot be read.
-        ConfigError: if its model lies outside of what is allowed.
+        ConfigError: if its model is not permitted.
     """
     from scratch_dl.config.build import build_network
 

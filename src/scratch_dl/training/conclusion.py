@@ -25,8 +25,8 @@ def best_network(setup: Setup, folder: Path) -> Denoiser:
 def log_samples(run: tracking.Run, setup: Setup, step: int, output: Tensor) -> None:
     """Log a picture of some validation crops: noisy, output, clean and error."""
     noisy, clean = setup.data.validation
-    some = slice(setup.trainer.pictures)
-    run.image(pictures.composite(noisy[some], output[some], clean[some], scale=4), "samples", step)
+    shown = slice(setup.trainer.pictures)
+    run.image(pictures.composite(noisy[shown], output[shown], clean[shown], scale=4), "samples", step)
 
 
 def log_photographs(run: tracking.Run, setup: Setup, network: Denoiser, progress: Progress) -> dict[str, float]:
@@ -37,8 +37,8 @@ def log_photographs(run: tracking.Run, setup: Setup, network: Denoiser, progress
     """
     scores: dict[str, float] = {}
     for split in ("validation", *(["test"] if setup.trainer.test else [])):
-        of_split, outputs = scoring.evaluate_photographs(setup.data, network, split, Path(setup.tracking.dir) / "cache")
-        scores |= of_split
+        new, outputs = scoring.evaluate_photographs(setup.data, network, split, Path(setup.tracking.dir) / "cache")
+        scores |= new
         for photograph, output in outputs[: setup.trainer.pictures] if setup.tracking.detail == "full" else []:
             picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
             key = tracking.image_key(f"{scoring.PREFIXES[split]}_{photograph.name}")

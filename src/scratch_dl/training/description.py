@@ -52,7 +52,7 @@ def close_orphans(store: tracking.Store) -> None:
 def create_run(setup: Setup, store: tracking.Store, folder: Path, part: Part | None) -> tracking.Run:
     """Create the MLflow run of a training, or take the one that `tracking.run_id` names."""
     settings, run_id = setup.tracking, setup.tracking.run_id
-    if run_id is not None and run_id == os.environ.get(RUN_ID) and (taken := tracking.is_taken(store, run_id)):
+    if run_id is not None and run_id == os.environ.get(RUN_ID) and (taken := tracking.trained_folder(store, run_id)):
         print(f"{RUN_ID}={run_id} is ignored, as it is the run of {taken} already: this training gets a new one")
         run_id = None
     usual = part.name if part else f"{target_name(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
@@ -79,9 +79,9 @@ def describe(run: tracking.Run, setup: Setup, folder: Path, overrides: Sequence[
             run.text(diff, "git.diff")
         if setup.tracking.detail == "full":
             run.text(json.dumps(provenance.environment(), indent=2), "environment.json")
-    used, why = kernels.used(setup.device), kernels.why_not_native()
+    used, reason = kernels.used(setup.device), kernels.why_not_native()
     run.tags({"kernels": used})
-    print(f"kernels: {used}{f'; native: {why}' if why and setup.backend == 'auto' else ''}", flush=True)
+    print(f"kernels: {used}{f'; native: {reason}' if reason and setup.backend == 'auto' else ''}", flush=True)
     if setup.fault:
         run.tags({"fault": setup.fault.name})
         print(setup.fault, flush=True)
@@ -89,7 +89,7 @@ def describe(run: tracking.Run, setup: Setup, folder: Path, overrides: Sequence[
 
 def headline(setup: Setup, start: int, steps: int) -> str:
     """Return what is trained, on what, and from which step, in one line."""
-    where = f"going on from epoch {start * setup.trainer.epochs // steps}, step {start}" if start else "from step 0"
+    where = f"continuing from epoch {start * setup.trainer.epochs // steps}, step {start}" if start else "from step 0"
     return (
         f"{target_name(setup, 'model')} ({count_parameters(setup.network):,} parameters) on {setup.data.name}, "
         f"{steps:,} steps of {setup.trainer.batch_size} crops, {where}"

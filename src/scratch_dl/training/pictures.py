@@ -1,4 +1,4 @@
-"""What a person sees of a run: pictures side by side, and curves."""
+"""Pictures of a run: images side by side, and curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,12 +16,12 @@ _GAP, _HEADER, _WHITE = 6, 22, 255
 
 
 def composite(noisy: Tensor, output: Tensor, clean: Tensor, scale: int) -> NDArray[np.uint8]:
-    """Rows of noisy | output | clean | |error| x 4, one row an image.
+    """Return rows of noisy | output | clean | |error| x 4, one row per image.
 
     Args:
-        noisy: (n, 3, h, w), as the others.
-        output: the network's.
-        clean: the truth.
+        noisy: (n, 3, h, w), like the others.
+        output: of the network.
+        clean: the target.
         scale: how many times each pixel is repeated.
 
     Returns:
@@ -51,7 +51,7 @@ def curves(
     levels: Mapping[str, float] | None = None,
     log_scale: bool = False,
 ) -> "Figure":
-    """Curves over the optimizer's step, and horizontal lines for the baselines."""
+    """Return a figure with curves over the optimizer's step, and horizontal lines for the baselines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")

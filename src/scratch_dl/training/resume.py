@@ -73,7 +73,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> RunResult:
     _compute_as_before(setup, content)
     if _target(content["config"]["optimizer"]) != _target(setup.config["optimizer"]):
         content["optimizer"] = setup.optimizer.state_dict()  # a different optimizer starts without a history
-    print(f"going on with the run in {folder}")
+    print(f"continuing the run in {folder}")
     if any(key.startswith("trainer.") for key in changes):
         content["progress"]["stopped"] = ""  # the reason to stop early may no longer hold
     return train_run(setup, folder, [*summary.get("overrides", []), *given], restored=content)
@@ -115,7 +115,7 @@ def _store(folder: Path, command: Mapping[str, Any], given: Sequence[str]) -> di
     if Path(str(command["resume"]["run"])).absolute() != folder or keys >= {"tracking.dir", "tracking.uri"}:
         return asked
     try:
-        directory, uri = tracking.whereabouts(folder, check="tracking.uri" not in keys and "tracking.dir" not in keys)
+        directory, uri = tracking.store_location(folder, check=not keys & {"tracking.uri", "tracking.dir"})
     except tracking.TrackingError as error:
         raise ConfigError(str(error)) from error
     if "tracking.uri" in keys:
@@ -230,9 +230,9 @@ def _check_changes(
                 f"a resumed run keeps its {key}: {old['_target_']} cannot become {new['_target_']}; leave out {key}=..."
                 f"{permit}"
             )
-        why = " (the schedule depends on the length)" if key == _LENGTH else ""
+        reason = " (the schedule depends on the length)" if key == _LENGTH else ""
         raise ConfigError(
-            f"{key} of the run in {folder} is {old!r} and cannot become {new!r}{why}; leave it out, "
+            f"{key} of the run in {folder} is {old!r} and cannot become {new!r}{reason}; leave it out, "
             f"or permit it by 'resume.allow=[{key}]'"
         )
 

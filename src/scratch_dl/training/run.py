@@ -14,7 +14,7 @@ from scratch_dl import kernels, tracking
 from scratch_dl.config.schema import Setup
 from scratch_dl.evaluation import baselines
 from scratch_dl.models import Denoiser
-from scratch_dl.system.files import cure
+from scratch_dl.system.files import disk_advice
 from scratch_dl.system.memory import keep_freed_memory
 from scratch_dl.terminal import console
 from scratch_dl.training import checkpoint
@@ -58,7 +58,7 @@ def train_run(
     keep_freed_memory()
     with handling(interrupt):
         store = tracking.open_store(setup.tracking.dir, setup.tracking.uri)
-        with tracking.claimed(folder):
+        with tracking.folder_lock(folder):
             if restored is None:
                 close_orphans(store)
                 run = create_run(setup, store, folder, part)
@@ -226,8 +226,8 @@ class _TrackedTraining(Listener):
                 f"verification {self.verification.replace('FAILED', 'failed')}; "
                 "verification.on_failure=warn trains all the same"
             )
-        why = "verification.on_failure=warn" if setup.fault is None else f"fault={setup.fault.name}"
-        print(f"{why}: training all the same", flush=True)
+        reason = "verification.on_failure=warn" if setup.fault is None else f"fault={setup.fault.name}"
+        print(f"{reason}: training all the same", flush=True)
 
     def _inspect(self, report: "Report | None", fresh: bool) -> None:
         """Let the diagnosis look at the parts before the first step; a resumed run has logged that already."""
@@ -253,13 +253,13 @@ class _TrackedTraining(Listener):
 
     def _explained(self, error: BaseException) -> BaseException | None:
         """Return an error that says more about the cause than `error` does, or None."""
-        if (remedy := cure(error)) is not None:
+        if (advice := disk_advice(error)) is not None:
             known = error if isinstance(error, OSError) else error.__cause__
             assert isinstance(known, OSError)
             resume = f"python -m scratch_dl.train {shlex.quote(f'resume={self.folder}')}"
             has_checkpoint = (self.folder / "checkpoints" / checkpoint.LAST).exists()
             again = resume if has_checkpoint else "run the same command again"
-            return OSError(known.errno, f"{known.strerror or known}; {remedy}, then {again}", known.filename)
+            return OSError(known.errno, f"{known.strerror or known}; {advice}, then {again}", known.filename)
         if isinstance(error, Diverged) and self.verdict and self.verdict.module not in ("", "optimizer"):
             # The error proposes another learning rate, which does not cure a wrong module.
             return Diverged(f"{str(error).partition(';')[0]}; diagnosis: {self.verdict.line}")

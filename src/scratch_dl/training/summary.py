@@ -1,4 +1,4 @@
-"""The end panel of a run: its scores beside the baselines, where things are, and what to type next."""
+"""The panel at the end of a run: its scores beside the baselines, its folder, and the commands to type next."""
 
 import shlex
 import sys
@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
-from scratch_dl.config.environment import is_of_environment
-from scratch_dl.config.overrides import in_grammar
+from scratch_dl.config.environment import is_from_environment
+from scratch_dl.config.overrides import override_value
 from scratch_dl.evaluation.baselines import BASELINES
 from scratch_dl.evaluation.scoring import PREFIXES
 from scratch_dl.system.passwords import hide, without_password
@@ -21,11 +21,11 @@ LINES = 15
 
 
 def print_summary(result: RunResult, config: DictConfig) -> None:
-    """Print the panel: at most 15 lines of 80 columns, for which the last commands give way to very long paths."""
+    """Print the panel: at most LINES lines of 80 columns; if paths are very long, the last commands are omitted."""
     folder = _short(result.folder)
     progress = result.progress
     where = where_flags(config)
-    permit = "".join(f" {shlex.quote(word)}" for word in permit_of(config))
+    permit = "".join(f" {shlex.quote(word)}" for word in permission_overrides(config))
     lines = [f"verified  {result.verification}"]
     if result.diagnosis is not None:
         lines.append(f"diagnosis {result.diagnosis.line}; output {result.diagnosis.output_class}")
@@ -33,7 +33,7 @@ def print_summary(result: RunResult, config: DictConfig) -> None:
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}{permit}")
     if result.status == "FINISHED":
-        own = [word for word in result.overrides if not is_of_environment(word)]
+        own = [word for word in result.overrides if not is_from_environment(word)]
         again = " ".join(shlex.quote(hide(word)) for word in [*config_dir(), *own])
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
         lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
@@ -47,21 +47,21 @@ def print_summary(result: RunResult, config: DictConfig) -> None:
 
 
 def where_flags(config: DictConfig) -> str:
-    """What a command needs to find the runs of a configuration, a space before it; nothing if they are in mlruns."""
+    """Return the overrides with which a command finds the runs, with a leading space; "" if they are in mlruns."""
     directory, uri = str(config.tracking.dir), config.tracking.uri
-    words = [] if directory == "mlruns" else [f"tracking.dir={in_grammar(directory)}"]
-    words += [f"tracking.uri={in_grammar(without_password(str(uri)))}"] if uri else []
+    words = [] if directory == "mlruns" else [f"tracking.dir={override_value(directory)}"]
+    words += [f"tracking.uri={override_value(without_password(str(uri)))}"] if uri else []
     return "".join(f" {shlex.quote(word)}" for word in words)
 
 
-def permit_of(config: DictConfig) -> list[str]:
-    """The override by which a command permits what a configuration names; none if it needs no permission."""
+def permission_overrides(config: DictConfig) -> list[str]:
+    """Return the override with which a command permits what a configuration names; [] if no permission is needed."""
     allowed = list(config.allowed_targets)
-    return [f"allowed_targets={in_grammar(allowed)}"] if allowed else []
+    return [f"allowed_targets={override_value(allowed)}"] if allowed else []
 
 
 def config_dir() -> list[str]:
-    """Hydra's flag for a folder of configurations, if this process was given it."""
+    """Return Hydra's flag for a folder of configurations, if this process was started with it; otherwise []."""
     words = sys.argv[1:]
     flags = [number for number, word in enumerate(words) if word in ("--config-dir", "-cd")]
     return words[flags[-1] : flags[-1] + 2] if flags else [word for word in words if word.startswith("--config-dir=")]
@@ -83,6 +83,6 @@ def _baselines(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
 
 
 def _short(folder: Path) -> str:
-    """The folder from here, if it lies below."""
+    """Return the folder relative to the current one, if it lies below it."""
     here = Path.cwd()
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

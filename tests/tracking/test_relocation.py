@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from scratch_dl import tracking
-from scratch_dl.tracking import Run, TrackingError, open_store, replay, whereabouts
-from scratch_dl.tracking.store import client, conversation
+from scratch_dl.tracking import Run, TrackingError, open_store, replay, store_location
+from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.store import client
 
 NAMES = ["new", "with space", "grün", "a#b"]
 
@@ -51,13 +52,13 @@ def addresses(project):
 
 def artifact(project, run_id):
     store = open_store(project / "mlruns")
-    with conversation():
+    with mlflow_call():
         return [file.path for file in client(store).list_artifacts(run_id)]
 
 
 def the_run(project):
     store = open_store(project / "mlruns")
-    with conversation():
+    with mlflow_call():
         (run,) = client(store).search_runs([client(store).get_experiment_by_name("demo").experiment_id])
     return run.info.run_id
 
@@ -100,21 +101,21 @@ def test_a_run_is_found_by_its_id_and_by_its_folder_after_a_move(old, tmp_path):
     run_id = the_run(old)
     new = old.rename(tmp_path / "new")
     folder = new / "mlruns" / "hydra" / "today" / "first"
-    assert whereabouts(folder) == (new / "mlruns", None)
+    assert store_location(folder) == (new / "mlruns", None)
     assert tracking.find_folder(open_store(new / "mlruns"), run_id) == folder
-    run = Run.reopen(open_store(*whereabouts(folder)), folder, 1)
+    run = Run.reopen(open_store(*store_location(folder)), folder, 1)
     run.metric("val/psnr_db", 21.0, 2)
     assert run.finish("FINISHED")
     assert not old.exists()
 
 
-def test_a_store_elsewhere_finds_a_moved_run_by_its_record(old, tmp_path):
-    """PostgreSQL and servers are never rewritten; the record below the tracking.dir at hand says whose folder it is."""
+def test_a_store_elsewhere_finds_a_moved_run_by_its_journal(old, tmp_path):
+    """PostgreSQL and servers are never rewritten; the journal below the given tracking.dir shows whose folder it is."""
     run_id = the_run(old)
     shutil.move(old / "mlruns" / "mlflow.db", tmp_path / "shared.db")
     new = old.rename(tmp_path / "new")
     store = open_store(new / "mlruns", f"sqlite:///{tmp_path}/shared.db")
-    with conversation():
+    with mlflow_call():
         client(store).set_tag(run_id, "scratch_dl.folder", str(old / "mlruns" / "hydra" / "today" / "first"))
     assert tracking.find_folder(store, run_id) == new / "mlruns" / "hydra" / "today" / "first"
 
@@ -123,7 +124,7 @@ def test_a_folder_of_another_run_is_not_taken_for_it(old):
     """The tag is what anybody who may write to a shared server can set."""
     store, run_id = open_store(old / "mlruns"), the_run(old)
     other = make_run(old, "other")
-    with conversation():
+    with mlflow_call():
         client(store).set_tag(run_id, "scratch_dl.folder", str(other.folder))
     assert tracking.find_folder(store, run_id).name == "first"
 
@@ -132,7 +133,7 @@ def test_a_folder_whose_database_has_gone_is_one_line_and_makes_none(old):
     (old / "mlruns" / "mlflow.db").unlink()
     folder = old / "mlruns" / "hydra" / "today" / "first"
     with pytest.raises(TrackingError, match=r"is missing; give the tracking\.dir or tracking\.uri"):
-        whereabouts(folder)
+        store_location(folder)
     assert replay(folder), "all of it was sent"
     assert not (old / "mlruns" / "mlflow.db").exists()
 
@@ -146,7 +147,7 @@ def test_what_was_not_sent_before_a_move_is_sent_after_it(old, tmp_path, monkeyp
         assert not run.finish("FINISHED")
     new = old.rename(tmp_path / "new")
     assert replay(new / "mlruns" / "hydra" / "today" / "late")
-    with conversation():
+    with mlflow_call():
         found = client(open_store(new / "mlruns")).get_run(run.run_id)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"val/psnr_db": 20.0})
 
@@ -175,7 +176,7 @@ def test_an_experiment_whose_folder_is_not_here_is_refused_before_anything_runs(
     shutil.move(old / "mlruns" / "mlflow.db", tmp_path / "shared.db")
     (tmp_path / "mine").mkdir()
     store = open_store(old / "mlruns", f"sqlite:///{tmp_path}/shared.db")
-    with conversation():
+    with mlflow_call():
         client(store).create_experiment("theirs", artifact_location="file:///nowhere/here/mlruns/artifacts")
     with pytest.raises(TrackingError, match=r"tracking\.experiment=theirs keeps its artifacts in /nowhere/here/mlruns"):
         Run.create(store, old / "mlruns" / "hydra" / "new", "theirs")
@@ -190,7 +191,7 @@ def test_a_database_apart_from_its_runs_is_not_rewritten_for_another_folder(old,
     old.rename(tmp_path / "unmounted")
     open_store(tmp_path / "second" / "mlruns", shared)
     (tmp_path / "unmounted").rename(old)
-    with conversation():
+    with mlflow_call():
         api = client(open_store(old / "mlruns", shared))
         (run,) = api.search_runs([api.get_experiment_by_name("demo").experiment_id])
         assert [file.path for file in api.list_artifacts(run.info.run_id)] == ["note.txt"]
@@ -199,6 +200,6 @@ def test_a_database_apart_from_its_runs_is_not_rewritten_for_another_folder(old,
 def test_a_copy_of_one_runs_folder_does_not_take_the_run_over(old, tmp_path):
     store, folder = open_store(old / "mlruns"), old / "mlruns" / "hydra" / "today" / "first"
     shutil.copytree(folder, tmp_path / "copy")
-    with pytest.raises(TrackingError, match=rf"is a copy of the run in {folder}, by which .* go on there: resume="):
+    with pytest.raises(TrackingError, match=rf"is a copy of the run in {folder}, to which .*; continue there: resume="):
         Run.reopen(store, tmp_path / "copy", 1)
     assert tracking.find_folder(store, the_run(old)) == folder

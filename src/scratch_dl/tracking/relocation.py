@@ -1,6 +1,6 @@
-"""Runs follow their folder: when it was moved, renamed or copied, the addresses in its database are written anew.
+"""Updates the addresses in a local database after its folder was moved, renamed or copied.
 
-MLflow keeps absolute addresses, so that a moved folder would go on writing to where it was.
+MLflow stores absolute addresses, so without this the runs of a moved folder would be written to the old place.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from scratch_dl.tracking.database import LOCKED_TIMEOUT_S, sqlite_file
 from scratch_dl.tracking.errors import TrackingError
-from scratch_dl.tracking.process import others
+from scratch_dl.tracking.process import other_processes
 
 _ADDRESSES = {
     "experiments": ("artifact_location",),
@@ -18,17 +18,17 @@ _ADDRESSES = {
     "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
 }
-"""Tables and columns in which MLflow keeps where artifacts are."""
+"""Tables and columns in which MLflow stores the addresses of artifacts."""
 _FOLDER_TAG = "scratch_dl.folder"
 _MADE_AS_DEFAULT = "0"
-"""The experiment that is made with the tables: its address says where the database was then."""
+"""The id of the experiment that MLflow creates with the tables: its address shows where the database was then."""
 
 
-def follow(directory: Path, uri: str) -> None:
-    """Let a local sqlite store point to where it lies now; call it in one process at a time.
+def update_addresses(directory: Path, uri: str) -> None:
+    """Let the addresses in a local sqlite store point to its current place; call it in one process at a time.
 
-    Only addresses below the folder that the store was made in are changed, all of them or none. Nothing is changed for
-    a server, for PostgreSQL, or where the old folder is the same one by another name.
+    Only addresses below the folder in which the store was created change, all of them or none. Nothing changes for a
+    server, for PostgreSQL, or if the old folder is the same one under another name.
 
     Raises:
         TrackingError: if another process is working in the folder, or the database cannot be written.
@@ -41,24 +41,24 @@ def follow(directory: Path, uri: str) -> None:
             before = _root(database)
             if before is None or not _has_moved(database, before, directory, file):
                 return
-            if busy := others(directory):
+            if busy := other_processes(directory):
                 raise TrackingError(
                     f"tracking.dir={directory} was moved from {before}, but {busy[0]} is still working in it; "
-                    "wait for its end, or end it"
+                    "wait for it or end it"
                 )
             changed = _rewrite(database, before, directory)
     except sqlite3.Error as error:
         raise TrackingError(
-            f"tracking.dir={directory} was moved, but {file} cannot be brought up to date: {error}"
+            f"tracking.dir={directory} was moved, but the addresses in {file} cannot be updated: {error}"
         ) from None
-    print(f"{directory} was moved from {before}: {changed} addresses in {file.name} follow", flush=True)
+    print(f"{directory} was moved from {before}: updated {changed} addresses in {file.name}", flush=True)
 
 
 def _root(database: sqlite3.Connection) -> Path | None:
-    """The folder of runs in which the database was made; None if no `artifacts` of a local folder are its artifacts."""
+    """Return the folder of runs in which the database was created; None unless it stores artifacts in `artifacts`."""
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables >= {*_ADDRESSES, "tags"}:
-        return None  # MLflow says better what is wrong with such a database
+        return None  # MLflow's own message about such a database is better
     row = database.execute(
         "SELECT artifact_location FROM experiments WHERE experiment_id = ?", (_MADE_AS_DEFAULT,)
     ).fetchone()
@@ -69,7 +69,7 @@ def _root(database: sqlite3.Connection) -> Path | None:
 
 
 def local_path(address: str) -> Path | None:
-    """The path of a file address, or of a plain path; None for any other address."""
+    """Return the path of a file address or a plain path; None for any other address."""
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(unquote(parts.path))
@@ -77,30 +77,30 @@ def local_path(address: str) -> Path | None:
 
 
 def _has_moved(database: sqlite3.Connection, before: Path, directory: Path, file: Path) -> bool:
-    there = _is_there(before)
-    if before == directory or (there and _is_there(directory) and before.samefile(directory)):
+    exists = _exists(before)
+    if before == directory or (exists and _exists(directory) and before.samefile(directory)):
         return False
-    if file.parent != directory:  # it lies apart from the artifacts, and does not say whether they were moved
-        return not there and _holds_artifacts(database, directory)
-    # A copy leaves the original, database included; else some run's artifacts came along.
-    return not there or (before / file.name).exists() or _holds_artifacts(database, directory)
+    if file.parent != directory:  # the database lies elsewhere, so its place does not show whether artifacts moved
+        return not exists and _has_artifacts(database, directory)
+    # After a copy, the original still exists with its database; otherwise artifacts of a run must have moved along.
+    return not exists or (before / file.name).exists() or _has_artifacts(database, directory)
 
 
-def _is_there(folder: Path) -> bool:
-    """Whether a folder can be seen from here: one of another user's may be hidden."""
+def _exists(folder: Path) -> bool:
+    """Return whether a folder is visible from here; a folder of another user may be hidden."""
     try:
         return folder.exists()
     except OSError:
         return False
 
 
-def _holds_artifacts(database: sqlite3.Connection, directory: Path) -> bool:
+def _has_artifacts(database: sqlite3.Connection, directory: Path) -> bool:
     runs = database.execute("SELECT run_uuid FROM runs ORDER BY start_time DESC LIMIT 1000")
     return any((directory / "artifacts" / run_id).is_dir() for (run_id,) in runs)
 
 
 def _rewrite(database: sqlite3.Connection, before: Path, now: Path) -> int:
-    """Put the folder `now` for `before` in every address, in one transaction; the number of addresses changed."""
+    """Replace the folder `before` by `now` in every address, in one transaction; return the number of changes."""
     changed = 0
     with database:
         database.execute("BEGIN IMMEDIATE")
@@ -115,9 +115,9 @@ def _rewrite(database: sqlite3.Connection, before: Path, now: Path) -> int:
 
 
 def _replace(database: sqlite3.Connection, update: str, column: str, where: str, old: str, new: str) -> int:
-    """Change the beginning of a column, where it is `old` or a path below it."""
-    done = database.execute(
+    """Replace `old` by `new` at the beginning of a column's values, if they are `old` or a path below it."""
+    cursor = database.execute(
         f"{update} ? || substr({column}, ?) WHERE {where} ({column} = ? OR substr({column}, 1, ?) = ?)",
         (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
     )
-    return done.rowcount
+    return cursor.rowcount
