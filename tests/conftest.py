@@ -1,6 +1,7 @@
 """What tests all over the tree share: one thread, and a seeded generator of their own."""
 
 import contextlib
+import importlib
 import os
 import pwd
 import secrets
@@ -24,6 +25,26 @@ from scratch_dl import kernels
 def pytest_configure():
     """One thread: on tensors of this size more of them wait for one another, eight times as long on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_command(tmp_path, monkeypatch, capsys):
+    """Run a command in this process and the test's folder: (module, *arguments) -> (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # a command changes it; this restores it afterwards
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        capsys.readouterr()
+        status = 0
+        try:
+            importlib.import_module(f"scratch_dl.{module}").main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,6 @@
 """The setting `backend`: what trains, what is recorded, and that a run goes on with the kernels it began with."""
 
-import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -154,30 +152,11 @@ def test_another_backend_on_resume_needs_permission(store):
     assert content(result)["kernels"] == NATIVE[0]
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """A command in this process and an empty folder: (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(module, *arguments):
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        capsys.readouterr()
-        status = 0
-        try:
-            import_module(f"scratch_dl.{module}").main()
-        except SystemExit as stop:
-            status = stop.code
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command
-
-
 @pytest.mark.parametrize("module", ["train", "verify", "evaluate"])
-def test_an_unknown_backend_is_one_line_with_the_nearest_one(module, command, whole):
+def test_an_unknown_backend_is_one_line_with_the_nearest_one(module, run_command, whole):
     result = whole("reference")
     more = {"train": SMALL, "verify": [], "evaluate": [f"run={result.folder}"]}[module]
-    status, _, said = command(module, *more, "backend=referense")
+    status, _, said = run_command(module, *more, "backend=referense")
     assert status == 2, said
     (line,) = said.splitlines()
     assert line.startswith("error: backend must be one of auto, reference, native"), line
@@ -186,7 +165,7 @@ def test_an_unknown_backend_is_one_line_with_the_nearest_one(module, command, wh
 
 
 @pytest.mark.parametrize("backend", ["reference", *NATIVE[-1:]])
-def test_verify_and_evaluate_take_a_backend_and_record_it(backend, command, store, whole):
+def test_verify_and_evaluate_take_a_backend_and_record_it(backend, run_command, store, whole):
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
@@ -198,7 +177,7 @@ def test_verify_and_evaluate_take_a_backend_and_record_it(backend, command, stor
                     "data.crop_size=8", "record=true"]),
         ("evaluate", [f"run={result.folder}", "splits=[validation]"]),
     ]:  # fmt: skip
-        status, out, said = command(module, *more, f"backend={backend}", *here(store))
+        status, out, said = run_command(module, *more, f"backend={backend}", *here(store))
         assert status == 0, out + said
         assert kernels.used() == used
         new = [run for run in runs(client) if run.info.run_id not in before]

@@ -16,7 +16,7 @@ import torch
 
 from scratch_dl import tracking
 from scratch_dl.system.errors import ConfigError
-from scratch_dl.train import main, train
+from scratch_dl.train import train
 from scratch_dl.training import checkpoint
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
@@ -223,7 +223,7 @@ def test_the_other_choices_train_too(store, what):
     assert result.status == "FINISHED"
 
 
-def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_at):
+def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_at, run_command):
     """SIGKILL in the second epoch; the other process then goes on from the first epoch's checkpoint."""
     from mlflow import MlflowClient
 
@@ -244,9 +244,9 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_a
     steps = [point.step for point in client.get_metric_history(run_id, "train/loss")]
     assert sorted(steps) == list(range(1, 21))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    again = command(f"resume={folder}", f"tracking.dir={store}", cwd=store)
-    assert again.returncode == 0, again.stderr
-    assert "nothing to do" in again.stdout
+    status, out, err = run_command("train", f"resume={folder}", f"tracking.dir={store}")
+    assert status == 0, err
+    assert "nothing to do" in out
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
@@ -291,11 +291,11 @@ def test_a_length_that_the_schedule_depends_on_cannot_change(template):
         train([f"resume={result.folder}", "trainer.epochs=3", f"tracking.dir={store}"])
 
 
-def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store):
-    done = command(*SMALL, "optimizer.lr=1e30", f"tracking.dir={store}", cwd=store)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "train/loss became" in done.stderr
+def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store, run_command):
+    status, _, err = run_command("train", *SMALL, "optimizer.lr=1e30", f"tracking.dir={store}")
+    assert status == 1
+    assert err.count("\n") == 1, err
+    assert "train/loss became" in err
     (folder,) = store.glob("hydra/*/*")
     assert json.loads((folder / "summary.json").read_text())["status"] == "FAILED"
     checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
@@ -321,14 +321,9 @@ def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store
         ("tracking.uri=foo", "error: tracking.uri must be like"),
     ],
 )
-def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, monkeypatch, capsys, argument, message):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command changes it; this restores it afterwards
-    monkeypatch.setattr(sys, "argv", ["train", argument])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    err = capsys.readouterr().err
+def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, run_command, argument, message):
+    status, _, err = run_command("train", argument)
+    assert status == 2
     assert err.startswith(message), err
     assert err.count("\n") == 1, err
     assert list(tmp_path.iterdir()) == []
@@ -342,19 +337,19 @@ def test_a_grid_ends_with_mean_and_spread(store):
     assert any(line.startswith("std") for line in lines)
 
 
-def test_a_grid_with_one_bad_point_trains_none(tmp_path):
-    done = command(*SMALL, "-m", "optimizer.lr=0.1,abc", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: optimizer.lr must be"), done.stderr
+def test_a_grid_with_one_bad_point_trains_none(tmp_path, run_command):
+    status, _, err = run_command("train", *SMALL, "-m", "optimizer.lr=0.1,abc")
+    assert status == 2
+    assert err.startswith("error: optimizer.lr must be"), err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_finished_run_is_evaluated_under_another_noise(template):
+def test_a_finished_run_is_evaluated_under_another_noise(template, run_command):
     folder, result = template
     arguments = (f"run={result.run_id}", "noise=pixelation", f"tracking.dir={folder}")
-    done = command(*arguments, cwd=folder.parent, module="evaluate")
-    assert done.returncode == 0, done.stderr
-    assert "test photographs" in done.stdout
+    status, out, err = run_command("evaluate", *arguments)
+    assert status == 0, err
+    assert "test photographs" in out
 
 
 def test_help_and_cfg_say_what_there_is(tmp_path):
