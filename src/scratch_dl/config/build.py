@@ -77,6 +77,9 @@ def _top_level(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a Setup that belong to no group, checked."""
     from scratch_dl import faults, kernels
 
+    for name in ("seed", "dtype", "threads", "device", "backend", "fault"):
+        if name not in config:
+            raise ConfigError(f"{name} must be given, but it is missing")
     with config_errors("", config):
         kernels.check(config["backend"])
         threads = config["threads"]
