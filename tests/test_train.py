@@ -344,6 +344,7 @@ def test_a_grid_with_one_bad_point_trains_none(tmp_path, run_command):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_a_finished_run_is_evaluated_under_another_noise(template, run_command):
     folder, result = template
     arguments = (f"run={result.run_id}", "noise=pixelation", f"tracking.dir={folder}")
@@ -518,6 +519,7 @@ def test_mlflow_has_the_verdicts_of_every_module_at_step_0(template, recorded, v
 BROKEN_LAYERS = MY_LAYERS.replace("self.db += g.sum((0, 2, 3))", "self.db += g.mean((0, 2, 3))")
 
 
+@pytest.mark.exhaustive
 def test_a_broken_module_of_ones_own_stops_the_run_in_one_line(store):
     """Exit status 1 before the first step; the run is FAILED with the reason, and has the report."""
     from mlflow import MlflowClient

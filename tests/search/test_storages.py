@@ -70,6 +70,7 @@ def test_two_commands_at_once_on_one_empty_postgresql_come_to_the_total(on_postg
     assert all(trial.state.is_finished() for trial in here.trials())
 
 
+@pytest.mark.exhaustive
 def test_postgresql_has_one_run_of_the_study_and_one_a_trial(on_postgres):
     here, both = on_postgres
     parent, nested = here.runs()
