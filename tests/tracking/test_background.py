@@ -43,6 +43,7 @@ def locked(tmp_path):
 def test_a_training_loses_no_time_to_a_store_that_takes_nothing(store, locked, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(run_module, "PATIENCE_S", 1.0)
+    others = set(threading.enumerate())  # senders that earlier tests have left idle
     run = Run.create(store, tmp_path / "run", "slow")
     run.metric("train/loss", 0.0, 0)
     assert run.flush()
@@ -56,7 +57,7 @@ def test_a_training_loses_no_time_to_a_store_that_takes_nothing(store, locked, t
         assert not run.finish("FINISHED")
         assert time.monotonic() - start < 4
     assert len([one for one in caplog.records if "does not answer" in one.getMessage()]) == 1
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name == "scratch_dl sender":  # its current batch; a replay usually runs in another process
             thread.join(60)
     end = time.monotonic() + 60
