@@ -104,7 +104,7 @@ def _images(folder: Path) -> Iterator[str]:
     """Yield the paths, relative to the folder, of the images in it and below it, in a fixed order.
 
     Raises:
-        DataError: if it is no folder, or one below it cannot be read.
+        DataError: if it is not a folder, or a folder below it cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"path must be a folder of images, but {shown(folder)!r} is not a folder")

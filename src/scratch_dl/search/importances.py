@@ -33,7 +33,7 @@ def importances(study: optuna.Study, evaluator: str, place: int, objective: Obje
     """Return how much each setting matters to the objective at `place`, by one of EVALUATORS; a reason if unknown."""
     trials = [
         trial for trial in complete_trials(study) if not is_copied(trial.user_attrs)
-    ]  # a copy is no further evidence
+    ]  # a copy is not further evidence
     if reason := too_few(trials):
         return reason
     if len({trial.values[place] for trial in trials}) == 1:

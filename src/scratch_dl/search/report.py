@@ -34,7 +34,7 @@ _TITLES = {
     "pareto": "Pareto front",
     **{f"importance_{key}": f"Importance by {name}" for key, name in EVALUATORS.items()},
 }
-_MARKUP = re.compile(r"[*<]|\](?=\()|(?<![^\W_])_+|_+(?![^\W_])")  # an underscore inside a word is no markup
+_MARKUP = re.compile(r"[*<]|\](?=\()|(?<![^\W_])_+|_+(?![^\W_])")  # an underscore inside a word is not markup
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 13px; margin: 0.8em 0; }
