@@ -5,12 +5,12 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import preloaded
 from scratch_dl import diagnose, tracking
 from scratch_dl.train import train
 from scratch_dl.training.loop import Diverged
@@ -44,7 +44,7 @@ def runs(store, killed_at):
             train([*SMALL, f"tracking.dir={store}", f"hydra.run.dir={folders[name]}", *overrides])
     more = [*RUNS["finished"], f"tracking.dir={store}", f"hydra.run.dir={folders['killed']}"]
     words, settings = [sys.executable, "-c", killed_at(7), *SMALL, *more], {**os.environ, "OMP_NUM_THREADS": "1"}
-    code = subprocess.run(words, cwd=store, check=False, capture_output=True, timeout=120, env=settings).returncode
+    code = preloaded.run(words, cwd=store, check=False, capture_output=True, timeout=120, env=settings).returncode
     assert code == -signal.SIGKILL
     return folders
 
@@ -188,7 +188,7 @@ def test_the_command_in_a_process_of_its_own_and_in_a_folder_with_spaces(runs, t
     for path in ("config.yaml", "journal.jsonl", "summary.json"):
         (place / path).write_bytes((Path(runs["finished"]) / path).read_bytes())
     typed = [sys.executable, "-m", "scratch_dl.diagnose", f"run={place}"]
-    done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = preloaded.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     assert "conv_bias_never_cleared" in done.stdout

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import preloaded
 from scratch_dl import evaluate, kernels
 from scratch_dl.system import provenance
 from scratch_dl.train import train
@@ -125,7 +125,7 @@ def test_what_mlflow_has_not_got_is_told_with_a_cure_that_works(evaluated, monke
     assert run_of(new).info.status == "RUNNING"
     words = shlex.split(line.partition("later: ")[2])
     assert words.pop(0) == "python"
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    done = preloaded.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert run_of(new).info.status == "FINISHED"
     assert "val_whole/psnr_db" in run_of(new).data.metrics

@@ -3,13 +3,13 @@
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+import preloaded
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.settings import read_settings
 from scratch_dl.search.space import read_space
@@ -34,7 +34,7 @@ def test_the_two_commands_stand_in_it_and_ci_runs_the_second():
 
 def test_the_python_example_learns():
     (block,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "MSELoss" in block]
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True)
+    done = preloaded.run([sys.executable, "-c", block], capture_output=True, text=True, check=True)
     losses = [float(line) for line in done.stdout.split()]
     assert len(losses) == 10
     assert losses[-1] < losses[0]
@@ -75,11 +75,11 @@ def test_the_module_of_ones_own_is_verified_as_shown(tmp_path):
     ).groups()
     settings = {**os.environ, "COLUMNS": "80"}
     words = [sys.executable, "-m", *shlex.split(command)]
-    done = subprocess.run(words, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    done = preloaded.run(words, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert without_time(done.stdout) == without_time(shown)
     program = f"import torch\nfrom my_layers import Tanh\n{check}"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = preloaded.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "AssertionError: verification of Tanh" in done.stderr
 
 

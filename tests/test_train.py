@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import preloaded
 from scratch_dl import tracking
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.train import train
@@ -23,7 +23,7 @@ SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
 
 
 def command(*arguments, cwd, module="train", **more):
-    return subprocess.run(
+    return preloaded.run(
         [sys.executable, "-m", f"scratch_dl.{module}", *arguments],
         cwd=cwd, text=True, capture_output=True, timeout=120, check=False, **more,
     )  # fmt: skip
@@ -178,7 +178,7 @@ def test_the_model_loads_and_runs_in_a_fresh_process(template):
     )
     images = np.random.default_rng(0).random((2, 3, 17, 30), dtype=np.float32)
     np.save(folder / "input.npy", images)
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    done = preloaded.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected = result.network.predict(torch.from_numpy(images))
     assert np.allclose(np.load(folder / "output.npy"), expected.numpy(), atol=1e-6)
@@ -227,8 +227,8 @@ def test_a_killed_run_is_resumed_bit_for_bit_by_its_id(template, store, killed_a
     """SIGKILL in the second epoch; the other process then goes on from the first epoch's checkpoint."""
     from mlflow import MlflowClient
 
-    process = subprocess.Popen(
-        [sys.executable, "-c", killed_at(15), *SMALL, f"tracking.dir={store}"], cwd=store, stdout=subprocess.DEVNULL
+    process = preloaded.Popen(
+        [sys.executable, "-c", killed_at(15), *SMALL, f"tracking.dir={store}"], cwd=store, stdout=preloaded.DEVNULL
     )
     assert process.wait(timeout=120) == -signal.SIGKILL
     (folder,) = store.glob("hydra/*/*")
@@ -257,7 +257,7 @@ def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, 
     from mlflow import MlflowClient
 
     code = killed_at(15).replace("signal.SIGKILL", f"{int(number)}")
-    process = subprocess.run(
+    process = preloaded.run(
         [sys.executable, "-c", code, *SMALL, f"tracking.dir={store}"], cwd=store, check=False, capture_output=True
     )
     assert process.returncode == status, process.stderr

@@ -4,7 +4,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import preloaded
 from scratch_dl import ui
 from scratch_dl.config.overrides import override_value
 from scratch_dl.tracking import Run, open_store
@@ -97,7 +97,7 @@ def test_the_pages_show_the_store_on_this_machine_only_and_end_clean(tmp_path, n
     port = ui.free_port()
     words = [sys.executable, "-m", "scratch_dl.ui", f"tracking.dir={store.directory}", f"port={port}"]
     environ = {**os.environ, "PYTHONPATH": SOURCE}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ,
+    with preloaded.Popen(words, stdout=preloaded.PIPE, stderr=preloaded.STDOUT, text=True, env=environ,
                           cwd=tmp_path) as shown:  # fmt: skip
         said = [shown.stdout.readline(), shown.stdout.readline()]
         assert "the same by hand" in said[0], said

@@ -1,13 +1,13 @@
 """The command: what it exits with, what it says, and what it writes."""
 
 import json
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+import preloaded
 from scratch_dl import verify
 
 LAYERS = """
@@ -72,7 +72,7 @@ def only_layers(folder):
 
 def test_the_command_in_a_process_of_its_own(folder):
     """As it is typed: status 1, the report on stdout, the module found in the current folder."""
-    done = subprocess.run([sys.executable, "-m", "scratch_dl.verify", *WRONG], cwd=folder, capture_output=True,
+    done = preloaded.run([sys.executable, "-m", "scratch_dl.verify", *WRONG], cwd=folder, capture_output=True,
                           text=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""

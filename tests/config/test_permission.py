@@ -1,11 +1,11 @@
 """Nothing that a file, a run's folder or a storage names is executed; the current command line alone can permit it."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import preloaded
 from scratch_dl import diagnose, evaluate, train, verify
 from scratch_dl.config.composing import compose_config
 from scratch_dl.system.errors import ConfigError
@@ -170,7 +170,7 @@ def test_each_point_of_a_grid_is_asked_as_its_own_logging_is_made_by_the_launche
 def test_a_real_process_exits_with_2_and_runs_nothing(place):
     """As typed, with the current folder first on the path."""
     arguments = preset(place, "hydra: {callbacks: {x: {_target_: evil.build}}}")
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, "-m", "scratch_dl.train", *arguments], cwd=place, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr

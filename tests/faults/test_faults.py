@@ -1,7 +1,6 @@
 """Each fault changes what it says and nothing else: beside PyTorch's autograd, or a formula written out here."""
 
 import copy
-import subprocess
 import sys
 from functools import cache
 from itertools import product
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from variants import exhaustive
 
+import preloaded
 from scratch_dl import evaluate, faults, models, nn, optim, train, verify
 from scratch_dl.config.build import build, build_network
 from scratch_dl.config.composing import compose_config
@@ -475,7 +475,7 @@ def test_help_and_a_wrong_name_in_a_process_of_their_own(tmp_path):
     """As they are typed."""
     typed = [sys.executable, "-m", "scratch_dl.train"]
     run = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120, "check": False}
-    helped = subprocess.run([*typed, "fault=help"], **run)
+    helped = preloaded.run([*typed, "fault=help"], **run)
     assert (helped.returncode, helped.stderr) == (0, "")
     assert all(name in helped.stdout for name in CATALOGUE.values())
     assert list(tmp_path.iterdir()) == []

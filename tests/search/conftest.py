@@ -5,13 +5,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 import pytest
+
+import preloaded
 
 # One set of crops and photographs for all, so that what is known of the baselines serves every search.
 DATA = ("debug=fast", "data.downsample=4", "data.test=[coffee]")
@@ -189,10 +190,10 @@ def started(tmp_path_factory):
         flag = hooks / f"flag-{time.monotonic_ns()}"
         hook = {"trial": trial, "step": step, "signal": signal, "slow": slow, "flag": str(flag)}
         path = os.pathsep.join(filter(None, [str(hooks), os.environ.get("PYTHONPATH")]))
-        process = subprocess.Popen(
+        process = preloaded.Popen(
             [sys.executable, "-m", "scratch_dl.train", *place.arguments(*arguments)],
             cwd=place.folder.parent, env={**os.environ, "SWEEP_HOOK": json.dumps(hook), "PYTHONPATH": path},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            stdout=preloaded.PIPE, stderr=preloaded.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         process.flag = flag
         running.append(process)

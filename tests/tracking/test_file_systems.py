@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import preloaded
 from scratch_dl.training import checkpoint
 
 TINY = ("model.channels=[8,8,8]", "data.crop_size=16", "data.crops_per_epoch=64", "data.validation_crops=4",
@@ -20,12 +21,12 @@ TINY = ("model.channels=[8,8,8]", "data.crop_size=16", "data.crops_per_epoch=64"
 
 def train(folder, *arguments):
     words = [sys.executable, "-m", "scratch_dl.train", *arguments]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return preloaded.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 def begin(folder, *arguments):
     words = [sys.executable, "-m", "scratch_dl.train", *TINY, *arguments]
-    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return preloaded.Popen(words, cwd=folder, stdout=preloaded.PIPE, stderr=preloaded.PIPE, text=True)
 
 
 def wait_for(path, process):
@@ -82,7 +83,7 @@ def test_a_read_only_folder_can_be_looked_at_and_a_training_in_it_is_one_line(mo
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     run_id = json.loads((folder / "mlruns" / "hydra" / "one" / "summary.json").read_text())["run_id"]
     words = [sys.executable, "-m", "scratch_dl.diagnose", f"run={run_id}"]
-    looked_at = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    looked_at = preloaded.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert (looked_at.stderr, "diagnosis" in looked_at.stdout) == ("", True)
     for arguments in (TINY, ("resume=mlruns/hydra/one", "trainer.epochs=2", "resume.allow=[trainer.epochs]")):
         done = train(folder, *arguments)

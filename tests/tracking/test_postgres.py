@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
+import preloaded
 from scratch_dl import tracking
 from scratch_dl import train as train_module
 from scratch_dl.system.passwords import without_password
@@ -65,8 +65,8 @@ def test_four_processes_start_at_once_on_an_empty_database(postgres, tmp_path):
     uri = postgres()
     environment = {**os.environ, "PYTHONPATH": str(Path(tracking.__file__).parents[2])}
     started = [
-        subprocess.Popen([sys.executable, "-c", BEGIN, str(tmp_path), uri, str(index)], stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, env=environment)
+        preloaded.Popen([sys.executable, "-c", BEGIN, str(tmp_path), uri, str(index)], stdout=preloaded.PIPE,
+                         stderr=preloaded.STDOUT, env=environment)
         for index in range(4)
     ]  # fmt: skip
     while len(list(tmp_path.glob("ready*"))) < 4 and all(process.poll() is None for process in started):
@@ -128,8 +128,8 @@ def test_a_database_that_is_killed_in_mid_run_costs_nothing(own_postgres, tmp_pa
     words = ["model.channels=[8,8,8]", "data.crop_size=16", "data.crops_per_epoch=64", "trainer.batch_size=4",
              "trainer.epochs=100", "trainer.test=false", "data.validation_crops=4", "verification=off",
              "diagnosis=off", "threads=1", where, f"tracking.uri={uri}", f"hydra.run.dir={home}"]  # fmt: skip
-    with subprocess.Popen([sys.executable, "-m", "scratch_dl.train", *words], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+    with preloaded.Popen([sys.executable, "-m", "scratch_dl.train", *words], stdout=preloaded.PIPE,
+                          stderr=preloaded.PIPE, text=True) as process:  # fmt: skip
         while not (home / "checkpoints" / "previous.pt").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)

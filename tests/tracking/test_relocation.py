@@ -3,11 +3,11 @@
 import contextlib
 import shutil
 import sqlite3
-import subprocess
 import sys
 
 import pytest
 
+import preloaded
 from scratch_dl import tracking
 from scratch_dl.tracking import Run, TrackingError, open_store, replay, store_location
 from scratch_dl.tracking.mlflow_calls import mlflow_call
@@ -159,7 +159,7 @@ def test_nothing_is_rewritten_while_another_process_works_in_the_folder(old, tmp
         "open_store(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", program, str(old / "mlruns")]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with preloaded.Popen(words, stdin=preloaded.PIPE, stdout=preloaded.PIPE, text=True) as other:
         assert other.stdout.readline() == "1\n"
         new = old.rename(tmp_path / "new")
         before = addresses(new)

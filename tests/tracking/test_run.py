@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import preloaded
 from scratch_dl import tracking
 from scratch_dl.tracking import Run, TrackingError, open_store
 from scratch_dl.tracking import store as store_module
@@ -234,8 +234,8 @@ def test_a_model_stands_once_and_loads_in_a_fresh_process(store, run, folder, tm
         "model = mlflow.pyfunc.load_model(f'runs:/{sys.argv[2]}/model')\n"
         "print(model.predict(np.ones((1, 3, 5, 7), np.float32)).sum())"
     )
-    words = [sys.executable, "-W", "ignore", "-c", program, store.uri, run.run_id]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    words = [sys.executable, "-c", program, store.uri, run.run_id]
+    done = preloaded.run(words, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
     assert float(done.stdout) == 2 * 3 * 5 * 7
 
 
@@ -537,7 +537,7 @@ def test_four_processes_start_at_once_on_a_fresh_store(tmp_path):
     )
     words = [sys.executable, "-c", program, str(tmp_path / "mlruns")]
     started = [
-        subprocess.Popen([*words, str(index)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
+        preloaded.Popen([*words, str(index)], stdout=preloaded.PIPE, stderr=preloaded.STDOUT, env=_environment())
         for index in range(4)
     ]
     output = [process.communicate(timeout=90)[0].decode() for process in started]
@@ -601,7 +601,7 @@ def test_replay_waits_for_a_run_that_goes_on(store):
         "    print('ready', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", program, str(store.directory)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as busy:
+    with preloaded.Popen(words, stdin=preloaded.PIPE, stdout=preloaded.PIPE, env=_environment()) as busy:
         assert busy.stdout.readline() == b"ready\n"
         with pytest.raises(TrackingError, match=f"has not ended: process {busy.pid} on"):
             tracking.replay(store.directory / "busy")

@@ -1,13 +1,13 @@
 """The run of a study, in sqlite and in a real PostgreSQL: shared by processes, and never closed under them."""
 
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import preloaded
 from scratch_dl import tracking
 from scratch_dl.tracking import DESCRIPTION, RefusedError, SharedRun, Store, UnavailableError, open_store
 from scratch_dl.tracking.mlflow_calls import mlflow_call
@@ -49,8 +49,8 @@ def work(store, tmp_path):
 
     def start(run_id=None, where=store):
         words = [where.directory, where.uri, tmp_path / f"trial{len(started)}", *([run_id] if run_id else [])]
-        process = subprocess.Popen([sys.executable, "-c", WORK, *map(str, words)],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+        process = preloaded.Popen([sys.executable, "-c", WORK, *map(str, words)],
+                                   stdin=preloaded.PIPE, stdout=preloaded.PIPE, text=True)  # fmt: skip
         started.append(process)
         return process, *process.stdout.readline().split()
 

@@ -105,7 +105,8 @@ class _TrackedTraining(Listener):
             status = "FINISHED"
         except Interrupted as interrupted:
             status, reason, exit_status = "KILLED", str(interrupted), interrupted.exit_status
-            network = best_network(self.setup, self.folder)
+            with handling(note_late):
+                network = best_network(self.setup, self.folder)
             self._diagnose(reason)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
