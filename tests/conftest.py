@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,30 @@ def nothing_is_left_behind():
     for name in names:
         os.environ.pop(name, None)
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_made_once(tmp_path_factory):
+    """MLflow makes its tables in a second: the first sqlite database is copied for the next ones."""
+    from scratch_dl.tracking import database
+
+    template = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    make = database._make_tables
+
+    def copy(uri, artifact_location):
+        file = database.sqlite_file(uri)
+        if file is None:
+            make(uri, artifact_location)
+            return
+        if not template.exists():
+            make(f"sqlite:///{template}", artifact_location)
+        shutil.copy(template, file)
+        with contextlib.closing(sqlite3.connect(file)) as copied, copied:
+            copied.execute("UPDATE experiments SET artifact_location = ? || '/0'", (artifact_location,))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_make_tables", copy)
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -120,10 +120,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive, id="ctrl-c"), pytest.param(signal.SIGKILL, id="killed")],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_ends_the_workers_and_leaves_the_file_good(number, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -82,6 +82,7 @@ def test_postgresql_has_one_run_of_the_study_and_one_a_trial(on_postgres):
     assert sum(len(re.findall(r"(?m)^\d/5 ", done.stdout)) for done in both) == 5
 
 
+@pytest.mark.exhaustive
 def test_a_password_stands_in_no_tag_parameter_line_or_file_of_the_record(on_postgres):
     here, both = on_postgres
     password = urlsplit(here.storage).password

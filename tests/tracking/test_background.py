@@ -15,7 +15,7 @@ from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.store import client, unavailable_reason
 
 
-@pytest.fixture(params=["database", "server"])
+@pytest.fixture(params=["database", pytest.param("server", marks=pytest.mark.exhaustive)])
 def store(request, tmp_path):
     """A store on a sqlite database, or a server on one: its /health answers whatever its database does."""
     local = open_store(tmp_path / "mlruns")

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from scratch_dl import tracking
-from scratch_dl.tracking import TrackingError, open_store
+from scratch_dl.tracking import TrackingError, database, open_store
 
 # Everything is imported once; each moment then costs a fork, and the tables.
 KILL = """
@@ -63,6 +63,12 @@ MOMENTS = [  # and the size in bytes, of 950,000, that the database has at this 
     ("SIGKILL", 600_000),
     ("SIGKILL", 900_000),
 ]
+
+
+@pytest.fixture(autouse=True)
+def tables_by_mlflow(tables_made_once, monkeypatch):
+    """No copies here."""
+    monkeypatch.setattr(database, "_make_tables", tables_made_once)
 
 
 @pytest.mark.exhaustive

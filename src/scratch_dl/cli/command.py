@@ -106,9 +106,11 @@ class Command:
         if options.cfg:
             composer.compose(overrides)
             return [*flags, *overrides]
-        mode = composer.mode(overrides, options.multirun)
-        overrides += from_environment(overrides, self.name, several=mode == RunMode.MULTIRUN)
-        self._check(composer, overrides, mode)
+        mode, config = composer.typed(overrides, options.multirun)
+        if variables := from_environment(overrides, self.name, several=mode == RunMode.MULTIRUN):
+            overrides += variables
+            config = composer.compose(overrides, mode)
+        self._check(composer, config, overrides, mode)
         return [*flags, *overrides]
 
     def _check_flags(self, options: Any) -> None:
@@ -126,8 +128,7 @@ class Command:
         if options.multirun and not self.grids:
             raise ConfigError(f"{self.name} takes one configuration at a time, but got -m")
 
-    def _check(self, composer: Composer, overrides: Sequence[str], mode: RunMode) -> None:
-        config = composer.compose(overrides, mode)
+    def _check(self, composer: Composer, config: DictConfig, overrides: Sequence[str], mode: RunMode) -> None:
         if self.name != "train" and config.tracking.run_id is not None:
             raise ConfigError(
                 f"tracking.run_id is only for trainings; leave it out, but got {config.tracking.run_id!r}"

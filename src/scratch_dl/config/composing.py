@@ -66,15 +66,19 @@ class Composer:
         given = [*given_overrides(whole.hydra, "hydra"), *overrides]
         return self._checked(given, lambda: self.loader.load_sweep_config(whole, list(overrides)))
 
-    def mode(self, overrides: Sequence[str], multirun: bool) -> RunMode:
-        """Return whether this is one run or several: a search is always several, with or without -m.
+    def typed(self, overrides: Sequence[str], multirun: bool) -> tuple[RunMode, DictConfig]:
+        """Return whether a command is one run or several, and its configuration; a search is several also without -m.
 
         Raises:
             ConfigError: as for `compose`.
         """
-        whole = self._checked(overrides, lambda: self.load(overrides, RunMode.MULTIRUN, validate=False))
-        several = multirun or whole.hydra.mode == RunMode.MULTIRUN
-        return RunMode.MULTIRUN if several else RunMode.RUN
+        if not multirun:
+            config = self._checked(overrides, lambda: self.load(overrides, validate=False))
+            if config.hydra.mode != RunMode.MULTIRUN:
+                parsed = OverridesParser.create().parse_overrides(list(overrides))
+                unfit = any(override.is_sweep_override() for override in parsed)
+                return RunMode.RUN, self.compose(overrides) if unfit else config  # which then says what is wrong
+        return RunMode.MULTIRUN, self.compose(overrides, RunMode.MULTIRUN)
 
     def points(self, whole: DictConfig) -> list[DictConfig]:
         """Return the configuration of each point of a grid; an empty list for a search, which draws its points.

@@ -1,6 +1,7 @@
 """Reads configuration files safely: an error is one line with its place, and aliases cannot exhaust the memory."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class CheckedFiles(FileConfigSource):
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
         text = _text(path)
-        content = parse_yaml(text, str(path))
+        content = _parsed(text, str(path))
         if content is not None and not isinstance(content, dict):
             raise ConfigError(f"{path} must have keys and values, but got {str(content)[:40]!r}")
         try:
@@ -100,6 +101,9 @@ class CheckedFiles(FileConfigSource):
             )
         return ConfigResult(provider=self.provider, path=f"file://{self.path}", config=config, header=header)
 
+
+# A search composes two configurations a trial, mostly of the same files.
+_parsed = lru_cache(maxsize=256)(parse_yaml)
 
 # Under this name Hydra does not replace it when it registers its own source again, in the processes of a launcher.
 CheckedFiles.__name__ = FileConfigSource.__name__
