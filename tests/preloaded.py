@@ -9,6 +9,7 @@ pytest, and of Python's own variables only PYTHONPATH counts.
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT  # noqa: F401
 
@@ -167,13 +169,42 @@ def _become(words, folder, environment, **_):
         runpy.run_path(kind, run_name="__main__")
 
 
+def _end(status):
+    """End as Python does, but for taking apart what was imported, which would copy all of its memory first."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _status_of(work):
+    """Return the exit status that Python would have after `work`."""
+    try:
+        work()
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return (stop.code or 0) & 0xFF
+        print(stop.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
     from scratch_dl.tracking.mlflow_calls import set_mlflow_environment
 
     set_mlflow_environment()
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()  # so that the collector of a forked process copies none of this memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # pytest's own matter
     mine = _serve(socket.socket(fileno=int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _become(**mine)
+    _end(_status_of(functools.partial(_become, **mine)))

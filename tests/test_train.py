@@ -19,7 +19,7 @@ from scratch_dl.system.errors import ConfigError
 from scratch_dl.train import train
 from scratch_dl.training import checkpoint
 
-SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]"]
+SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]", "tracking.detail=trial"]
 
 
 def command(*arguments, cwd, module="train", **more):
@@ -39,7 +39,7 @@ def in_folder(folder, *overrides):
 def template(tmp_path_factory):
     """A finished small run and its store; creating the tables once saves seconds a test."""
     folder = tmp_path_factory.mktemp("store") / "mlruns"
-    return folder, in_folder(folder)
+    return folder, in_folder(folder, "tracking.detail=full")
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ class MyConv:
 """
 MINE = ["debug=fast", "threads=1", "model=sequential", "schedule=constant", "allowed_targets=[my_layers.]",
         *(f"~model.modules.conv1.{name}" for name in ("kernel_size", "stride", "padding")),
-        "model.modules.conv1._target_=my_layers.MyConv"]  # fmt: skip
+        "model.modules.conv1._target_=my_layers.MyConv", "tracking.detail=trial"]  # fmt: skip
 
 
 @pytest.mark.exhaustive
@@ -151,7 +151,7 @@ def test_a_module_of_ones_own_is_trained_resumed_evaluated_and_loaded(store, mon
     with pytest.raises(ConfigError, match=r"model\.modules\.conv1\._target_ must begin with one of scratch_dl\."):
         train([f"resume={part}", "trainer.epochs=2", f"tracking.dir={store}"])
     longer = train([f"resume={part}", "trainer.epochs=2", f"tracking.dir={store}", "allowed_targets=[my_layers.]"])
-    whole = train([*MINE, f"tracking.dir={store}", f"hydra.run.dir={store}/hydra/a/whole"])
+    whole = train([*MINE, "tracking.detail=full", f"tracking.dir={store}", f"hydra.run.dir={store}/hydra/a/whole"])
     assert digests(longer) == digests(whole)
     first, last = (checkpoint.load(part / "checkpoints" / name) for name in (checkpoint.PREVIOUS, checkpoint.LAST))
     assert not torch.equal(first["network"]["conv1.w"], last["network"]["conv1.w"])
@@ -199,7 +199,7 @@ def test_the_same_seed_twice_gives_bit_identical_weights(template, store):
 def test_a_trial_records_metrics_and_the_final_picture_only(store):
     from mlflow import MlflowClient
 
-    result = in_folder(store, "tracking.detail=trial", "trainer.test=false")
+    result = in_folder(store, "trainer.test=false")
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
     assert "val/psnr_db" in client.get_run(result.run_id).data.metrics
     assert not any(key.startswith("test/") for key in client.get_run(result.run_id).data.metrics)
@@ -219,7 +219,7 @@ def test_a_trial_records_metrics_and_the_final_picture_only(store):
     ],
 )
 def test_the_other_choices_train_too(store, what):
-    result = in_folder(store, what, "tracking.detail=trial", *(["model.channels=4"] if "unet" in what else []))
+    result = in_folder(store, what, *(["model.channels=4"] if "unet" in what else []))
     assert result.status == "FINISHED"
 
 
@@ -330,7 +330,7 @@ def test_a_wrong_config_is_one_line_and_exit_2_and_leaves_nothing(tmp_path, run_
 
 
 def test_a_grid_ends_with_mean_and_spread(store):
-    done = command(*SMALL, "-m", "seed=1,2", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
+    done = command(*SMALL, "-m", "seed=1,2", f"tracking.dir={store}", cwd=store)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert any(line.startswith("mean") for line in lines)
@@ -461,7 +461,7 @@ def test_a_finished_run_gives_its_best_network_when_resumed_from_another_folder(
 
 @pytest.mark.exhaustive
 def test_a_grid_with_a_diverging_point_goes_on_and_says_so(store):
-    done = command(*SMALL, "-m", "optimizer.lr=1e30,1", "tracking.detail=trial", f"tracking.dir={store}", cwd=store)
+    done = command(*SMALL, "-m", "optimizer.lr=1e30,1", f"tracking.dir={store}", cwd=store)
     assert done.returncode == 1
     assert "train/loss became" in done.stderr
     assert "FAILED" in done.stdout
@@ -483,7 +483,10 @@ def verified(template, tmp_path_factory):
     folder.mkdir()
     shutil.copy(template[0] / "mlflow.db", folder)
     shutil.copytree(template[0] / "cache", folder / "cache")
-    levels = {"full": ["verification=full", "verification.lockstep_steps=5"], "off": ["verification=off"]}
+    levels = {
+        "full": ["verification=full", "verification.lockstep_steps=5", "tracking.detail=full"],
+        "off": ["verification=off"],
+    }
     return folder, {level: in_folder(folder, *overrides) for level, overrides in levels.items()}
 
 
@@ -554,7 +557,7 @@ def test_with_a_warning_a_broken_module_is_trained_all_the_same(store, monkeypat
     monkeypatch.chdir(store.parent)
     monkeypatch.syspath_prepend(store.parent)
     monkeypatch.delitem(sys.modules, "my_layers", raising=False)
-    warned = [*MINE, "verification.on_failure=warn", "tracking.detail=trial", f"tracking.dir={store}"]
+    warned = [*MINE, "verification.on_failure=warn", f"tracking.dir={store}"]
     first = train([*warned, "trainer.epochs=1", f"hydra.run.dir={store}/hydra/a/warned"])
     assert first.status == "FINISHED"
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
@@ -574,7 +577,7 @@ def test_with_a_warning_a_broken_module_is_trained_all_the_same(store, monkeypat
 
 def test_a_finished_run_is_not_verified_again(store, capsys):
     """Another level is no reason to go on with it."""
-    finished = in_folder(store, "tracking.detail=trial", "trainer.epochs=1")
+    finished = in_folder(store, "trainer.epochs=1")
     before = {path: path.stat().st_mtime_ns for path in Path(finished.folder).rglob("*")}
     capsys.readouterr()
     train([f"resume={finished.folder}", "verification=full", f"tracking.dir={store}"])

@@ -1,10 +1,11 @@
 """Every study runs at a small size, and leaves nothing behind."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import preloaded
 
 STUDIES = sorted((Path(__file__).parents[2] / "experiments").glob("*/run.py"))
 
@@ -12,6 +13,6 @@ STUDIES = sorted((Path(__file__).parents[2] / "experiments").glob("*/run.py"))
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.parent.name)
 def test_the_study_runs(study, tmp_path):
-    done = subprocess.run([sys.executable, study, "--smoke"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = preloaded.run([sys.executable, study, "--smoke"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []

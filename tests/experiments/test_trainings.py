@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 import _trainings
+import preloaded
 from _jobs import StudyError
 from _trainings import Point, train_all
 
@@ -126,7 +126,7 @@ def test_a_stop_ends_the_workers_and_leaves_the_file_good(number, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     study = tmp_path / "mlruns" / "studies"
-    process = subprocess.Popen([sys.executable, script, tmp_path / "mlruns", *TINY], stderr=subprocess.PIPE)
+    process = preloaded.Popen([sys.executable, script, tmp_path / "mlruns", *TINY], stderr=preloaded.PIPE)
     try:
         deadline = time.monotonic() + 60
         file, steps = study / "stopped.jsonl", study / "stopped" / "long-1" / "checkpoints"

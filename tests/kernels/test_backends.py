@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import preloaded
 from scratch_dl import kernels
 from scratch_dl.kernels import Geometry, compiled, library, plans, pointwise, reference
 
@@ -271,7 +272,7 @@ except (TypeError, RuntimeError, ValueError) as error:
 @pytest.mark.parametrize("what", ["conv", "relu", "sigmoid", "loss", "bias"])
 def test_tensors_of_two_devices_or_dtypes_are_refused_and_never_read(what):
     """In a process of its own: reading another device's memory would end it. A bias may have been given any dtype."""
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, "-c", MIXED, what], text=True, capture_output=True, timeout=100, check=False
     )  # fmt: skip
     assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
