@@ -23,6 +23,8 @@ if X86:
                           "-mprefer-vector-width=512"]  # fmt: skip
 COMMON = ["-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fvisibility-inlines-hidden",
           "-Wall", "-Wextra"]  # fmt: skip
+# Checks as calls, not inline: the compiler takes a third of the time for them.
+SANITIZE = ["-fsanitize=address", "--param", "asan-instrumentation-with-call-threshold=0", "-g1", "-O1"]
 
 
 class BuildNative(build_ext):
@@ -38,7 +40,7 @@ class BuildNative(build_ext):
                   file=sys.stderr)  # fmt: skip
 
     def _build(self, ext):
-        sanitize = ["-fsanitize=address", "-g", "-O1"] if os.environ.get("SCRATCH_DL_SANITIZE") == "1" else []
+        sanitize = SANITIZE if os.environ.get("SCRATCH_DL_SANITIZE") == "1" else []
         folder = Path(self.build_temp) / ("sanitized" if sanitize else "plain")
         jobs = [("variant.cpp", folder / name, flags) for name, flags in VARIANTS.items()]
         # As scratch_dl.kernels.library.sources_digest, which cannot be imported before its package is built.

@@ -27,7 +27,7 @@ REFUSED = Point("refused", (*TINY, "model.upsampling=transposed", "model.padding
 def studied(tmp_path_factory):
     """A study of a training that ends well, one that does not, and one that is refused; the folder, and the lines."""
     folder, lines = tmp_path_factory.mktemp("study") / "mlruns", []
-    return folder, train_all("small", [GOOD, DIVERGING, REFUSED], 2, folder, lines.append), lines
+    return folder, train_all("small", [GOOD, DIVERGING, REFUSED], 1, folder, lines.append), lines
 
 
 def lines_of(folder, study="small"):

@@ -3,7 +3,7 @@
 import pytest
 
 EPOCHS, TRIALS = 6, 6
-SPACE = ("optimizer.lr=tag(log,interval(0.01,20.0))", f"trainer.epochs={EPOCHS}", "diagnosis=off",
+SPACE = ("optimizer.lr=tag(log,interval(0.01,20.0))", f"trainer.epochs={EPOCHS}",
          f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweeper.sampler=random", "data.crops_per_epoch=16")  # fmt: skip
 MEDIAN = "hydra.sweeper.pruner={name: median, n_startup_trials: 2, n_warmup_steps: 0}"
 HYPERBAND = "hydra.sweeper.pruner={name: hyperband, reduction_factor: 2}"

@@ -42,7 +42,7 @@ def searched(place, search, looked):
         patch.setattr(Photos, "photographs", looking)
         patch.setattr(scoring, "evaluate_photographs", score)
 
-    done = search(here, *SPACE, "hydra.sweeper.n_trials=4", pictures=True, prepare=watch)
+    done = search(here, *SPACE, "diagnosis=default", "hydra.sweeper.n_trials=4", pictures=True, prepare=watch)
     assert done.returncode == 0, done.stderr
     return here, done
 

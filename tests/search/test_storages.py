@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-SPACE = ("optimizer.lr=tag(log,interval(0.5,20.0))", "diagnosis=off", "hydra.sweeper.pruner=none")
+SPACE = ("optimizer.lr=tag(log,interval(0.5,20.0))", "hydra.sweeper.pruner=none")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.exhaustive
 
-SPACE = ("optimizer.lr=tag(log,interval(0.5,20.0))", "diagnosis=off", "hydra.sweeper.pruner=none")
+SPACE = ("optimizer.lr=tag(log,interval(0.5,20.0))", "hydra.sweeper.pruner=none")
 WORKERS = "hydra.sweeper.workers=2"
 KILL = int(signal.SIGKILL)
 

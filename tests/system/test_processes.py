@@ -11,9 +11,9 @@ import pytest
 
 CHILD = """
 import os, sys, time
-from scratch_dl.system.processes import end_with_parent
-sys.platform = {platform!r}
-end_with_parent({parent})
+from scratch_dl.system import processes
+sys.platform, processes._POLL_S = {platform!r}, 0.1
+processes.end_with_parent({parent})
 print(os.getpid(), flush=True)
 time.sleep(60)
 """

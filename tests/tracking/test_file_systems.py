@@ -15,8 +15,8 @@ import pytest
 import preloaded
 from scratch_dl.training import checkpoint
 
-TINY = ("model.channels=[8,8,8]", "data.crop_size=16", "data.crops_per_epoch=64", "data.validation_crops=4",
-        "trainer.batch_size=4", "trainer.test=false", "verification=off", "diagnosis=off", "threads=1")  # fmt: skip
+TINY = ("model.channels=[8,8,8]", "data.downsample=4", "data.crop_size=16", "data.crops_per_epoch=64",
+        "data.validation_crops=4", "trainer.batch_size=4", "trainer.test=false", "verification=off", "diagnosis=off", "threads=1")  # fmt: skip
 
 
 def train(folder, *arguments):
@@ -97,11 +97,12 @@ def test_a_read_only_folder_can_be_looked_at_and_a_training_in_it_is_one_line(mo
 def test_a_closed_terminal_leaves_a_checkpoint_and_a_killed_run(tmp_path):
     """The kernel itself sends the signal, and every further word to the terminal is an error."""
     home = tmp_path / "mlruns" / "hydra" / "one"
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        words = [sys.executable, "-m", "scratch_dl.train", *TINY, "trainer.epochs=1000", f"hydra.run.dir={home}"]
-        os.execv(sys.executable, words)
+    terminal, other = pty.openpty()
+    program = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nfrom scratch_dl import train; train.main()"
+    words = [sys.executable, "-c", program, *TINY, "trainer.epochs=1000", f"hydra.run.dir={home}"]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), other)
+    process = preloaded.Popen(words, cwd=tmp_path, start_new_session=True, **streams)
+    os.close(other)
     end = time.monotonic() + 60
     os.set_blocking(terminal, False)
     while not (home / "checkpoints" / "previous.pt").exists():
@@ -111,8 +112,7 @@ def test_a_closed_terminal_leaves_a_checkpoint_and_a_killed_run(tmp_path):
         except BlockingIOError:
             time.sleep(0.02)
     os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert process.wait(60) == 128 + signal.SIGHUP
     assert '"status": "KILLED"' in (home / "summary.json").read_text()
     assert checkpoint.load_last(home / "checkpoints")["progress"]["step"] > 0
 

@@ -116,11 +116,11 @@ def test_a_database_that_is_locked_is_waited_for_with_a_word(tmp_path, capsys, m
     monkeypatch.setattr("scratch_dl.tracking.database.NOTICE_AFTER_S", 0.5)
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        timer = threading.Timer(2.0, other.rollback)
+        timer = threading.Timer(1.5, other.rollback)
         timer.start()
         start = time.monotonic()
         store = open_store(tmp_path)
-        assert time.monotonic() - start > 1.5
+        assert time.monotonic() - start > 1.2
         timer.join()
     said = capsys.readouterr().out.splitlines()
     assert said == [f"sqlite:///{tmp_path}/mlflow.db is locked by another process; waiting for up to 60 s"]
