@@ -16,7 +16,8 @@ import preloaded
 from scratch_dl.training import checkpoint
 
 TINY = ("model.channels=[8,8,8]", "data.downsample=4", "data.crop_size=16", "data.crops_per_epoch=64",
-        "data.validation_crops=4", "trainer.batch_size=4", "trainer.test=false", "verification=off", "diagnosis=off", "threads=1")  # fmt: skip
+        "data.validation_crops=4", "trainer.batch_size=4", "trainer.test=false", "verification=off", "diagnosis=off",
+        "threads=1")  # fmt: skip
 
 
 def train(folder, *arguments):
