@@ -434,6 +434,28 @@ def test_a_signal_while_the_record_is_sent_waits_for_it_and_is_obeyed(store, mon
     assert MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(result.run_id).info.status == "FINISHED"
 
 
+def test_a_second_signal_waits_for_the_summary(store, monkeypatch):
+    """As of an impatient Ctrl-C: at the step that the first one ends, and while the best weights are loaded."""
+    from scratch_dl.training import loop, run
+
+    step, load = loop.Training.take_step, run.best_network
+
+    def first(self, batch):
+        step(self, batch)
+        if self.progress.step == 15:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def second(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return load(*arguments)
+
+    monkeypatch.setattr(loop.Training, "take_step", first)
+    monkeypatch.setattr(run, "best_network", second)
+    result = in_folder(store)
+    assert (result.status, result.exit_status) == ("KILLED", 143)
+    assert json.loads((Path(result.folder) / "summary.json").read_text())["reason"] == "stopped by SIGTERM"
+
+
 def test_what_was_permitted_to_change_on_resume_is_recorded(store):
     from mlflow import MlflowClient
 

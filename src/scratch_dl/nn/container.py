@@ -37,8 +37,8 @@ class Sequential(_Container):
 
     Args:
         modules: the modules in order, named "0", "1", ...; or one dict of names and modules. A module is then an
-            attribute of that name, and assigning another one to the attribute replaces it in its place. What is no
-            Module, but has a forward and a backward, becomes one by `adapt`.
+            attribute of that name, and assigning another one to the attribute replaces it in its place. An object
+            that is not a Module but has a forward and a backward is wrapped by `adapt`.
 
     Raises:
         TypeError: if one of them has no forward or no backward.

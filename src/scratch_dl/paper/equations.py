@@ -149,10 +149,10 @@ def _seven_loops(x: Tensor, w: Tensor, like: Tensor, columns: tuple[int, ...]) -
 
 
 def _input_gradient() -> Slip:
-    """(10) needs its divisions by D to be exact: rounded down, k' and l' count pixels that no window has read.
+    """The divisions by D in (10) must be exact: rounded down, k' and l' count pixels that no window has read.
 
-    Over the rationals it is right as printed, for a fraction is no member of A; the printed form here is that of the
-    whole numbers that an index is made of.
+    Over the rational numbers the equation is right as printed, because a fraction is not in A. What is tested here is
+    the printed form with integer division, as an index needs it.
     """
     x, w, g = _tensors()
     twin = x.clone().requires_grad_()

@@ -79,8 +79,8 @@ def group_by_cause(summary: StudySummary) -> list[CauseGroup]:
     """Group the trials by cause, the largest group first; trials that run, wait or were discarded are in no group.
 
     Trained trials are compared with trained trials, refused ones with those that were not refused: a trial refused for
-    its padding says nothing about learning rates. A copied trial counts as a trial, but is no further evidence of what
-    a group has in common.
+    its padding says nothing about learning rates. A copied trial counts as a trial, but not as further evidence
+    of what a group has in common.
     """
     by_label: dict[str, list[TrialRow]] = defaultdict(list)
     ended = [row for row in summary.rows if row.result is not None and row.result.state != State.DISCARDED]

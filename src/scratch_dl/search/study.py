@@ -230,7 +230,7 @@ class Study:
         stored_trials.heartbeat(self.optuna, trial.number)  # a trial without any is never taken for dead
         point = self.space.draw(trial, self.setting)
         overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in point.items())]
-        # Where runs are tracked is no part of the point, and may contain a password.
+        # Where runs are tracked does not belong to the point, and may contain a password.
         stored = [hide(override) for override in overrides if not override.lstrip("+~").startswith("tracking.")]
         trial.set_user_attr("overrides", stored)
         drawn = DrawnTrial(trial.number, overrides, {parameter.key: value for parameter, value in point.items()})
