@@ -45,7 +45,7 @@ def _draw_points(axes, trials):
                 for trial in trials
                 if trial["mode"] == mode
                 and trial["last_psnr_db"] is not None
-                and trial["copied_from"] is None
+                and trial.get("copied_from") is None
                 and (trial["state"] == "complete") == complete
             ]
             # The trial's number is the seed, so that the picture is the same every time.

@@ -34,7 +34,7 @@ def run_searches(options, directory):
 
 def ranked(trials):
     """Return the complete trials, each geometry once, the best first."""
-    own = [trial for trial in trials if trial["state"] == "complete" and trial["copied_from"] is None]
+    own = [trial for trial in trials if trial["state"] == "complete" and trial.get("copied_from") is None]
     return sorted(own, key=lambda trial: (-trial["value"], trial["number"]))
 
 
@@ -43,7 +43,7 @@ def _run_search(name, options, directory):
     study, summary = _search(name, options, directory)
     clean = build(study.base).data.validation[1]
     black_db = metrics.psnr_db(torch.zeros_like(clean), clean)
-    ended = [row for row in summary.rows if row.result is not None and row.result.state != "discarded"]
+    ended = [row for row in summary.rows if row.result is not None and row.result.state != "repeated"]
     trials = [_trial_row(row, black_db) for row in ended]
     result = {
         "n_trials": summary.n_trials,
@@ -143,7 +143,6 @@ def _trial_row(row, black_db):
         "number": row.number,
         "state": row.state,
         "came": cause_label(row),
-        "copied_from": result.copied_from,
         "value": result.values[0] if result.values else None,
         "output_class": result.output_class,
         "cause": result.cause,
@@ -168,7 +167,7 @@ def _baseline_levels(rows):
 
 def _split_best_quarter(trials):
     """Return the best quarter of the trained geometries, and the others, the pruned ones among them."""
-    pruned = [trial for trial in trials if trial["state"] == "pruned" and trial["copied_from"] is None]
+    pruned = [trial for trial in trials if trial["state"] == "pruned" and trial.get("copied_from") is None]
     order = [*ranked(trials), *pruned]
     cut = max(1, round(len(order) / 4))
     return order[:cut], order[cut:]

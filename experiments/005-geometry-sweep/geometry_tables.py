@@ -8,7 +8,6 @@ from geometry_plan import F1, KERNELS, MODES, SEARCHES, describe, describe_kerne
 from geometry_search import ranked
 
 from _study import decibel
-from scratch_dl.search.failure_groups import count_with_copies
 from scratch_dl.terminal.text_table import TextTable
 
 SHOWN = 10  # geometries in the table of the best
@@ -78,7 +77,7 @@ def _outcomes_table(results):
     trials = {name: search["trials"] for name, search in results.items()}
     counts = {name: Counter(trial["came"] for trial in rows) for name, rows in trials.items()}
     copies = {
-        name: Counter(trial["came"] for trial in rows if trial["copied_from"] is not None)
+        name: Counter(trial["came"] for trial in rows if trial.get("copied_from") is not None)
         for name, rows in trials.items()
     }
     order = sorted(counts["healthy"] | counts["fault"], key=lambda cause: (-counts["healthy"][cause], cause))
@@ -87,11 +86,13 @@ def _outcomes_table(results):
         "the sweep without a fault beside the control with F1",
         1,
         ("cause", "healthy", "with F1"),
-        [
-            (cause, *(count_with_copies(counts[name][cause], copies[name][cause]) for name in SEARCHES))
-            for cause in order
-        ],
+        [(cause, *(_with_copies(counts[name][cause], copies[name][cause]) for name in SEARCHES)) for cause in order],
     )
+
+
+def _with_copies(trials, copies):
+    """When the study ran, a point that was drawn again counted as a trial, with a copy of the first one's value."""
+    return f"{trials} ({copies} copied)" if copies else f"{trials}"
 
 
 def _best_table(trials, levels):
@@ -152,7 +153,7 @@ def _control_sentence(control):
 def _costs_sentence(results):
     trials = {name: search["trials"] for name, search in results.items()}
     refused = {name: sum(trial["state"] == "refused" for trial in rows) for name, rows in trials.items()}
-    copied = {name: sum(trial["copied_from"] is not None for trial in rows) for name, rows in trials.items()}
+    copied = {name: sum(trial.get("copied_from") is not None for trial in rows) for name, rows in trials.items()}
     minutes = sum(search["training_s"] for search in results.values()) / 60
     return (
         f"Refused before any training: {refused['healthy']} points of the healthy sweep, {refused['fault']} of the "

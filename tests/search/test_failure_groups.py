@@ -99,7 +99,7 @@ NO = TrialResult(State.REFUSED, reason="model.padding must be >= 0, but got -1")
 def test_groups_have_shares_the_best_value_and_an_example_with_its_cure():
     found = group_by_cause(study(GOOD, ZERO, replace(GOOD, values=(29.0,)), replace(ZERO, values=(12.0,)), GOOD, None,
                          NO,
-                         TrialResult(State.DISCARDED, reason="trial 3 is the same point")))  # fmt: skip
+                         TrialResult(State.REPEATED, reason="trial 3 is the same point")))  # fmt: skip
     assert [(group.label, len(group.rows), group.best) for group in found] == [
         ("healthy, better than blur", 3, 29.0),
         (f"collapsed to zero ({RATE})", 2, 12.0),
@@ -111,17 +111,6 @@ def test_groups_have_shares_the_best_value_and_an_example_with_its_cure():
         f"trial 3: {RATE}: relu3, from step 4; cure: a smaller optimizer.lr",
         "trial 6: model.padding must be >= 0, but got -1",
     ]
-
-
-def test_copies_are_counted_and_are_no_witnesses_of_what_is_in_common():
-    def found(result):
-        params = [{"lr": 10.0}, *({"lr": 10.0} for _ in range(9)), *({"lr": 1.0} for _ in range(9))]
-        return next(group for group in group_by_cause(study(ZERO, *[result] * 9, *[GOOD] * 9, params=params))
-                    if group.label.startswith("collapsed"))  # fmt: skip
-
-    trained, copied = found(ZERO), found(replace(ZERO, copied_from=0))
-    assert (trained.size, copied.size) == ("10", "10 (9 copied)")
-    assert (bool(trained.common), bool(copied.common)) == (True, False)
 
 
 def test_the_best_value_of_what_is_minimized_is_the_least():

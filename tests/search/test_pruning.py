@@ -1,5 +1,7 @@
 """Pruning saves epochs: they are counted in each run's own record, with a pruner and without."""
 
+from itertools import accumulate
+
 import pytest
 
 EPOCHS, TRIALS = 6, 6
@@ -29,6 +31,11 @@ def pruned(place, search):
 def epochs(here):
     """Those trained by each trial: its validations, but for the one before the first step."""
     return [len(here.history(number)) - 1 for number in range(TRIALS)]
+
+
+def best_so_far(here, number):
+    """The objective of a trial that would end after each of its epochs."""
+    return list(accumulate(here.history(number)[1:], max))
 
 
 @pytest.mark.exhaustive
@@ -62,8 +69,9 @@ def test_what_optuna_was_told_of_each_epoch_is_what_the_run_has(pruned, pruner):
     for number, trial in enumerate(here.trials()):
         told = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
         assert sorted(trial.intermediate_values) == list(range(1, epochs(here)[number] + 1))
-        assert told == here.history(number)[1:]
+        assert told == best_so_far(here, number)
         assert trial.state.name == ("PRUNED" if number in here.numbers("pruned") else "COMPLETE")
+        assert trial.value == here.results()[number]["values"][0] == told[-1]
 
 
 @pytest.mark.exhaustive
@@ -74,9 +82,9 @@ def test_the_median_pruner_has_cut_what_was_behind_the_median_of_that_epoch(prun
     here, _ = pruned("median")
     for number in here.numbers("pruned"):
         last = epochs(here)[number]
-        earlier = [here.history(n)[last] for n in range(number) if n in here.numbers("complete")]
+        earlier = [best_so_far(here, n)[last - 1] for n in range(number) if n in here.numbers("complete")]
         assert len(earlier) >= 2
-        assert max(here.history(number)[1:]) < median(earlier)
+        assert best_so_far(here, number)[-1] < median(earlier)
 
 
 @pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.exhaustive)])
@@ -87,8 +95,9 @@ def test_a_pruned_trial_counts_is_told_with_its_reason_and_is_never_the_best(pru
     cut = here.numbers("pruned")
     for number in cut:
         result, trained = here.results()[number], epochs(here)[number]
-        last = here.history(number)[-1]
-        assert result["reason"] == f"pruned at epoch {trained}: val/psnr_db {last:.4g} is behind that of other trials"
+        best = best_so_far(here, number)[-1]
+        assert result["reason"] == f"pruned at epoch {trained}: val/psnr_db {best:.4g} is behind that of other trials"
+        assert nested[number].data.metrics["objective"] == best
         tags = nested[number].data.tags
         assert (tags["trial.state"], tags["trial.reason"]) == ("pruned", result["reason"])
         assert nested[number].info.status == "FINISHED"

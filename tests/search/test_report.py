@@ -258,19 +258,6 @@ def test_importances_leave_no_word_of_optunas_among_what_is_printed():
         logging.getLogger("optuna").removeHandler(handler)
 
 
-def test_copies_have_no_part_in_importances():
-    study, unit = optuna.create_study(direction="maximize"), FloatDistribution(0, 1)
-    for n in range(40):
-        x, y = n * 7 % 40 / 40, n * 11 % 40 / 40
-        copied = {"result": {"copied_from": 0}} if n >= 20 else {}
-        value = y if copied else x
-        study.add_trial(create_trial(params={"x": x, "y": y}, distributions={"x": unit, "y": unit}, value=value,
-                                     user_attrs=copied))  # fmt: skip
-    found = importances(study, "fanova", 0, Objective("val/psnr_db", "last", "maximize"))
-    assert found.shares["x"] > 0.8
-    assert "20 trials" in found.note
-
-
 @pytest.mark.parametrize(("direction", "expected"), [("maximize", "x"), ("minimize", "y")])
 def test_ped_anova_looks_at_the_best_trials_and_not_at_the_least_values(direction, expected):
     """The largest values need a large x, the smallest a large y."""

@@ -129,6 +129,7 @@ def test_mlflow_has_a_nested_run_a_trial_with_its_number_state_and_verdicts(sear
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert tags["trial.state"] == "complete"
         assert float(tags["trial.value"]) == pytest.approx(here.trials()[number].value, rel=1e-5)
+        assert run.data.metrics["objective"] == here.trials()[number].value
         assert tags["verification"] == "off"
         assert result["cause"]
         assert result["cause"] in " ".join(value for key, value in tags.items() if key.startswith("diagnosis"))
@@ -287,6 +288,19 @@ def test_a_larger_total_goes_on_to_it(searched, search):
             "error: hydra.sweeper.sampler=grid takes choices and ranges, but optimizer.lr is",
         ),
         ((RATE, "model.padding=0"), "error: model: the output must have the input's size"),
+        (("search=custom,geometry", RATE), "error: search must be one choice, but got search=custom,geometry; start"),
+        (
+            (
+                RATE,
+                "hydra.sweeper.sampler={name: tpe, multivariate: false}",
+                "hydra.sweeper.conditions={optimizer.momentum: {optimizer=sgd: 'interval(0.0,0.9)'}}",
+            ),
+            "error: hydra.sweeper.sampler.multivariate must be true, or group false, where a setting depends on",
+        ),
+        (
+            ("model.kernel_size=shuffle(2,3)",),
+            "error: model.kernel_size: a search draws in its own order, so leave ",
+        ),
         (("+model.foo=choice(1,2)",), "error: model.foo is not a setting; there are: channels, kernel_size, "),
         (
             ("optimizer=sgd,adam", "optimizer.momentum=0.5"),

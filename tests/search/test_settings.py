@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.yaml_files import CONF
-from scratch_dl.search.settings import Algorithm, read_settings
+from scratch_dl.search.settings import Algorithm, check_algorithms, read_settings
 from scratch_dl.search.storage import SafeCmaEs, quiet
 from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.errors import ConfigError
@@ -82,7 +82,7 @@ def test_the_default_storage_lies_under_tracking_dir(monkeypatch, directory):
         ({"study_name": 3}, r"hydra\.sweeper\.study_name must be a non-empty string, but got 3"),
         ({"study_name": " "}, r"hydra\.sweeper\.study_name must be a non-empty string"),
         # Samplers and pruners
-        ({"sampler": "tpf"}, r"sweeper\.sampler must be one of tpe, random, grid, qmc, cmaes, but got 'tpf'; .* 'tpe'"),
+        ({"sampler": "tpf"}, r"must be one of tpe, random, grid, qmc, cmaes, gp, nsgaii, but got 'tpf'; .* 'tpe'"),
         ({"sampler": None}, r"hydra\.sweeper\.sampler must be one of tpe, .*, but got None"),
         ({"sampler": ["tpe"]}, r"hydra\.sweeper\.sampler must be one of tpe, .*, but got \['tpe'\]"),
         ({"sampler": {"n_startup_trials": 3}}, r"hydra\.sweeper\.sampler must be one of tpe, .*, but got None"),
@@ -135,7 +135,7 @@ def test_the_default_storage_lies_under_tracking_dir(monkeypatch, directory):
 def test_a_bad_setting_is_refused_by_its_key_with_the_rule_and_the_value(tmp_path, monkeypatch, given, words):
     monkeypatch.chdir(tmp_path)
     with quiet(), pytest.raises(ConfigError, match=words) as refused:
-        read(**given)
+        check_algorithms(read(**given), conditional=False)
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
     assert not list(tmp_path.iterdir())
@@ -183,6 +183,8 @@ def test_a_grid_may_be_searched_to_its_end():
         ("cmaes", SafeCmaEs, {"_n_startup_trials": 1}),
         ({"name": "cmaes", "n_startup_trials": 4, "sigma0": 0.2}, SafeCmaEs,
          {"_n_startup_trials": 4, "_sigma0": 0.2}),
+        ("gp", optuna.samplers.GPSampler, {"_n_startup_trials": 10}),
+        ({"name": "nsgaii", "population_size": 8}, optuna.samplers.NSGAIISampler, {"_population_size": 8}),
     ],
 )  # fmt: skip
 def test_a_sampler_is_optunas_with_its_arguments(sampler, kind, inside):
@@ -191,6 +193,14 @@ def test_a_sampler_is_optunas_with_its_arguments(sampler, kind, inside):
         made = settings.make_sampler(123, conditional=True)
     assert type(made) is kind
     assert {name: getattr(made, name) for name in inside} == inside
+
+
+def test_a_tpe_that_cannot_work_with_conditions_is_refused():
+    settings = read(sampler={"name": "tpe", "multivariate": False})
+    check_algorithms(settings, conditional=False)
+    check_algorithms(read(sampler={"name": "tpe", "multivariate": False, "group": False}), conditional=True)
+    with pytest.raises(ConfigError, match=r"sampler\.multivariate must be true, or group false, .* but got false"):
+        check_algorithms(settings, conditional=True)
 
 
 def test_tpe_looks_at_groups_where_some_parameters_are_conditional():
@@ -221,9 +231,8 @@ def test_a_pruner_is_optunas_with_its_arguments(pruner, kind, inside):
 
 def test_startup_trials_are_trainings():
     with quiet():
-        assert read(sampler="tpe").make_sampler(0, False, untrained=7)._n_startup_trials == 17
+        assert read(sampler="tpe").make_sampler(0, False, refused=7)._n_startup_trials == 17
         assert read(sampler={"name": "tpe", "n_startup_trials": 2}).make_sampler(0, False, 7)._n_startup_trials == 9
-        assert read(pruner="median").make_pruner(8, copies=3)._n_startup_trials == 8
 
 
 def test_a_choice_is_named_with_its_arguments():

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.space import read_space
-from scratch_dl.search.space_check import check_keys
+from scratch_dl.search.space_check import check_keys, with_real_numbers
 from scratch_dl.system.errors import ConfigError
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -74,7 +74,6 @@ def base():
         ("1,2", [1, 2]),
         ("null,0.5", [None, 0.5]),
         ("[null,1],[2]", ["[null,1]", "[2]"]),
-        ("sort(3,1,2)", [1, 2, 3]),
         ("int(choice(1.5,2.5))", [1, 2]),
         ("str(choice(1,2))", ["1", "2"]),
         ("bool(choice(0,1))", [False, True]),
@@ -168,6 +167,28 @@ def test_an_interval_is_of_integers_if_its_bounds_are(text, expected):
     assert low <= drawn <= high
 
 
+def test_integer_bounds_give_real_numbers_where_the_setting_is_one():
+    def compose(overrides):
+        return compose_config("train", ["search=custom", *overrides])
+
+    text = "interval(1,10)"
+    params = {
+        "optimizer.lr": text,
+        "trainer.epochs": text,
+        "optimizer.momentum": f"int({text})",
+        "trainer.max_minutes": text,
+    }
+    conditions = {"optimizer.eps": {"optimizer=adam": "interval(0,1)"}}
+    space = with_real_numbers(read_space(params, conditions, []), compose([]), compose)
+    assert space.describe() == {
+        "optimizer.lr": "interval(1.0,10.0)",
+        "trainer.epochs": text,
+        "optimizer.momentum": text,
+        "trainer.max_minutes": text,
+        "optimizer.eps[optimizer=adam]": "interval(0.0,1.0)",
+    }
+
+
 # What cannot be read
 
 
@@ -177,6 +198,9 @@ def test_an_interval_is_of_integers_if_its_bounds_are(text, expected):
         ("choice(1,2", [r"k=choice\(1,2 ", "cannot be read", r"choice\(2,3,4\)"]),
         ("choice()", [r"k=choice\(\)", "cannot be read"]),
         ("choice(null,1)", [r"k=choice\(null,1\)", "cannot be read"]),
+        ("sort(3,1,2)", ["k: a search draws in its own order", r"but got sort\(3,1,2\)"]),
+        ("shuffle(range(1,5))", ["k: a search draws in its own order, so leave shuffle out"]),
+        ("tag(log,shuffle(1,2))", ["so leave shuffle out"]),
         ("str(interval(1,2))", [r"k=str\(interval\(1,2\)\)", "cannot be read", "cast"]),
         ("interval(1)", [r"k=interval\(1\)", "cannot be read"]),
         ("intervall(1,2)", [r"k=intervall\(1,2\)", "cannot be read"]),

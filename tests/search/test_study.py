@@ -14,7 +14,6 @@ from omegaconf import OmegaConf, open_dict
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search import storage
-from scratch_dl.search import study as of_study
 from scratch_dl.search.settings import Algorithm, SearchSettings
 from scratch_dl.search.space import read_space
 from scratch_dl.search.study import MAX_REFUSALS, Study
@@ -251,14 +250,14 @@ def test_a_grid_may_be_cut_short_and_leaves_out_nothing_but_what_fits_nowhere(ma
     assert len(settle(make(params, sampler="grid", n_trials=2))) == 2
     study = make(params, sampler="grid", n_trials=None)
     settle(study)
-    assert (study.ask(), study.end_reason()) == (None, "the grid has no further point")
+    assert (study.ask(), study.end_reason()) == (None, "no further point is left: 2 were trained, 4 refused")
     tried = {(row.params["model.padding"], row.params["trainer.batch_size"]): row for row in study.rows()}
     assert len(tried) == len(study.rows()) == 8
     assert {key for key, row in tried.items() if row.state == State.REFUSED} == {
         (p, size) for p in (2, 6) for size in (8, 16)
     }
     # padding=1 is what "same" comes to, and is not trained
-    assert all(tried[1, size].result.copied_from == tried["same", size].number for size in (8, 16))
+    assert all(tried[1, size].state == State.REPEATED for size in (8, 16))
 
 
 # What fits nowhere, and what was there already
@@ -282,66 +281,60 @@ def test_geometries_that_fit_nowhere_are_refused_and_not_counted(make):
 def test_where_nothing_fits_it_gives_up_and_says_why(make):
     study = make({"model.padding": "choice(2,6)"}, n_trials=2)
     draws = settle(study, 100)
-    assert len(draws) == MAX_REFUSALS * 2
     assert {draw.result.state for draw in draws} == {State.REFUSED}
-    assert study.end_reason() == (
-        "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
-    )
+    assert sorted(draw.params["model.padding"] for draw in draws) == [2, 6]
+    assert study.end_reason() == "no further point is left: 0 were trained, 2 refused"
     assert study.missing() == 2
 
 
-@pytest.mark.parametrize("where", STORAGES)
-def test_a_point_that_was_there_is_a_copy_and_counts(make, where):
-    study = make(TWO, n_trials=7, where=where)
-    first = study.ask()
-    study.tell(
-        first, TrialResult(State.COMPLETE, values=(28.0,), cause="healthy", run_id="r", seconds=9.0, parameters=5)
+def test_where_points_are_refused_without_end_it_gives_up_and_says_why(make):
+    study = make({"model.padding": "choice(2,6)", **RATE}, n_trials=2)
+    assert len(settle(study, 100)) == MAX_REFUSALS * 2
+    assert study.end_reason() == (
+        "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
     )
-    draws = settle(study)
-    assert len(draws) == 6
-    copies = [draw for draw in draws if draw.params == first.params]
-    assert len(copies) >= 2
-    for draw in copies:
-        wanted = TrialResult(
-            State.COMPLETE, values=(28.0,), cause="healthy", run_id="r", parameters=5, copied_from=first.number
-        )
-        assert draw.result == study.rows()[draw.number].result == wanted
-    assert len([draw for draw in draws if draw.result is None]) == 1
-    assert [trial.values for trial in study.optuna.trials if trial.number in {one.number for one in copies}] == [
-        [28.0]
-    ] * len(copies)
-
-
-def test_padding_that_comes_to_the_same_is_a_copy(make):
-    study = make({"model.padding": "choice(same,1)"}, n_trials=2, sampler="grid")
-    complete(study, study.ask(), 3.0)
-    draw = study.ask()
-    assert (draw.params["model.padding"], draw.result.copied_from, draw.result.values) == (1, 0, (3.0,))
 
 
 @pytest.mark.parametrize("where", STORAGES)
-def test_a_pruned_point_is_copied_with_what_its_epochs_had(make, where):
-    study = make(TWO, n_trials=9, where=where)
-    first = study.ask()
-    number = study.optuna._storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, first.number)
-    for epoch, value in ((1, 20.0), (2, 21.0)):
-        optuna.trial.Trial(study.optuna, number).report(value, epoch)
-    study.tell(first, TrialResult(State.PRUNED, reason="behind", values=(21.0,), epochs=2))
-    copies = [draw for draw in settle(study) if draw.params == first.params]
-    assert copies
-    for draw in copies:
-        assert (draw.result.state, draw.result.reason, draw.result.copied_from) == (State.PRUNED, "behind", 0)
-        kept = study.optuna.get_trials()[draw.number]
-        assert (kept.state.name, kept.intermediate_values) == ("PRUNED", {1: 20.0, 2: 21.0})
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_every_point_is_trained_before_one_would_be_again(make, where, sampler):
+    params = {"trainer.batch_size": "choice(4,8,12,16,20)", "optimizer.momentum": "choice(0.0,0.9)"}
+    study = make(params, n_trials=30, where=where, sampler=Algorithm(sampler, {}))
+    draws = settle(study)
+    assert all(draw.result is None for draw in draws)
+    assert len({tuple(draw.params.values()) for draw in draws}) == len(draws) == 10
+    assert study.end_reason() == "no further point is left: 10 were trained, 0 refused"
+    # Optuna was told of each training once; what repeats one is a failure, which its samplers leave out.
+    told = [trial.state.name for trial in study.optuna.get_trials()]
+    assert set(told) <= {"COMPLETE", "FAIL"}
+    assert told.count("COMPLETE") == 10
 
 
-def test_a_point_that_failed_is_not_tried_again(make):
+def test_a_space_whose_points_are_all_the_same_training_ends(make):
+    study = make({"trainer.pictures": "interval(1,1000000)"}, n_trials=3)
+    assert len(settle(study)) == 1
+    assert study.end_reason() == "the last 100 points that were drawn had all been trained before"
+
+
+def test_padding_that_comes_to_the_same_is_not_trained_again(make):
+    study = make({"model.padding": "choice(same,1)"}, n_trials=2)
+    assert [draw.params["model.padding"] for draw in settle(study)] == ["same"]
+    assert {row.result.reason for row in study.rows() if row.state == State.REPEATED} == {"trial 0 is the same point"}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        TrialResult(State.PRUNED, reason="behind", values=(21.0,), epochs=2),
+        TrialResult(State.FAILED, reason="train/loss became nan"),
+    ],
+    ids=lambda result: result.state,
+)
+def test_a_point_that_was_pruned_or_failed_is_not_tried_again(make, result):
     study = make(TWO, n_trials=9)
-    study.tell(study.ask(), TrialResult(State.FAILED, reason="train/loss became nan"))
-    copies = [draw for draw in settle(study) if draw.params == {"trainer.batch_size": 8}]
-    assert copies
-    assert {(draw.result.state, draw.result.copied_from) for draw in copies} == {(State.FAILED, 0)}
-    assert len(study.rows()) == 9
+    study.tell(study.ask(), result)
+    assert points(settle(study)) == [{"trainer.batch_size": 16}]
+    assert [state for state in states(study) if state in COUNTED] == [result.state, State.COMPLETE]
 
 
 # How many
@@ -585,35 +578,21 @@ def test_a_trial_that_its_user_stopped_is_trained_again_however_often(make):
 
 
 @pytest.mark.parametrize("where", STORAGES)
-@pytest.mark.filterwarnings("ignore")  # filters are a process's: one thread's are undone by another's
-def test_what_another_worker_is_training_is_not_drawn(make, monkeypatch, where):
-    monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
+def test_what_another_worker_is_training_is_not_drawn(make, where):
     one, other, third = (make(TWO, where=where, n_trials=3) for _ in range(3))
     first, second = one.ask(), other.ask()
     assert [first.params["trainer.batch_size"], second.params["trainer.batch_size"]] == [8, 16]
-    assert all(row.result.reason == "trial 0, in training, is the same point" for row in one.rows()
-               if row.state == State.DISCARDED)  # fmt: skip
-    # Who has drawn and not begun is not to wait: the others may wait for that.
-    assert (one.ask(), other.ask()) == (None, None)
-    # Nothing is left but what is in training: the third waits until one of them has ended.
-    found = []
-    thread = threading.Thread(target=lambda: found.append(third.ask()), daemon=True)
-    thread.start()
-    thread.join(0.4)
-    assert thread.is_alive()
+    assert (one.ask(), other.ask(), third.ask()) == (None, None, None)
+    assert third.end_reason() is None  # as one of the two may have to be trained again
     complete(one, first, 1.0)
     complete(other, second, 2.0)
-    thread.join(20)
-    assert found[0].result.copied_from in (first.number, second.number)
-    assert other.ask() is None
-    assert sum(state in COUNTED for state in states(one)) == 3
+    assert third.end_reason() == "no further point is left: 2 were trained, 0 refused"
 
 
 @pytest.mark.filterwarnings("ignore")  # of Optuna's; what silences them knows one thread a process
 @pytest.mark.parametrize("where", STORAGES)
-def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, monkeypatch, where):
+def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, where):
     """With a storage each, as two processes have."""
-    monkeypatch.setattr(of_study, "_WAIT_S", 0.02)
     studies = []
     for _ in range(2):
         storage.open_storage.cache_clear()
@@ -642,8 +621,4 @@ def test_workers_at_once_draw_different_points_and_as_many_as_asked_for(make, mo
         thread.join(60)
     assert errors == []
     assert sum(state in COUNTED for state in states(studies[0])) == 8
-    assert len(training) == len([row for row in studies[0].rows() if row.state == State.COMPLETE and not _copied(row)])
-
-
-def _copied(row):
-    return row.result.copied_from is not None
+    assert len(training) == 8

@@ -9,7 +9,7 @@ import pytest
 
 import preloaded
 from scratch_dl import tracking
-from scratch_dl.tracking import DESCRIPTION, RefusedError, SharedRun, Store, UnavailableError, open_store
+from scratch_dl.tracking import DESCRIPTION, RefusedError, Run, SharedRun, Store, UnavailableError, open_store
 from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.store import client
 
@@ -153,21 +153,19 @@ def test_a_description_is_cut_at_a_lines_end(store, parent, row):
     assert stored(store, parent.run_id).data.tags[DESCRIPTION] == "short\ntext"
 
 
-def test_a_trial_without_a_training_is_nested_and_finished(store, parent):
-    run_id = parent.nested("trial 4", {"copied_from": 2}, {"lr": 0.5}, {"val/psnr_db": 27.0, "x": float("inf")}, 9)
-    found = stored(store, run_id)
-    assert (found.info.status, found.info.run_name) == ("FINISHED", "trial 4")
-    assert found.info.experiment_id == parent.experiment_id
-    assert found.info.end_time >= found.info.start_time
-    assert found.data.tags["mlflow.parentRunId"] == parent.run_id
-    assert (found.data.tags["copied_from"], found.data.tags["nonfinite/x"]) == ("2", "9")
-    assert found.data.params == {"lr": "0.5"}
+def test_a_trials_run_gets_tags_and_metrics_from_the_study(store, parent, tmp_path):
+    trial = Run.create(store, tmp_path / "trial", "sweep")
+    assert trial.finish("FINISHED")
+    parent.describe_run(trial.run_id, {"state": "complete"}, {"objective": 2.5, "x": float("inf")}, 3)
+    found = stored(store, trial.run_id)
+    assert (found.info.status, found.data.tags["state"], found.data.tags["nonfinite/x"]) == (
+        "FINISHED",
+        "complete",
+        "3",
+    )
     with mlflow_call():
-        history = client(store).get_metric_history(run_id, "val/psnr_db")
-    assert [(each.step, each.value) for each in history] == [(9, 27.0)]
-    parent.tag_run(run_id, {"state": "complete"})
-    found = stored(store, run_id)
-    assert (found.info.status, found.data.tags["state"]) == ("FINISHED", "complete")
+        history = client(store).get_metric_history(trial.run_id, "objective")
+    assert [(each.step, each.value) for each in history] == [(3, 2.5)]
 
 
 @pytest.mark.exhaustive
@@ -225,7 +223,7 @@ def test_a_process_that_finished_the_run_does_not_count_as_working_on_it(store, 
         pytest.param(lambda parent: parent.params({"": 1}), id="parameter"),
         pytest.param(lambda parent: parent.metrics({"a[0]": 1.0}, 1), id="metric"),
         pytest.param(lambda parent: parent.metrics({"a": 1.0, "a/../b": 1.0}, 1), id="path"),
-        pytest.param(lambda parent: parent.nested("x", {}, {"a//b": 1}, {}, 1), id="nested"),
+        pytest.param(lambda parent: parent.describe_run(parent.run_id, {}, {"a//b": 1}, 1), id="of-a-trial"),
         pytest.param(lambda parent: parent.files([Path("nothing.md")]), id="file"),
         pytest.param(lambda parent: parent.finish("DONE"), id="status"),
         pytest.param(lambda parent: SharedRun.create(parent._store, "", "study", {}), id="experiment"),
@@ -255,7 +253,7 @@ def test_a_store_that_is_down_is_reported_at_once(parent, tmp_path):
         lambda: parent.params({"a": 1}),
         lambda: parent.metrics({"a": 1}, 1),
         lambda: parent.files([]),
-        lambda: parent.nested("a", {}, {}, {}, 1),
+        lambda: parent.describe_run("a", {"b": 1}, {}, 1),
         lambda: parent.finish("FINISHED"),
         lambda: SharedRun.create(parent._store, "sweep", "study", {}),
         lambda: SharedRun(parent._store, parent.run_id),

@@ -149,6 +149,8 @@ def grid_points(words: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
     """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     for override in parsed:
+        if override.key_or_group == "search":
+            raise ConfigError(f"search must be one choice, but got {override.input_line}; start each search by itself")
         if override.is_interval_sweep() or override.is_range_sweep():
             raise ConfigError(f"{override.input_line} is for a search: add search=custom; a grid has values a,b,c")
         value: Any = override.value()  # the type that Hydra declares for it leaves a Glob out

@@ -64,33 +64,22 @@ class CauseGroup:
     example: str
     common: tuple[str, ...]
 
-    @property
-    def size(self) -> str:
-        """How many trials there are and, if any are copies, how many."""
-        return count_with_copies(len(self.rows), sum(row.is_copy for row in self.rows))
-
-
-def count_with_copies(trials: int, copies: int) -> str:
-    """Return the number of trials in words and, if any are copies, how many."""
-    return f"{trials} ({copies} copied)" if copies else f"{trials}"
-
 
 def group_by_cause(summary: StudySummary) -> list[CauseGroup]:
-    """Group the trials by cause, the largest group first; trials that run, wait or were discarded are in no group.
+    """Group the trials by cause, the largest group first; trials that run, wait or repeat others are in no group.
 
     Trained trials are compared with trained trials, refused ones with those that were not refused: a trial refused for
-    its padding says nothing about learning rates. A copied trial counts as a trial, but not as further evidence
-    of what a group has in common.
+    its padding says nothing about learning rates.
     """
     by_label: dict[str, list[TrialRow]] = defaultdict(list)
-    ended = [row for row in summary.rows if row.result is not None and row.result.state != State.DISCARDED]
+    ended = [row for row in summary.rows if row.result is not None and row.result.state != State.REPEATED]
     for row in ended:
         by_label[cause_label(row)].append(row)
     groups = []
     for label, rows in by_label.items():
         numbers = {row.number for row in rows}
         others = [row for row in ended if row.number not in numbers and _are_comparable(rows[0], row)]
-        common = common_settings(*([row.params for row in some if not row.is_copy] for some in (rows, others)))
+        common = common_settings(*([row.params for row in some] for some in (rows, others)))
         best = _best_row(summary, rows)
         value = best.values[0] if best else None
         example = _example(best or rows[0])

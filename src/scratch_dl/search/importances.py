@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from scratch_dl.search.storage import quiet
-from scratch_dl.search.trial_result import Objective, is_copied
+from scratch_dl.search.trial_result import Objective
 
 EVALUATORS = {"pedanova": "PED-ANOVA", "fanova": "fANOVA"}
 QUESTIONS = {
@@ -31,9 +31,7 @@ class Importances:
 
 def importances(study: optuna.Study, evaluator: str, place: int, objective: Objective) -> Importances | str:
     """Return how much each setting matters to the objective at `place`, by one of EVALUATORS; a reason if unknown."""
-    trials = [
-        trial for trial in complete_trials(study) if not is_copied(trial.user_attrs)
-    ]  # a copy is not further evidence
+    trials = complete_trials(study)
     if reason := too_few(trials):
         return reason
     if len({trial.values[place] for trial in trials}) == 1:
@@ -79,7 +77,7 @@ def study_of(trials: Sequence[FrozenTrial]) -> optuna.Study:
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials, copies included."""
+    """Return the complete trials."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 

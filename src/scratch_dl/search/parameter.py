@@ -42,6 +42,7 @@ class SearchParameter:
         log: whether numbers are drawn evenly on a logarithmic scale.
         condition: without which the setting is not drawn; None if it always is.
         prefix: Hydra's "+" or "++" before the key, for a key that the configuration may lack.
+        is_cast: whether the distribution itself says that its numbers are integers: int(interval(1,5)).
     """
 
     key: str
@@ -52,6 +53,7 @@ class SearchParameter:
     log: bool = False
     condition: Condition | None = None
     prefix: str = ""
+    is_cast: bool = False
 
     @property
     def name(self) -> str:
@@ -87,6 +89,14 @@ class SearchParameter:
     def override(self, value: Value) -> str:
         """Return Hydra's override for a value."""
         return f"{self.prefix}{self.key}={override_value(value) if self.choices is None else self.choices[value]}"
+
+    @property
+    def count(self) -> int | None:
+        """How many values it has; None if there are infinitely many."""
+        if self.choices is not None:
+            return len(self.choices)
+        step = self.step or (1 if self.is_integer else None)
+        return None if step is None else round((self.high - self.low) / step) + 1
 
     def values(self) -> list[Value]:
         """Return every value.
@@ -132,6 +142,8 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Se
     key, line = key_of(override), str(override.input_line)
     value: Any = override.value()
     text = line.removeprefix(f"{override.get_key_element()}=")
+    if order := re.match(r"(?:tag\(.*)?\b(shuffle|sort)\(", text):
+        raise ConfigError(f"{key}: a search draws in its own order, so leave {order[1]} out, but got {text}")
     known: dict[str, Any] = {"condition": condition, "prefix": override.get_key_element().removesuffix(key)}
     if isinstance(value, Glob):
         names = choices_of(override)
@@ -152,7 +164,10 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Se
         return SearchParameter(key, None, *_range(key, value, text), **known)
     if isinstance(value, IntervalSweep):
         is_integer = bool(_INTEGER_BOUNDS.search(line)) and "float(" not in line
-        return SearchParameter(key, None, *_interval(key, value, text, log, is_integer), None, log, **known)
+        is_cast = bool(re.search(r"\bint\(", text))
+        return SearchParameter(
+            key, None, *_interval(key, value, text, log, is_integer), None, log, **known, is_cast=is_cast
+        )
     raise ConfigError(f"{key} must be one of {EXAMPLES}, but got {text}")
 
 

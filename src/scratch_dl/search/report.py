@@ -165,7 +165,7 @@ def _cause_section(summary: StudySummary) -> Iterator[str]:
     cells = []
     for group in groups:
         best = "" if group.best is None else format_value(group.best)
-        cells.append((_escaped(group.label), group.size, f"{group.share:.0%}", best))
+        cells.append((_escaped(group.label), len(group.rows), f"{group.share:.0%}", best))
     legend = f"shares of those that ended; the best by {summary.objectives[0]}"
     yield TextTable("Trials by cause", legend, 1, ("cause", "trials", "share", "best"), cells).markdown()
     for group in groups:
@@ -231,8 +231,6 @@ def _outcome(row: TrialRow) -> str:
         return ""
     label = cause_label(row)
     parts = [label if label != row.state else "", reason_text(row.result) if row.state != State.COMPLETE else ""]
-    if row.is_copy:
-        parts.append(f"copied from trial {row.result.copied_from}, the same point")
     if row.requeued_as is not None:
         parts.append(f"trained again as trial {row.requeued_as}")
     return "; ".join(part for part in parts if part)

@@ -12,9 +12,9 @@ from scratch_dl import kernels, tracking
 from scratch_dl.cli.command import check_given
 from scratch_dl.config.build import build
 from scratch_dl.kernels.restoring import restored
-from scratch_dl.search.settings import read_settings
+from scratch_dl.search.settings import CONDITIONAL, FOR_NUMBERS, check_algorithms, read_settings
 from scratch_dl.search.space import Space, read_space
-from scratch_dl.search.space_check import check_choices_fit, check_keys
+from scratch_dl.search.space_check import check_choices_fit, check_keys, with_real_numbers
 from scratch_dl.search.study import Study
 from scratch_dl.search.tables import describe_objectives
 from scratch_dl.search.tracker import StudyTracker
@@ -114,6 +114,8 @@ def _read_study(config: DictConfig, arguments: Sequence[str], compose: Compose) 
     check_given(lambda config: kernels.use(build(config).backend), base, space.fixed)
     tracking.check_store(base.tracking.dir, base.tracking.uri, base.tracking.experiment)
     check_keys(space, base)
+    check_algorithms(settings, any(parameter.condition for parameter in space.parameters))
+    space = with_real_numbers(space, base, compose)
     study = Study(settings, space, Path(str(base.tracking.dir)).expanduser().absolute(), base, compose)
     check_choices_fit(space, compose, study.setting)
     if settings.sampler.name == "grid":
@@ -131,9 +133,14 @@ def _announce(study: Study) -> None:
         f"kept in {without_password(settings.storage)}{f'; goes on after {drawn} draws' if drawn else ''}",
         flush=True,
     )
-    at_random = [parameter.key for parameter in study.space.parameters if parameter.choices or parameter.condition]
-    if settings.sampler.name in ("qmc", "cmaes") and at_random:
-        print(f"{settings.sampler.name} is for numbers: {', '.join(at_random)} are drawn at random", flush=True)
+    sampler = settings.sampler.name
+    at_random = [
+        parameter.key
+        for parameter in study.space.parameters
+        if (parameter.choices and sampler in FOR_NUMBERS) or (parameter.condition and sampler not in CONDITIONAL)
+    ]
+    if at_random:
+        print(f"{sampler} draws at random: {', '.join(at_random)}", flush=True)
     for words in study.outside:
         print(f"the first trial is the configuration as it stands, but for {words}", flush=True)
 

@@ -12,6 +12,7 @@ import optuna
 from omegaconf import OmegaConf
 from optuna import pruners, samplers
 
+from scratch_dl.config.overrides import override_value
 from scratch_dl.config.targets import config_errors
 from scratch_dl.search.storage import SafeCmaEs, quiet
 from scratch_dl.search.trial_result import Objective
@@ -25,7 +26,14 @@ SAMPLERS: dict[str, Any] = {
     "grid": samplers.RandomSampler,  # for what the points of the grid leave open
     "qmc": samplers.QMCSampler,
     "cmaes": SafeCmaEs,
+    "gp": samplers.GPSampler,
+    "nsgaii": samplers.NSGAIISampler,
 }
+ONE_OBJECTIVE = ("cmaes",)
+FOR_NUMBERS = ("qmc", "cmaes")
+"""Samplers that draw choices at random."""
+CONDITIONAL = ("tpe", "random", "grid")
+"""Samplers that draw a setting under a condition as they draw any other."""
 PRUNERS: dict[str, Any] = {
     "median": pruners.MedianPruner,
     "hyperband": pruners.HyperbandPruner,
@@ -79,14 +87,13 @@ class SearchSettings:
     pruner: Algorithm
     seed: int
 
-    def make_sampler(self, seed: int, conditional: bool, untrained: int = 0) -> samplers.BaseSampler:
+    def make_sampler(self, seed: int, conditional: bool, refused: int = 0) -> samplers.BaseSampler:
         """Make Optuna's sampler.
 
         Args:
             seed: of its draws.
             conditional: whether some parameters have a condition; if so, TPE models each group of them separately.
-            untrained: how many trials ended without a training, refused or copied; TPE's `n_startup_trials` count
-                trainings only.
+            refused: how many points were refused; TPE's `n_startup_trials` count trainings only.
         """
         own: dict[str, Any] = {"seed": seed}
         if self.sampler.name == "tpe":
@@ -95,24 +102,21 @@ class SearchSettings:
         elif self.sampler.name == "qmc":
             # All workers take their points from one sequence, so its seed is the study's.
             own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False}
-        if self.sampler.name in ("qmc", "cmaes"):
+        if self.sampler.name in (*FOR_NUMBERS, "gp"):
             own |= {"warn_independent_sampling": False, "independent_sampler": samplers.RandomSampler(seed=seed)}
         own |= self.sampler.arguments
-        if self.sampler.name == "tpe" and untrained:
-            own["n_startup_trials"] += untrained
+        if self.sampler.name == "tpe":
+            own["n_startup_trials"] += refused
         return SAMPLERS[self.sampler.name](**own)  # type: ignore[no-any-return]
 
-    def make_pruner(self, epochs: int, copies: int = 0) -> pruners.BasePruner:
-        """Make Optuna's pruner for trials of so many epochs; the median's startup trials do not count copies."""
+    def make_pruner(self, epochs: int) -> pruners.BasePruner:
+        """Make Optuna's pruner for trials of so many epochs."""
         defaults = {
             "hyperband": {"max_resource": epochs},
             "median": {"n_startup_trials": STARTUP_PRUNER, "n_warmup_steps": WARMUP_EPOCHS},
         }
-        own: dict[str, Any] = dict(defaults.get(self.pruner.name, {}))
-        own |= self.pruner.arguments
-        if self.pruner.name == "median" and copies:
-            own["n_startup_trials"] += copies
-        return PRUNERS[self.pruner.name](**own)  # type: ignore[no-any-return]
+        own: dict[str, Any] = defaults.get(self.pruner.name, {})
+        return PRUNERS[self.pruner.name](**{**own, **self.pruner.arguments})  # type: ignore[no-any-return]
 
 
 def read_settings(hydra: Any, directory: str) -> SearchSettings:
@@ -153,29 +157,48 @@ def read_settings(hydra: Any, directory: str) -> SearchSettings:
                     f"pruner must be none for the objective {settings.objectives[0].name}, which the epochs "
                     f"do not have, but got {settings.pruner.name}"
                 )
-    # Let Optuna refuse its arguments before there is a study.
-    with quiet(), config_errors(f"{_GROUP}.sampler", {}):
-        _try_sampler(settings.make_sampler(settings.seed, conditional=False))
-        if settings.sampler.name == "cmaes" and len(settings.objectives) > 1:
-            raise ValueError("cmaes is for one objective; tpe, random, grid and qmc take several")
-    with quiet(), config_errors(f"{_GROUP}.pruner", {}):
-        settings.make_pruner(epochs=1)
     return settings
 
 
-def _try_sampler(sampler: samplers.BaseSampler) -> None:
+def check_algorithms(settings: SearchSettings, conditional: bool) -> None:
+    """Let Optuna refuse the arguments of sampler and pruner before there is a study.
+
+    Args:
+        settings: of the search.
+        conditional: whether some parameters have a condition.
+
+    Raises:
+        ConfigError: if an argument, or the sampler for such a search, cannot be used.
+    """
+    given = settings.sampler.arguments
+    if settings.sampler.name == "tpe" and given.get("group", conditional) and not given.get("multivariate", True):
+        raise ConfigError(
+            f"{_GROUP}.sampler.multivariate must be true, or group false, where a setting depends on another one "
+            f"(hydra.sweeper.conditions), but got {override_value(given['multivariate'])}"
+        )
+    with quiet(), config_errors(f"{_GROUP}.sampler", {}):
+        if len(settings.objectives) > 1 and settings.sampler.name in ONE_OBJECTIVE:
+            several = ", ".join(name for name in SAMPLERS if name not in ONE_OBJECTIVE)
+            raise ValueError(f"{settings.sampler.name} is for one objective; these take several: {several}")
+        _try_sampler(settings, conditional)
+    with quiet(), config_errors(f"{_GROUP}.pruner", {}):
+        settings.make_pruner(epochs=1)
+
+
+def _try_sampler(settings: SearchSettings, conditional: bool) -> None:
     """Draw a few points in memory: some samplers check their arguments only then.
 
     Raises:
         ValueError: with the sampler's message.
     """
-    study = optuna.create_study(sampler=sampler)
+    directions: list[Any] = [objective.direction for objective in settings.objectives]
     try:
+        study = optuna.create_study(sampler=settings.make_sampler(settings.seed, conditional), directions=directions)
         for value in range(3):
             trial = study.ask()
             trial.suggest_float("number", 0, 1)
             trial.suggest_float("other", 0, 1)
-            study.tell(trial, value)
+            study.tell(trial, [float(value)] * len(directions))
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 

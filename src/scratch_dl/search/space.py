@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from scratch_dl.search.parameter import (
     read_parameter,
 )
 from scratch_dl.system.errors import ConfigError
+
+MOST_POINTS = 20_000
+"""Spaces up to this size are enumerated, to find the points that have not been tried."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,12 @@ class Space:
         """
         for parameter in self.parameters:
             parameter.values()
+
+    @property
+    def is_enumerable(self) -> bool:
+        """Whether it has at most MOST_POINTS points; conditions, which leave out some of them, do not count."""
+        counts = [parameter.count for parameter in self.parameters]
+        return None not in counts and math.prod(count or 0 for count in counts) <= MOST_POINTS
 
     def describe(self) -> dict[str, str]:
         """Return name in the study -> distribution."""

@@ -1,6 +1,7 @@
 """Whether every setting that is searched or stays exists, whatever choice of a group is drawn."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -44,6 +45,31 @@ def check_keys(space: Space, base: DictConfig) -> None:
         _check_group_choices(parameter.key, list((parameter.choices or {}).values()))
         if parameter.condition:
             _check_group_choices(parameter.condition.key, parameter.condition.values)
+
+
+def with_real_numbers(space: Space, base: DictConfig, compose: Callable[[Sequence[str]], DictConfig]) -> Space:
+    """Return the space in which an interval with integer bounds draws real numbers if its setting is one.
+
+    Args:
+        space: what is searched.
+        base: the configuration without what is drawn.
+        compose: overrides -> the configuration of a trial.
+    """
+
+    def is_real(parameter: SearchParameter) -> bool:
+        condition = parameter.condition
+        configs = [base]
+        if condition and condition.key in base.hydra.runtime.choices:  # whose choice may bring the setting
+            configs = [compose([*space.fixed, f"{condition.key}={value}"]) for value in condition.values]
+        return any(isinstance(OmegaConf.select(config, parameter.key), float) for config in configs)
+
+    def real(parameter: SearchParameter) -> SearchParameter:
+        is_whole = parameter.is_integer and parameter.step is None and not parameter.is_cast
+        if not is_whole or not is_real(parameter):
+            return parameter
+        return replace(parameter, low=float(parameter.low), high=float(parameter.high))
+
+    return replace(space, parameters=tuple(map(real, space.parameters)))
 
 
 def _check_group_choices(key: str, values: Sequence[str]) -> None:

@@ -7,17 +7,17 @@ interrupted.
 """
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.samplers import PartialFixedSampler
+from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial
 
 from scratch_dl.cli.errors import in_one_line, is_usage
@@ -34,8 +34,10 @@ from scratch_dl.tracking.process import register_process, this_process
 
 MAX_REFUSALS = 10
 """Give up after this many refused points per trial asked for."""
-_REPEATS = 10  # draws of points that other workers are training, before this one waits for them
-_WAIT_S = 1.0
+REDRAWS = 10
+"""Draws in a row that repeat a point, before the next ones are drawn at random from the points not tried yet."""
+_TRIED = (*COUNTED, State.RUNNING, State.REFUSED)
+_MAX_REPEATS = 100  # in a row, before a space that cannot be enumerated counts as tried
 
 
 @dataclass
@@ -92,20 +94,13 @@ class Study:
                 raise ConfigError(self._is_another("; ".join(differences[:4])))
 
     def ask(self) -> DrawnTrial | None:
-        """Return the next trial, or None if nothing is left to draw: enough trials exist, or the study gave up."""
-        repeats = 0
+        """Return the next trial, or None if nothing is left to draw: enough trials exist, or no point is left."""
         while True:
             with self.locked():
                 self._recover()
                 drawn = self._draw()
-            if drawn is None or drawn.result is None or drawn.result.state != State.DISCARDED:
+            if drawn is None or drawn.result is None or drawn.result.state != State.REPEATED:
                 return drawn
-            repeats += 1
-            if repeats % _REPEATS == 0:
-                if self.unsettled:
-                    # Other processes may be waiting for trials that this one has drawn but not started (deadlock).
-                    return None
-                self._wait_for_others()
 
     def tell(self, drawn: DrawnTrial, result: TrialResult) -> bool:
         """Store what came of a trial; return False if another machine took this one for dead and trains it again."""
@@ -206,18 +201,6 @@ class Study:
             f"{reason}; choose another hydra.sweeper.study_name"
         )
 
-    def _wait_for_others(self) -> None:
-        """Return as soon as one of the trials that other processes train has ended; at once if there are none."""
-
-        def in_training() -> set[int]:
-            return {row.number for row in self.rows() if row.state == State.RUNNING} - self.unsettled
-
-        others = in_training()
-        while others and others <= in_training():
-            time.sleep(_WAIT_S)
-            with self.locked():
-                self._recover()
-
     def _draw(self) -> DrawnTrial | None:
         """Draw one more point, and settle its trial if it needs no training."""
         trials = self._trials()
@@ -242,7 +225,10 @@ class Study:
     def _result_without_training(
         self, trial: Trial, overrides: list[str], trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]
     ) -> TrialResult | None:
-        """Return the result of a point that the configuration refuses, or that an earlier trial was; else None."""
+        """Return the result of a point that the configuration refuses, or that an earlier trial is; else None."""
+        points = {row.number: point_key(trials[row.number].params) for row in rows}
+        if repeated := self._repeats(point_key(trial.params), points, rows):  # which saves composing it
+            return repeated
         try:
             setup = build(self.compose(overrides))
         except Exception as error:
@@ -251,17 +237,16 @@ class Study:
             return TrialResult(State.REFUSED, reason=in_one_line(error))
         identity = point_identity(setup)
         trial.set_user_attr("identity", identity)
-        twins = (twin for twin in trials if twin.user_attrs.get("identity") == identity)
-        twin = next((twin for twin in twins if rows[twin.number].state in (*COUNTED, State.RUNNING)), None)
-        if twin is None:
-            return None
-        row = rows[twin.number]
-        if row.result is None:
-            return TrialResult(State.DISCARDED, reason=f"trial {twin.number}, in training, is the same point")
-        for step, value in twin.intermediate_values.items() if row.state == State.PRUNED else ():
-            trial.report(value, step)
-        first = twin.number if row.result.copied_from is None else row.result.copied_from
-        return replace(row.result, copied_from=first, seconds=0.0)
+        return self._repeats(
+            identity, {row.number: trials[row.number].user_attrs.get("identity") for row in rows}, rows
+        )
+
+    @staticmethod
+    def _repeats(identity: object, identities: Mapping[int, object], rows: Sequence[TrialRow]) -> TrialResult | None:
+        """Return the result of a trial that repeats an earlier one; None if there is none."""
+        same = (row for row in rows if row.state in _TRIED and identities[row.number] == identity)
+        twin = next(same, None)
+        return None if twin is None else TrialResult(State.REPEATED, reason=f"trial {twin.number} is the same point")
 
     def _end_reason(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> str | None:
         """Return why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, otherwise."""
@@ -273,22 +258,43 @@ class Study:
                 f"{refused} points were refused, {MAX_REFUSALS} for each trial asked for; hydra.sweeper.params may "
                 "leave out what fits nowhere"
             )
-        return None if self._set_sampler(trials, rows) else "the grid has no further point"
+        repeats = next((place for place, state in enumerate(reversed(states)) if state != State.REPEATED), len(states))
+        is_grid = self.settings.sampler.name == "grid"
+        untried = self._untried(trials, rows) if is_grid or repeats >= REDRAWS else None
+        if State.WAITING not in states:
+            if untried is not None and not untried:
+                return f"no further point is left: {_trained(states)} were trained, {refused} refused"
+            if repeats >= _MAX_REPEATS:
+                return f"the last {repeats} points that were drawn had all been trained before"
+        self._set_sampler(len(trials), refused, untried, repeats)
+        return None
 
-    def _set_sampler(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> bool:
-        """Give Optuna the sampler for the next trial; return False if a grid is at its end."""
-        digest = hashlib.sha256(f"{self.settings.seed} {len(trials)}".encode()).digest()
+    def _untried(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> list[dict[str, Any]] | None:
+        """Return the points that no trial has tried; None if the space is infinite or too large to enumerate."""
+        if not self.space.is_enumerable and self.settings.sampler.name != "grid":
+            return None
+        settled = (*_TRIED, State.REPEATED)
+        tried = {point_key(trial.params) for trial, row in zip(trials, rows, strict=True) if row.state in settled}
+        return [point for point in self.space.grid(self.setting) if point_key(point) not in tried]
+
+    def _set_sampler(self, number: int, refused: int, untried: Sequence[dict[str, Any]] | None, repeats: int) -> None:
+        """Give Optuna the sampler for the trial of this number."""
+        digest = hashlib.sha256(f"{self.settings.seed} {number}".encode()).digest()
+        seed = int.from_bytes(digest[:4])
         conditional = any(parameter.condition for parameter in self.space.parameters)
-        untrained = sum(
-            row.state == State.REFUSED or (row.is_copy and row.state in (State.COMPLETE, State.PRUNED)) for row in rows
-        )
-        sampler = self.settings.make_sampler(int.from_bytes(digest[:4]), conditional, untrained)
-        if self.settings.sampler.name == "grid" and all(row.state != State.WAITING for row in rows):
-            settled = (*COUNTED, State.RUNNING, State.REFUSED)
-            tried = [trial.params for trial, row in zip(trials, rows, strict=True) if row.state in settled]
-            point = next((point for point in self.space.grid(self.setting) if point not in tried), None)
-            if point is None:
-                return False
+        sampler = self.settings.make_sampler(seed, conditional, refused)
+        if repeats >= REDRAWS:
+            sampler = RandomSampler(seed)
+        if untried:
+            point = untried[0] if self.settings.sampler.name == "grid" else random.Random(seed).choice(untried)
             sampler = PartialFixedSampler(point, sampler)
         self.optuna.sampler = sampler
-        return True
+
+
+def _trained(states: Sequence[str]) -> int:
+    return sum(state in COUNTED for state in states)
+
+
+def point_key(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return drawn parameters in a form that tells 1, 1.0 and True apart, and can be compared and hashed."""
+    return tuple(sorted((name, repr(value)) for name, value in params.items()))

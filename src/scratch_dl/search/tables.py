@@ -19,7 +19,7 @@ MAX_OUTCOME = 44
 """Characters of a line's words about what came of a trial, so that the line fits 80 columns with three settings."""
 RESULT_COLUMNS = (
     *("cause", "output_class", "verification", "verdict", "cure", "reason", "epochs", "seconds", "parameters"),
-    *("copied_from", "run_id", "folder"),
+    *("run_id", "folder"),
 )
 
 
@@ -127,8 +127,6 @@ def _short_outcome(row: TrialRow) -> str:
         text = row.result.reason.partition(":")[0].removeprefix(f"{State.PRUNED} ")
     elif text == row.state or text.startswith("error of "):
         text = reason_text(row.result) or text
-    if row.is_copy:
-        text = f"as #{row.result.copied_from}, {text}"
     return text if len(text) <= MAX_OUTCOME else f"{text[: MAX_OUTCOME - 3].rstrip()}..."
 
 
@@ -174,7 +172,7 @@ def _cause_table(summary: StudySummary) -> tuple[Text, Table]:
     for group in group_by_cause(summary):
         best = "" if group.best is None else format_value(group.best)
         text = "\n".join([group.label, *(f"  {line}" for line in group.common[:1])])
-        cells.append((group.size, f"{group.share:.0%}", best, text))
+        cells.append((f"{len(group.rows)}", f"{group.share:.0%}", best, text))
     title = "what came of the trials, and what those of one cause have in common"
     return _table(title, ("trials", "share", "best", "cause"), cells)
 

@@ -12,7 +12,16 @@ from omegaconf import DictConfig
 from scratch_dl import tracking
 from scratch_dl.search import report, tables, winner
 from scratch_dl.search.study import Study
-from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, StudySummary, TrialResult, TrialRow, best_trials
+from scratch_dl.search.trial_result import (
+    COUNTED,
+    DrawnTrial,
+    Objective,
+    State,
+    StudySummary,
+    TrialResult,
+    TrialRow,
+    best_trials,
+)
 from scratch_dl.system.passwords import without_password
 from scratch_dl.training.summary import config_dir, where_flags
 
@@ -53,11 +62,8 @@ class StudyTracker:
         with self._warning():
             tags = {"study": self.study.settings.study_name, "trial": str(drawn.number), **_trial_tags(result)}
             values = dict(zip((objective.name for objective in objectives), result.values or (), strict=False))
-            if result.copied_from is not None:
-                params = {key: str(value) for key, value in drawn.params.items()}
-                self.parent.nested(f"trial-{drawn.number}", tags, params, values, result.epochs)
-            elif result.run_id:
-                self.parent.tag_run(result.run_id, tags)
+            if result.run_id:
+                self.parent.describe_run(result.run_id, tags, _objective_metrics(objectives, result), result.epochs)
             if result.state == State.COMPLETE and values:
                 metrics = {f"trial/{name}": value for name, value in values.items()}
                 if best_value is not None:
@@ -179,14 +185,18 @@ class StudyTracker:
             log.warning("MLflow has not got all of the study; the same command sends it again (%s)", error)
 
 
+def _objective_metrics(objectives: Sequence[Objective], result: TrialResult) -> dict[str, float]:
+    """Return `objective`, or `objective/<name>` for each of several: sorted by it, the best trial comes first."""
+    names = ["objective"] if len(objectives) == 1 else [f"objective/{objective.name}" for objective in objectives]
+    return dict(zip(names, result.values or (), strict=False))
+
+
 def _trial_tags(result: TrialResult) -> dict[str, str]:
     tags = {"trial.state": result.state}
     if result.reason:
         tags["trial.reason"] = result.reason
     if result.values is not None:
         tags["trial.value"] = ", ".join(f"{value:.6g}" for value in result.values)
-    if result.copied_from is not None:
-        tags["copied_from"] = str(result.copied_from)
     return tags
 
 

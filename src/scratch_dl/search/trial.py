@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from optuna.trial import TrialState
 
 from scratch_dl import tracking
 from scratch_dl.cli.errors import in_one_line
@@ -22,7 +21,7 @@ from scratch_dl.models import count_parameters
 from scratch_dl.search.settings import SearchSettings, read_settings
 from scratch_dl.search.storage import StorageError, open_storage, quiet
 from scratch_dl.search.stored_trials import trial_id
-from scratch_dl.search.trial_result import State, is_copied
+from scratch_dl.search.trial_result import State
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.files import disk_advice
 from scratch_dl.training.result import RunResult, read_summary
@@ -53,6 +52,7 @@ class Trial:
         self.name = f"trial-{number}"
         self.pruned = ""
         self.epochs, self.n_epochs = 0, epochs
+        self._values: list[float] = []
         with quiet():
             self._study = optuna.load_study(study_name=settings.study_name, storage=open_storage(settings.storage))
             parent = (self._study.user_attrs.get("mlflow") or {}).get("run_id")
@@ -66,12 +66,13 @@ class Trial:
         objective = self.settings.objectives[0]
         if self.settings.pruner.name == "none" or not math.isfinite(value := scores.get(objective.name, math.nan)):
             return None
+        # What the objective would be if the training ended here, so that a pruned trial has one value everywhere.
+        self._values.append(value)
+        value = objective.pick(self._values)
         with quiet():
             trial = optuna.trial.Trial(self._study, trial_id(self._study, self.number))
             trial.report(value, epoch)
-            complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            copies = sum(is_copied(other.user_attrs) for other in complete)
-            self._study.pruner = self.settings.make_pruner(self.n_epochs, copies)
+            self._study.pruner = self.settings.make_pruner(self.n_epochs)
             if epoch >= self.n_epochs or not trial.should_prune():
                 return None
         self.pruned = f"pruned at epoch {epoch}: {objective.name} {value:.4g} is behind that of other trials"

@@ -15,7 +15,7 @@ class State(StrEnum):
     FAILED = auto()
     REFUSED = auto()
     KILLED = auto()
-    DISCARDED = auto()
+    REPEATED = auto()
     RUNNING = auto()
     WAITING = auto()
 
@@ -31,8 +31,8 @@ class TrialResult:
 
     Attributes:
         state: complete; pruned; failed, as it would be every time; refused by the configuration's checks, before any
-            training; killed, so that another trial trains its point again; discarded, because another worker was
-            training the same point.
+            training; killed, so that another trial trains its point again; repeated, because an earlier trial is
+            the same training.
         reason: why the trial is not complete, in one line.
         values: one per objective; None without any (a pruned trial has the values of the epochs it was trained for).
         cause: the diagnosis's cause, which may be "healthy"; "" without a diagnosis.
@@ -46,7 +46,6 @@ class TrialResult:
         seconds: how long the trial took.
         epochs: how many epochs it was trained for.
         parameters: how many numbers the network learns; 0 if unknown.
-        copied_from: the number of the earlier trial that was the same point; None if this one was trained itself.
     """
 
     state: str
@@ -63,7 +62,6 @@ class TrialResult:
     seconds: float = 0.0
     epochs: int = 0
     parameters: int = 0
-    copied_from: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, for the study's storage."""
@@ -81,11 +79,6 @@ class TrialResult:
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}" if self.run_id else ""
 
 
-def is_copied(attributes: Mapping[str, Any]) -> bool:
-    """Return whether the Optuna trial with these attributes is a copy of an earlier trial of the same point."""
-    return (attributes.get("result") or {}).get("copied_from") is not None
-
-
 @dataclass
 class DrawnTrial:
     """A trial whose point has been drawn.
@@ -94,7 +87,7 @@ class DrawnTrial:
         number: in the study.
         overrides: of its job, including those that are the same for every trial.
         params: the drawn settings, by key.
-        result: if the trial is settled without a training: refused, a copy, or discarded; else None.
+        result: if the trial is settled without a training, refused or repeated; else None.
     """
 
     number: int
@@ -120,11 +113,6 @@ class TrialRow:
     params: Mapping[str, Any]
     result: TrialResult | None
     requeued_as: int | None = None
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether the trial was not trained because an earlier one was the same point."""
-        return self.result is not None and self.result.copied_from is not None
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -200,8 +188,8 @@ class StudySummary:
         return next(row for row in self.rows if row.number == number)
 
     def ranked(self) -> list[TrialRow]:
-        """Return the complete trials, the best by the first objective first, each point once."""
-        rows = [row for row in self.rows if row.state == State.COMPLETE and row.values and not row.is_copy]
+        """Return the complete trials, the best by the first objective first."""
+        rows = [row for row in self.rows if row.state == State.COMPLETE and row.values]
         sign = -1 if self.objectives[0].direction == "maximize" else 1
         return sorted(rows, key=lambda row: (sign * row.values[0], row.number))
 

@@ -15,7 +15,7 @@ from scratch_dl.tracking.errors import RefusedError, TrackingError, UnavailableE
 from scratch_dl.tracking.lookup import check_active, experiment_id
 from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.names import NAME_LENGTH, PARAM_LENGTH, check_name, clip
-from scratch_dl.tracking.process import process_tags, worker_tag
+from scratch_dl.tracking.process import worker_tag
 from scratch_dl.tracking.run import STATUSES
 from scratch_dl.tracking.start import origin_tags
 from scratch_dl.tracking.store import Store, client, unavailable_reason
@@ -79,12 +79,15 @@ class SharedRun:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags, cut to 8000 characters; DESCRIPTION, Markdown that MLflow shows, is cut at the end of a line."""
-        self.tag_run(self.run_id, values)
-
-    def tag_run(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """Set tags of another run, for example that of a finished trial."""
         with _call(self._store):
-            self._log(run_id, tags=texts("tag", tags))
+            self._log(self.run_id, tags=texts("tag", values))
+
+    def describe_run(self, run_id: str, tags: Mapping[str, object], metrics: Mapping[str, float], step: int) -> None:
+        """Set tags of another run, for example that of a finished trial, and log metrics of it."""
+        with _call(self._store):
+            for key in metrics:
+                check_name("metric", key)
+            self._log(run_id, tags=texts("tag", tags), metrics=metrics, step=step)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Set parameters that the run does not have yet; a tag `changed/<name>` gets a later value that differs."""
@@ -131,37 +134,6 @@ class SharedRun:
             tags = api.get_run(self.run_id).data.tags
             for key in worker_tag(self._store.directory).keys() & tags.keys():
                 api.delete_tag(self.run_id, key)
-
-    def nested(
-        self,
-        name: str,
-        tags: Mapping[str, object],
-        params: Mapping[str, object],
-        metrics: Mapping[str, float],
-        step: int,
-    ) -> str:
-        """Create a nested run for a trial that was not trained, because its value is a copy of another trial's.
-
-        Returns:
-            The id of the nested run, which is FINISHED.
-        """
-        with _call(self._store):
-            for key in metrics:
-                check_name("metric", key)
-            settings = texts("parameter", params)
-            run = client(self._store).create_run(
-                self.experiment_id,
-                run_name=clip(name, NAME_LENGTH),
-                tags={**origin_tags(), **_created(tags), **process_tags(), _PARENT: self.run_id},
-            )
-            run_id = str(run.info.run_id)
-            status = "FAILED"
-            try:
-                self._log(run_id, params=settings, metrics=metrics, step=step)
-                status = "FINISHED"
-            finally:
-                client(self._store).set_terminated(run_id, status)
-        return run_id
 
     def _add_params(self, params: Mapping[str, str]) -> None:
         with _call(self._store):
