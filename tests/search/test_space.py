@@ -176,7 +176,6 @@ def test_integer_bounds_give_real_numbers_where_the_setting_is_one():
         "optimizer.lr": text,
         "trainer.epochs": text,
         "optimizer.momentum": f"int({text})",
-        "trainer.max_minutes": text,
     }
     conditions = {"optimizer.eps": {"optimizer=adam": "interval(0,1)"}}
     space = with_real_numbers(read_space(params, conditions, []), compose([]), compose)
@@ -184,7 +183,6 @@ def test_integer_bounds_give_real_numbers_where_the_setting_is_one():
         "optimizer.lr": "interval(1.0,10.0)",
         "trainer.epochs": text,
         "optimizer.momentum": text,
-        "trainer.max_minutes": text,
         "optimizer.eps[optimizer=adam]": "interval(0.0,1.0)",
     }
 

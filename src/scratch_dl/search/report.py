@@ -165,7 +165,7 @@ def _cause_section(summary: StudySummary) -> Iterator[str]:
     cells = []
     for group in groups:
         best = "" if group.best is None else format_value(group.best)
-        cells.append((_escaped(group.label), len(group.rows), f"{group.share:.0%}", best))
+        cells.append((_escaped(group.label), f"{len(group.rows)}", f"{group.share:.0%}", best))
     legend = f"shares of those that ended; the best by {summary.objectives[0]}"
     yield TextTable("Trials by cause", legend, 1, ("cause", "trials", "share", "best"), cells).markdown()
     for group in groups:
