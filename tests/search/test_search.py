@@ -288,7 +288,6 @@ def test_a_larger_total_goes_on_to_it(searched, search):
             "error: hydra.sweeper.sampler=grid takes choices and ranges, but optimizer.lr is",
         ),
         ((RATE, "model.padding=0"), "error: model: the output must have the input's size"),
-        (("search=custom,geometry", RATE), "error: search must be one choice, but got search=custom,geometry; start"),
         (
             (
                 RATE,
@@ -340,6 +339,16 @@ def test_an_interval_without_a_search_says_what_to_add(tmp_path, search, flags, 
     assert done.returncode == 2
     assert "search=custom" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_searches_at_once_are_refused(tmp_path, search):
+    from types import SimpleNamespace
+
+    arguments = ["-m", "search=custom,geometry", f"tracking.dir={tmp_path}/mlruns"]
+    done = search(SimpleNamespace(arguments=lambda: arguments))
+    message = "error: search must be one choice, but got search=custom,geometry; start each search by itself\n"
+    assert (done.returncode, done.stderr) == (2, message)
     assert list(tmp_path.iterdir()) == []
 
 
