@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 import threading
+import warnings
 
 import optuna
 import pytest
@@ -17,7 +18,7 @@ from scratch_dl.search import storage
 from scratch_dl.search.settings import Algorithm, SearchSettings
 from scratch_dl.search.space import read_space
 from scratch_dl.search.study import MAX_REFUSALS, Study
-from scratch_dl.search.trial_result import COUNTED, Objective, State, TrialResult
+from scratch_dl.search.trial_result import COUNTED, Objective, State, TrialResult, best_trials
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking.process import register_process
 
@@ -427,17 +428,6 @@ def test_a_setting_that_stays_in_a_group_that_is_drawn_is_a_setting_like_others(
         make({"optimizer": "choice(sgd,adam)"}, arguments=["optimizer.weight_decay=0.1"])
 
 
-@pytest.mark.parametrize("where", ["journal", "sqlite"])
-def test_a_study_of_another_program_is_refused(make, where):
-    study = make(RATE, where=where, opening=False)
-    made = storage.open_storage(study.settings.storage)
-    with storage.quiet():
-        optuna.create_study(study_name="s", storage=made, direction="maximize").ask()
-    with pytest.raises(ConfigError, match=r"the study s in .* is another one: it was made by another program"):
-        study.open()
-    make(RATE, where=where, study_name="other")
-
-
 def test_an_empty_study_of_another_direction_is_refused(make):
     study = make(RATE, opening=False)
     made = storage.open_storage(study.settings.storage)
@@ -572,6 +562,85 @@ def test_a_trial_that_its_user_stopped_is_trained_again_however_often(make):
         study.tell(draw, TrialResult(State.KILLED, reason="stopped by a signal"))
     complete(study, study.ask())
     assert states(study) == [State.KILLED] * 5 + [State.COMPLETE]
+
+
+# Other programs
+
+
+@pytest.fixture
+def foreign(make):
+    """Makes a study and another program's view of it, through Optuna alone."""
+
+    def view(params, **given):
+        study = make(params, **given)
+        with storage.quiet():
+            return study, optuna.load_study(study_name="s", storage=storage.open_storage(study.settings.storage))
+
+    return view
+
+
+def test_what_another_program_trains_is_neither_waited_for_nor_changed(foreign):
+    study, other = foreign(RATE, n_trials=2)
+    with storage.quiet():
+        running = other.ask()
+        running.suggest_float("optimizer.lr", 0.02, 20.0, log=True)
+    assert len(settle(study)) == 2
+    assert study.end_reason() == ""
+    assert states(study).count("foreign") == 1
+    with storage.quiet():
+        other.tell(running, 25.0)
+    assert [row.values for row in study.rows() if row.is_foreign] == [(25.0,)]
+
+
+def test_what_another_program_has_trained_counts_and_is_not_trained_again(foreign):
+    study, other = foreign(TWO, n_trials=3)
+    with storage.quiet():
+        trial = other.ask({"trainer.batch_size": optuna.distributions.CategoricalDistribution((8, 16))})
+        trained = trial.params["trainer.batch_size"]
+        other.tell(trial, 40.0)
+        failed = other.ask()
+        other.tell(failed, state=optuna.trial.TrialState.FAIL)
+    draws = settle(study)
+    assert [draw.params["trainer.batch_size"] for draw in draws if draw.result is None] == [24 - trained]
+    assert study.end_reason() == "no further point is left: 2 were trained, 0 refused"
+    assert best_trials(study.rows(), (BEST,)) == (trial.number,)
+    assert study.configuration(trial.number).trainer.batch_size == trained
+
+
+def test_a_point_of_the_queue_that_cannot_be_trained_is_refused_once_by_name(foreign):
+    study, other = foreign({**RATE, "model.kernel_size": "choice(3,4)"}, n_trials=4)
+    queue = [{"model.kernel_size": 9}, {"optimizer.lr": 300.0}, {"optimizer.rate": 1.0}, {"optimizer.lr": 2.0}]
+    with storage.quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for point in queue:
+            other.enqueue_trial(point)
+    draws = settle(study)
+    assert [draw.result.reason for draw in draws if draw.result is not None] == [
+        "model.kernel_size must be in choice(3,4), but got 9",
+        "optimizer.lr must be in tag(log,interval(0.02,20.0)), but got 300.0",
+        "optimizer.rate is not searched; it must be one of optimizer.lr, model.kernel_size",
+    ]
+    assert {draw.is_queued for draw in draws if draw.result is not None} == {True}
+    assert 2.0 in [draw.params["optimizer.lr"] for draw in draws if draw.result is None]
+    assert len([draw for draw in draws if draw.result is None]) == 4
+
+
+@pytest.mark.parametrize("where", ["journal", "sqlite"])
+def test_a_study_that_another_program_has_made_is_adopted_with_its_queue(make, where):
+    study = make(RATE, where=where, n_trials=2, opening=False)
+    made = storage.open_storage(study.settings.storage)
+    with storage.quiet():
+        optuna.create_study(study_name="s", storage=made, direction="maximize").enqueue_trial({"optimizer.lr": 3.0})
+    study.open()
+    assert points(settle(study)) == [{"optimizer.lr": 3.0}, {"optimizer.lr": 1.0}]
+
+
+def test_more_failures_than_are_permitted_end_the_search(make):
+    study = make(RATE, n_trials=10, max_failure_rate=0.2)
+    for _ in range(3):
+        study.tell(study.ask(), TrialResult(State.FAILED, reason="train/loss became nan"))
+    assert study.ask() is None
+    assert study.end_reason() == "3 of 10 trainings failed, but hydra.sweeper.max_failure_rate is 0.2"
 
 
 # Several workers

@@ -123,6 +123,13 @@ class SearchParameter:
             number = round(self.low + round((number - self.low) / self.step) * self.step, 12)
         return round(number) if self.is_integer else float(number)
 
+    def allows(self, value: Any) -> bool:
+        """Return whether a value, as the study stores it, can be drawn."""
+        if self.choices is not None:
+            return any(type(value) is type(choice) and value == choice for choice in self.choices)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low <= value <= self.high and self.nearest(value) == value
+
     def contains(self, value: Any) -> bool:
         """Return whether a setting's value is one that can be drawn."""
         return is_same(self.nearest(value), value) or (self.choices is not None and value in self.choices.values())

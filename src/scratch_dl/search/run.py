@@ -77,6 +77,8 @@ def run_search(
                 tracker.on_search_end(finished=False)
             raise
         rows = tracker.on_search_end(finished=True)
+        if message := study.failure_message(rows):
+            raise SearchError(message)
         if not any(row.state == State.COMPLETE for row in rows):
             raise SearchError(_failure(rows))
 

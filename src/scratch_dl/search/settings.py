@@ -16,7 +16,7 @@ from scratch_dl.config.overrides import override_value
 from scratch_dl.config.targets import config_errors
 from scratch_dl.search.storage import SafeCmaEs, quiet
 from scratch_dl.search.trial_result import Objective
-from scratch_dl.system.checks import choice, integer, nearest, text
+from scratch_dl.system.checks import choice, integer, nearest, real, text
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
 
@@ -86,6 +86,7 @@ class SearchSettings:
     sampler: Algorithm
     pruner: Algorithm
     seed: int
+    max_failure_rate: float = 1.0
 
     def make_sampler(self, seed: int, conditional: bool, refused: int = 0) -> samplers.BaseSampler:
         """Make Optuna's sampler.
@@ -146,6 +147,7 @@ def read_settings(hydra: Any, directory: str) -> SearchSettings:
             _algorithm("sampler", given["sampler"], SAMPLERS),
             _algorithm("pruner", given["pruner"], PRUNERS),
             integer("seed", given["seed"], minimum=0, maximum=2**32 - 1),
+            real("max_failure_rate", given["max_failure_rate"], minimum=0.0, maximum=1.0),
         )
         if settings.n_trials is None and settings.sampler.name != "grid":
             raise ValueError(f"n_trials must be an integer >= 1 for sampler={settings.sampler.name}, but got null")

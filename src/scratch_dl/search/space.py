@@ -52,6 +52,16 @@ class Space:
                 point[parameter] = choose(parameter)
         return point
 
+    def misfit(self, point: Mapping[str, Any]) -> str | None:
+        """Return why a point, by names in the study, cannot be drawn here; None if it can."""
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in point.items():
+            if name not in known:
+                return f"{name} is not searched; it must be one of {', '.join(known)}"
+            if not known[name].allows(value):
+                return f"{name} must be in {known[name]}, but got {value!r}"
+        return None
+
     def baseline(self, setting: Callable[[str], Any]) -> tuple[dict[str, Value], list[str]]:
         """Return the configuration's own point, by names in the study, and in words what lies outside the space."""
         point = self.point(lambda parameter: parameter.nearest(setting(parameter.key)), setting)

@@ -47,6 +47,8 @@ def _row(trial: FrozenTrial, space: Space, requeued_as: int | None) -> TrialRow:
     if "result" in trial.user_attrs:
         result = TrialResult.from_json(trial.user_attrs["result"])
         state = result.state
+    elif is_foreign(trial):
+        state, result = _foreign_result(trial)
     elif not trial.state.is_finished():
         state = State.WAITING if trial.state == TrialState.WAITING else State.RUNNING
     elif trial.user_attrs.get("deaths", 0) + 1 >= MAX_DEATHS:
@@ -54,7 +56,22 @@ def _row(trial: FrozenTrial, space: Space, requeued_as: int | None) -> TrialRow:
         result = TrialResult(State.FAILED, reason=f"its process died, {MAX_DEATHS} times in a row")
     else:
         state = State.KILLED
-    return TrialRow(trial.number, state, params, result, requeued_as)
+    return TrialRow(trial.number, state, params, result, requeued_as, is_foreign(trial))
+
+
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Return whether another program runs the trial, or ran it. One that waits is trained by whoever comes first."""
+    return trial.state != TrialState.WAITING and "worker" not in trial.user_attrs
+
+
+def _foreign_result(trial: FrozenTrial) -> tuple[State, TrialResult | None]:
+    """Return what another program has told Optuna: a value, or nothing that counts."""
+    if trial.state == TrialState.COMPLETE:
+        return State.COMPLETE, TrialResult(State.COMPLETE, values=tuple(trial.values))
+    if trial.state == TrialState.PRUNED:
+        values = None if trial.value is None else (trial.value,)
+        return State.PRUNED, TrialResult(State.PRUNED, reason="pruned by another program", values=values)
+    return State.FOREIGN, None
 
 
 def _params(trial: FrozenTrial) -> dict[str, Any]:
@@ -63,11 +80,14 @@ def _params(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def read_overrides(trial: FrozenTrial, space: Space, storage: str) -> list[str]:
-    """Return the overrides of a trial's job, as they are stored.
+    """Return the overrides of a trial's job, as they are stored; of another program's trial, those of its parameters.
 
     Raises:
         ConfigError: if the storage, which others may write to, has overrides that only a command line may have.
     """
+    if "overrides" not in trial.user_attrs:
+        drawn = [parameter for parameter in space.parameters if parameter.name in trial.params]
+        return [*space.fixed, *(parameter.override(trial.params[parameter.name]) for parameter in drawn)]
     overrides = [str(override) for override in trial.user_attrs["overrides"]]
     for override in overrides:
         if override not in space.fixed and re.match(r"[+~]*(hydra\b|allowed_targets\b)", override):
@@ -135,6 +155,8 @@ def recover(study: optuna.Study, space: Space, directory: Path) -> None:
     """
     has_heartbeats = hasattr(study._storage, "record_heartbeat")
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        if is_foreign(trial):
+            continue
         alive = _is_alive(trial.user_attrs.get("worker"), directory, has_heartbeats)
         if alive:
             heartbeat(study, trial.number)  # this machine may have slept

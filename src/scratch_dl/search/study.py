@@ -6,9 +6,7 @@ last; a trial that is trained again has another number, so later points differ f
 interrupted.
 """
 
-import hashlib
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,12 +15,20 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial
 
 from scratch_dl.cli.errors import in_one_line, is_usage
 from scratch_dl.config.build import build
 from scratch_dl.search import stored_trials
+from scratch_dl.search.drawing import (
+    MAX_REPEATS,
+    REDRAWS,
+    make_sampler,
+    point_key,
+    repeated,
+    repeats_in_a_row,
+    untried_points,
+)
 from scratch_dl.search.identity import definition_differences, point_identity, study_definition
 from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
@@ -34,10 +40,6 @@ from scratch_dl.tracking.process import register_process, this_process
 
 MAX_REFUSALS = 10
 """Give up after this many refused points per trial asked for."""
-REDRAWS = 10
-"""Draws in a row that repeat a point, before the next ones are drawn at random from the points not tried yet."""
-_TRIED = (*COUNTED, State.RUNNING, State.REFUSED)
-_MAX_REPEATS = 100  # in a row, before a space that cannot be enumerated counts as tried
 
 
 @dataclass
@@ -84,9 +86,10 @@ class Study:
                 )
             attributes = self.optuna.user_attrs
             if "definition" not in attributes:
-                foreign = any("baseline" not in trial.user_attrs for trial in self._trials())
-                if foreign or [direction.name.lower() for direction in self.optuna.directions] != directions:
-                    raise ConfigError(self._is_another("it was made by another program"))
+                found = [direction.name.lower() for direction in self.optuna.directions]
+                if found != directions:
+                    words = f"its direction is {', '.join(found)}, not {', '.join(directions)}"
+                    raise ConfigError(self._is_another(words))
                 point, self.outside = self.space.baseline(self.setting)
                 self.optuna.enqueue_trial(point, user_attrs={"baseline": True}, skip_if_exists=True)
                 self.optuna.set_user_attr("definition", definition)
@@ -99,7 +102,7 @@ class Study:
             with self.locked():
                 self._recover()
                 drawn = self._draw()
-            if drawn is None or drawn.result is None or drawn.result.state != State.REPEATED:
+            if drawn is None or drawn.result is None or drawn.result.state != State.REPEATED or drawn.is_queued:
                 return drawn
 
     def tell(self, drawn: DrawnTrial, result: TrialResult) -> bool:
@@ -161,6 +164,13 @@ class Study:
             in_progress = any(row.state in (State.WAITING, State.RUNNING) for row in rows)
             return None if in_progress else self._end_reason(trials, rows)
 
+    def failure_message(self, rows: Sequence[TrialRow]) -> str:
+        """Return in words how many trainings failed if these are more than `max_failure_rate` permits, "" otherwise."""
+        failed, rate = sum(row.state == State.FAILED for row in rows), self.settings.max_failure_rate
+        if failed <= rate * self.n_trials:
+            return ""
+        return f"{failed} of {self.n_trials} trainings failed, but hydra.sweeper.max_failure_rate is {rate:g}"
+
     def missing(self) -> int:
         """Return how many trials are neither counted nor in training by a process that lives."""
         with self.locked():
@@ -211,12 +221,19 @@ class Study:
         self.unsettled.add(trial.number)
         trial.set_user_attr("worker", {**this_process(), "lock": register_process(self.directory)})
         stored_trials.heartbeat(self.optuna, trial.number)  # a trial without any is never taken for dead
+        queued = self._trials()[trial.number].system_attrs.get("fixed_params", {})
+        is_queued = bool(queued) and not {"baseline", "retries"} & trial.user_attrs.keys()
+        if (misfit := self.space.misfit(queued)) is not None:
+            refused = TrialResult(State.REFUSED, reason=misfit)
+            self._settle(trial.number, refused)
+            return DrawnTrial(trial.number, [], dict(queued), refused, is_queued)
         point = self.space.draw(trial, self.setting)
         overrides = [*self.space.fixed, *(parameter.override(value) for parameter, value in point.items())]
         # Where runs are tracked does not belong to the point, and may contain a password.
         stored = [hide(override) for override in overrides if not override.lstrip("+~").startswith("tracking.")]
         trial.set_user_attr("overrides", stored)
-        drawn = DrawnTrial(trial.number, overrides, {parameter.key: value for parameter, value in point.items()})
+        params = {parameter.key: value for parameter, value in point.items()}
+        drawn = DrawnTrial(trial.number, overrides, params, is_queued=is_queued)
         drawn.result = self._result_without_training(trial, overrides, trials, rows)
         if drawn.result is not None:
             self._settle(trial.number, drawn.result)
@@ -227,8 +244,8 @@ class Study:
     ) -> TrialResult | None:
         """Return the result of a point that the configuration refuses, or that an earlier trial is; else None."""
         points = {row.number: point_key(trials[row.number].params) for row in rows}
-        if repeated := self._repeats(point_key(trial.params), points, rows):  # which saves composing it
-            return repeated
+        if (result := repeated(point_key(trial.params), points, rows)) is not None:
+            return result
         try:
             setup = build(self.compose(overrides))
         except Exception as error:
@@ -237,64 +254,31 @@ class Study:
             return TrialResult(State.REFUSED, reason=in_one_line(error))
         identity = point_identity(setup)
         trial.set_user_attr("identity", identity)
-        return self._repeats(
-            identity, {row.number: trials[row.number].user_attrs.get("identity") for row in rows}, rows
-        )
-
-    @staticmethod
-    def _repeats(identity: object, identities: Mapping[int, object], rows: Sequence[TrialRow]) -> TrialResult | None:
-        """Return the result of a trial that repeats an earlier one; None if there is none."""
-        same = (row for row in rows if row.state in _TRIED and identities[row.number] == identity)
-        twin = next(same, None)
-        return None if twin is None else TrialResult(State.REPEATED, reason=f"trial {twin.number} is the same point")
+        identities = {row.number: trials[row.number].user_attrs.get("identity") for row in rows}
+        return repeated(identity, identities, rows)
 
     def _end_reason(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> str | None:
         """Return why nothing more is drawn, "" if enough is; None, with Optuna ready for the next trial, otherwise."""
         states = [row.state for row in rows]
         if State.WAITING not in states and sum(state in (*COUNTED, State.RUNNING) for state in states) >= self.n_trials:
             return ""
+        if message := self.failure_message(rows):
+            return message
         if (refused := states.count(State.REFUSED)) >= MAX_REFUSALS * self.n_trials:
             return (
                 f"{refused} points were refused, {MAX_REFUSALS} for each trial asked for; hydra.sweeper.params may "
                 "leave out what fits nowhere"
             )
-        repeats = next((place for place, state in enumerate(reversed(states)) if state != State.REPEATED), len(states))
+        repeats = repeats_in_a_row(states)
         is_grid = self.settings.sampler.name == "grid"
-        untried = self._untried(trials, rows) if is_grid or repeats >= REDRAWS else None
+        untried = None
+        if is_grid or (repeats >= REDRAWS and self.space.is_enumerable):
+            untried = untried_points(self.space, self.setting, trials, rows)
         if State.WAITING not in states:
             if untried is not None and not untried:
-                return f"no further point is left: {_trained(states)} were trained, {refused} refused"
-            if repeats >= _MAX_REPEATS:
+                trained = sum(state in COUNTED for state in states)
+                return f"no further point is left: {trained} were trained, {refused} refused"
+            if repeats >= MAX_REPEATS:
                 return f"the last {repeats} points that were drawn had all been trained before"
-        self._set_sampler(len(trials), refused, untried, repeats)
+        self.optuna.sampler = make_sampler(self.settings, self.space, len(trials), refused, untried, repeats)
         return None
-
-    def _untried(self, trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]) -> list[dict[str, Any]] | None:
-        """Return the points that no trial has tried; None if the space is infinite or too large to enumerate."""
-        if not self.space.is_enumerable and self.settings.sampler.name != "grid":
-            return None
-        settled = (*_TRIED, State.REPEATED)
-        tried = {point_key(trial.params) for trial, row in zip(trials, rows, strict=True) if row.state in settled}
-        return [point for point in self.space.grid(self.setting) if point_key(point) not in tried]
-
-    def _set_sampler(self, number: int, refused: int, untried: Sequence[dict[str, Any]] | None, repeats: int) -> None:
-        """Give Optuna the sampler for the trial of this number."""
-        digest = hashlib.sha256(f"{self.settings.seed} {number}".encode()).digest()
-        seed = int.from_bytes(digest[:4])
-        conditional = any(parameter.condition for parameter in self.space.parameters)
-        sampler = self.settings.make_sampler(seed, conditional, refused)
-        if repeats >= REDRAWS:
-            sampler = RandomSampler(seed)
-        if untried:
-            point = untried[0] if self.settings.sampler.name == "grid" else random.Random(seed).choice(untried)
-            sampler = PartialFixedSampler(point, sampler)
-        self.optuna.sampler = sampler
-
-
-def _trained(states: Sequence[str]) -> int:
-    return sum(state in COUNTED for state in states)
-
-
-def point_key(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return drawn parameters in a form that tells 1, 1.0 and True apart, and can be compared and hashed."""
-    return tuple(sorted((name, repr(value)) for name, value in params.items()))

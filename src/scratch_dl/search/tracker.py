@@ -50,8 +50,13 @@ class StudyTracker:
         self.parent = self._open_run(str(where.experiment))
 
     def on_trial_end(self, drawn: DrawnTrial, result: TrialResult) -> None:
-        """Print the line of a trial that counts, and record it in MLflow."""
+        """Print the line of a trial that counts, and record it in MLflow.
+
+        For a point that another program has put into the queue, print also why it is not trained.
+        """
         if result.state not in COUNTED:
+            if drawn.is_queued:
+                print(f"#{drawn.number} of the queue is {result.state}: {result.reason}", flush=True)
             return
         rows = self.study.rows()
         objectives = self.study.settings.objectives
@@ -141,6 +146,9 @@ class StudyTracker:
             return dict(known["scores"])
         row = rows[best[0]]
         assert row.result is not None
+        if row.is_foreign:
+            print(f"trial {row.number} was trained by another program, so its test scores are unknown")
+            return {}
         scores = winner.test_scores(self.study.configuration(row.number), row.result, self.directory)
         if scores:
             self.study.set_attribute("winner", {"number": row.number, "scores": scores})

@@ -18,6 +18,7 @@ class State(StrEnum):
     REPEATED = auto()
     RUNNING = auto()
     WAITING = auto()
+    FOREIGN = auto()
 
 
 COUNTED = (State.COMPLETE, State.PRUNED, State.FAILED)
@@ -88,12 +89,14 @@ class DrawnTrial:
         overrides: of its job, including those that are the same for every trial.
         params: the drawn settings, by key.
         result: if the trial is settled without a training, refused or repeated; else None.
+        is_queued: whether another program has put the point into the study's queue.
     """
 
     number: int
     overrides: list[str]
     params: dict[str, Any]
     result: TrialResult | None = None
+    is_queued: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,11 @@ class TrialRow:
 
     Attributes:
         number: in the study. Refused points and killed processes leave gaps among the trials that count.
-        state: the result's state, or running, or waiting.
+        state: the result's state, or running, or waiting; foreign for a trial of another program that runs or failed.
         params: the drawn settings, by their keys in the configuration.
         result: None while the trial is running or waiting.
         requeued_as: the number of the trial that trains a killed trial's point again; None if there is none.
+        is_foreign: whether another program, such as one that calls `study.optimize`, trained it.
     """
 
     number: int
@@ -113,6 +117,7 @@ class TrialRow:
     params: Mapping[str, Any]
     result: TrialResult | None
     requeued_as: int | None = None
+    is_foreign: bool = False
 
     @property
     def values(self) -> tuple[float, ...]:
