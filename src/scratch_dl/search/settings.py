@@ -14,7 +14,7 @@ from optuna import pruners, samplers
 
 from scratch_dl.config.overrides import override_value
 from scratch_dl.config.targets import config_errors
-from scratch_dl.search.storage import SafeCmaEs, quiet
+from scratch_dl.search.storage import GRPC, SafeCmaEs, quiet
 from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.checks import choice, integer, nearest, real, text
 from scratch_dl.system.errors import ConfigError
@@ -213,12 +213,12 @@ def _storage(given: Any, directory: Path) -> str:
     scheme = urlsplit(where).scheme.partition("+")[0] if "://" in where else ""
     if scheme == "sqlite" and where.partition(":///")[2] not in ("", ":memory:"):
         return f"sqlite:///{Path(where.partition(':///')[2]).expanduser().absolute()}"
-    if scheme == "postgresql":
+    if scheme == "postgresql" or (where.startswith(GRPC) and re.fullmatch(r"[^/@]+:\d+", where.removeprefix(GRPC))):
         return where
     if scheme or where.endswith((".db", ".sqlite", ".sqlite3")):
         raise ValueError(
-            f"storage must be like sqlite:///study.db, postgresql+psycopg://user@host/database or a journal file's "
-            f"path such as study.journal, but got {hide(where)!r}"
+            f"storage must be like sqlite:///study.db, postgresql+psycopg://user@host/database, grpc://host:port or a "
+            f"journal file's path such as study.journal, but got {hide(where)!r}"
         )
     return str(Path(where).expanduser().absolute())
 

@@ -1,4 +1,4 @@
-"""Where a study is kept: SQLite, a journal file or PostgreSQL, each usable by several processes at once."""
+"""Where a study is kept: SQLite, a journal file, PostgreSQL or Optuna's gRPC proxy, for several processes at once."""
 
 import contextlib
 import io
@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import optuna
 from optuna.samplers import CmaEsSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy import text
@@ -24,6 +25,7 @@ from scratch_dl.tracking import TrackingError
 from scratch_dl.tracking.locks import connect, exclusive_lock
 
 HEARTBEAT_S, GRACE_S = 30, 120
+GRPC = "grpc://"
 SCHEMA = "optuna"  # of a PostgreSQL database
 _CONNECT_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 300.0
@@ -59,7 +61,12 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except Exception as error:
+        if type(error).__module__.startswith("grpc"):
+            words = f"the proxy does not answer: {getattr(error, 'details', str)() or type(error).__name__}"
+            raise StorageError(f"hydra.sweeper.storage cannot be used: {words}") from error
+        if not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
+            raise
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         words = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
         full = "; free some space, then run the same command again" if "disk is full" in words else ""
@@ -85,12 +92,14 @@ def locked(url: str, name: str) -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def open_storage(url: str) -> BaseStorage:
-    """Return Optuna's storage at an address; one process at a time creates its tables.
+    """Return Optuna's storage at an address; one process at a time creates its tables, unless a proxy has.
 
     Raises:
         StorageError: if it cannot be used.
     """
     try:
+        if url.startswith(GRPC):
+            return _proxy(url)
         if "://" not in url or url.startswith("sqlite:"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         with locked(url, "schema"), quiet():
@@ -102,13 +111,36 @@ def open_storage(url: str) -> BaseStorage:
                 engine = {"connect_args": _postgresql_arguments(url), "pool_pre_ping": True}
             return RDBStorage(url, engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
     except ImportError as error:
+        extra = "grpc" if url.startswith(GRPC) else "postgresql"
         raise StorageError(
-            f'hydra.sweeper.storage needs a driver: pip install "scratch_dl[postgresql]" ({error})'
+            f'hydra.sweeper.storage needs a driver: pip install "scratch_dl[{extra}]" ({error})'
         ) from None
     except OSError as error:
         raise StorageError(f"hydra.sweeper.storage={hide(url)} cannot be used: {error.strerror or error}") from None
     except TrackingError as error:
         raise StorageError(f"hydra.sweeper.storage={error}") from None
+
+
+def _proxy(url: str) -> BaseStorage:
+    """Return a client of Optuna's gRPC proxy, `grpc://host:port`.
+
+    Raises:
+        StorageError: if it does not answer.
+        ImportError: without gRPC.
+    """
+    import grpc  # noqa: F401, as Optuna imports it only when it is used
+
+    where = urlsplit(url)
+    with quiet():  # it warns that the proxy is experimental
+        storage = GrpcStorageProxy(host=str(where.hostname), port=int(where.port or 0))
+        try:
+            storage.wait_server_ready(timeout=_CONNECT_TIMEOUT_S)
+        except ConnectionError:
+            raise StorageError(
+                f"hydra.sweeper.storage={url} did not answer within {_CONNECT_TIMEOUT_S} s; start the proxy "
+                "(optuna.storages.run_grpc_proxy_server)"
+            ) from None
+    return storage
 
 
 def _postgresql_arguments(url: str) -> dict[str, Any]:

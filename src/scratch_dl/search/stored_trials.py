@@ -21,6 +21,7 @@ from typing import Any
 
 import optuna
 import psutil
+from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from scratch_dl.search.space import Space
@@ -154,10 +155,11 @@ def recover(study: optuna.Study, space: Space, directory: Path) -> None:
         directory: `tracking.dir`, where processes hold the locks that show that they live.
     """
     has_heartbeats = hasattr(study._storage, "record_heartbeat")
+    one_machine = isinstance(study._storage, JournalStorage)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         if is_foreign(trial):
             continue
-        alive = _is_alive(trial.user_attrs.get("worker"), directory, has_heartbeats)
+        alive = _is_alive(trial.user_attrs.get("worker"), directory, one_machine)
         if alive:
             heartbeat(study, trial.number)  # this machine may have slept
         elif alive is None:
@@ -180,11 +182,11 @@ def recover(study: optuna.Study, space: Space, directory: Path) -> None:
             study.enqueue_trial(_params(trial), user_attrs=attributes)
 
 
-def _is_alive(worker: Mapping[str, str] | None, directory: Path, has_heartbeats: bool) -> bool | None:
+def _is_alive(worker: Mapping[str, str] | None, directory: Path, one_machine: bool) -> bool | None:
     """Return whether the process that trains a trial lives; None if only its heartbeats can tell."""
     if worker is None:
         return False
     alive = is_alive(worker["lock"], directory)
-    if alive is None and not has_heartbeats:
-        alive = psutil.pid_exists(int(worker["pid"]))  # a journal file is used by one machine
+    if alive is None and one_machine:
+        alive = psutil.pid_exists(int(worker["pid"]))
     return alive

@@ -32,7 +32,7 @@ from scratch_dl.search.drawing import (
 from scratch_dl.search.identity import definition_differences, point_identity, study_definition
 from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
-from scratch_dl.search.storage import locked, open_storage, quiet
+from scratch_dl.search.storage import GRPC, locked, open_storage, quiet
 from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResult, TrialRow
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide, without_password
@@ -133,7 +133,10 @@ class Study:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the study's lock: meanwhile no other process draws from the study."""
-        with locked(self.settings.storage, f"study {self.settings.study_name}"), quiet():
+        # A gRPC proxy has no lock, so a file in the folder of runs, which all processes of the study then must share.
+        storage = self.settings.storage
+        place = str(self.directory / "grpc") if storage.startswith(GRPC) else storage
+        with locked(place, f"study {self.settings.study_name}"), quiet():
             yield
 
     def heartbeats(self, numbers: Sequence[int]) -> AbstractContextManager[None]:
