@@ -342,6 +342,24 @@ def test_an_interval_without_a_search_says_what_to_add(tmp_path, search, flags, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_each_point_is_composed_once(place, search):
+    """To be checked and to be trained."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    composed, load = [], ConfigLoaderImpl.load_sweep_config
+
+    def counting(self, whole, overrides):
+        composed.extend(word for word in overrides if word.startswith("hydra.sweeper.trial="))
+        return load(self, whole, overrides)
+
+    done = search(
+        place(), RATE, "hydra.sweeper.n_trials=2", "trainer.epochs=1",
+        prepare=lambda patch: patch.setattr(ConfigLoaderImpl, "load_sweep_config", counting),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert composed == ["hydra.sweeper.trial=0", "hydra.sweeper.trial=1"]
+
+
 def test_several_searches_at_once_are_refused(tmp_path, search):
     from types import SimpleNamespace
 

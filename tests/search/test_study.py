@@ -49,7 +49,10 @@ def make(configuration, tmp_path):
     ):
         def compose(overrides):
             config = copy.deepcopy(configuration)
-            pairs = [*(conf or {}).items(), *(text.split("=", 1) for text in overrides)]
+            pairs = [
+                *(conf or {}).items(),
+                *(text.split("=", 1) for text in overrides if not text.startswith("hydra.")),
+            ]
             for key, value in pairs:
                 OmegaConf.update(config, key, yaml.safe_load(value) if isinstance(value, str) else value)
             return config

@@ -10,6 +10,32 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
+class _Loader:
+    """Hydra's loader of configurations; a job that has just been composed and checked is not composed again to run."""
+
+    _MOST = 64  # configurations kept: those of the points that are launched at once, and of refused ones
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(self, whole: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """Return a job's configuration: at the second call the object of the first one, which only read it."""
+        key = tuple(overrides)
+        if (known := self.composed.pop(key, None)) is not None:
+            return known
+        while len(self.composed) >= self._MOST:
+            self.composed.pop(next(iter(self.composed)))
+        config: DictConfig = self.loader.load_sweep_config(whole, list(overrides))
+        self.composed[key] = config
+        return config
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a launcher pickles it
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+
 class _Prepared(HydraSweeper):
     """Keeps what Hydra passes before it calls `sweep`."""
 
@@ -17,7 +43,9 @@ class _Prepared(HydraSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep Hydra's context; Hydra calls this before `sweep`."""
-        self.context, self.task_function, self.whole = hydra_context, task_function, config
+        loader: Any = _Loader(hydra_context.config_loader)
+        self.context = HydraContext(config_loader=loader, callbacks=hydra_context.callbacks)
+        self.task_function, self.whole = task_function, config
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return the configuration of a job, which may run nothing that the command line does not permit."""

@@ -19,7 +19,7 @@ from scratch_dl.search.study import Study
 from scratch_dl.search.tables import describe_objectives
 from scratch_dl.search.tracker import StudyTracker
 from scratch_dl.search.trial import is_environment_error
-from scratch_dl.search.trial_result import DrawnTrial, State, TrialResult, TrialRow
+from scratch_dl.search.trial_result import DrawnTrial, State, TrialResult, TrialRow, job_overrides
 from scratch_dl.search.workers import supervise, supervisor
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
@@ -193,10 +193,7 @@ class _Worker:
 
     def _launch(self, batch: list[DrawnTrial]) -> Sequence[Any]:
         """Run a job per trial, and return what Hydra's launcher returns."""
-        jobs = [
-            [*drawn.overrides, f"hydra.sweeper.trial={drawn.number}", f"hydra.sweep.subdir='{drawn.number}'"]
-            for drawn in batch
-        ]
+        jobs = [job_overrides(drawn.number, drawn.overrides) for drawn in batch]
         with self.study.heartbeats([drawn.number for drawn in batch]):
             return self.launcher.launch(jobs, initial_job_idx=batch[0].number)
 

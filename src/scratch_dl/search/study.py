@@ -33,7 +33,7 @@ from scratch_dl.search.identity import definition_differences, point_identity, s
 from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
 from scratch_dl.search.storage import GRPC, locked, open_storage, quiet
-from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResult, TrialRow
+from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResult, TrialRow, job_overrides
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.tracking.process import register_process, this_process
@@ -250,7 +250,7 @@ class Study:
         if (result := repeated(point_key(trial.params), points, rows)) is not None:
             return result
         try:
-            setup = build(self.compose(overrides))
+            setup = build(self.compose(job_overrides(trial.number, overrides)))
         except Exception as error:
             if not is_usage(error):
                 raise

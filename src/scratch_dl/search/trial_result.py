@@ -99,6 +99,11 @@ class DrawnTrial:
     is_queued: bool = False
 
 
+def job_overrides(number: int, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of the job that trains a trial, in a folder named by its number."""
+    return [*overrides, f"hydra.sweeper.trial={number}", f"hydra.sweep.subdir='{number}'"]
+
+
 @dataclass(frozen=True)
 class TrialRow:
     """A trial as a row of its study's tables.
