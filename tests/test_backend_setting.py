@@ -78,7 +78,9 @@ def whole(store):
     return of
 
 
-@pytest.mark.parametrize("backend", ["reference", *NATIVE])
+@pytest.mark.parametrize(
+    "backend", ["reference", *NATIVE[:1], *(pytest.param(name, marks=pytest.mark.exhaustive) for name in NATIVE[1:])]
+)
 def test_a_run_is_computed_by_the_backend_it_asks_for_and_says_so(backend, store, whole, capsys):
     result = whole(backend)
     assert result.status == "FINISHED"

@@ -28,6 +28,7 @@ def proxy(storage, port):
             server.kill()
 
 
+@pytest.mark.exhaustive
 def test_a_search_draws_trains_and_goes_on_through_a_proxy(place, search, started, ended):
     pytest.importorskip("grpc")
     port = ui.free_port()

@@ -200,6 +200,7 @@ def test_the_command_at_full_length_leaves_only_the_length_to_the_presets(search
     assert config.verification.enabled
 
 
+@pytest.mark.exhaustive
 def test_a_fresh_study_of_the_same_seed_has_the_same_parameters_and_values(searched, place, search):
     here = searched[0]
     other = place()

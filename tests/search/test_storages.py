@@ -16,6 +16,7 @@ def on_sqlite(place, search):
     return here
 
 
+@pytest.mark.exhaustive
 def test_a_journal_file_has_the_same_trials_and_is_gone_on_with(on_sqlite, place, search, tmp_path):
     journal = str(tmp_path / "studies" / "small.journal")
     here = place(storage=journal)
