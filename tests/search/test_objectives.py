@@ -113,3 +113,13 @@ def test_the_same_training_in_other_words_is_not_trained_twice(place, search):
     assert "no further point is left: 1 were trained, 0 refused" in done.stdout
     assert list(here.runs()[1]) == [0]
     assert len(list(here.folder.glob("hydra/*/*/*/journal.jsonl"))) == 1
+
+
+def test_too_many_failures_end_the_search_with_an_error(place, search):
+    here = place()
+    space = ("optimizer.lr=1e30", "seed=choice(0,1,2,3)", "hydra.sweeper.n_trials=4", "hydra.sweeper.pruner=none")
+    done = search(here, *space, "hydra.sweeper.max_failure_rate=0.2")
+    assert done.returncode == 1
+    assert done.stderr == "error: 1 of 4 trainings failed, but hydra.sweeper.max_failure_rate is 0.2\n"
+    assert here.states() == ["failed"]
+    assert here.runs()[0].info.status == "FAILED"

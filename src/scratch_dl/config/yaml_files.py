@@ -102,7 +102,7 @@ class CheckedFiles(FileConfigSource):
         return ConfigResult(provider=self.provider, path=f"file://{self.path}", config=config, header=header)
 
 
-# A search composes two configurations a trial, mostly of the same files.
+# A search composes a configuration for each point, mostly of the same files.
 _parsed = lru_cache(maxsize=256)(parse_yaml)
 
 # Under this name Hydra does not replace it when it registers its own source again, in the processes of a launcher.

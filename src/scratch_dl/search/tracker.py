@@ -107,8 +107,8 @@ class StudyTracker:
             self.parent.tags(tags)
             self.parent.metrics(scores, 0)
             if not elsewhere:
-                is_any_complete = any(row.state == State.COMPLETE for row in rows)
-                self.parent.finish("KILLED" if not finished else "FINISHED" if is_any_complete else "FAILED")
+                has_failed = self.study.failure_message(rows) or all(row.state != State.COMPLETE for row in rows)
+                self.parent.finish("KILLED" if not finished else "FAILED" if has_failed else "FINISHED")
         return rows
 
     def _summarize(self, rows: tuple[TrialRow, ...], scores: dict[str, float]) -> StudySummary:
@@ -194,8 +194,8 @@ class StudyTracker:
 
 
 def _objective_metrics(objectives: Sequence[Objective], result: TrialResult) -> dict[str, float]:
-    """Return `objective`, or `objective/<name>` for each of several: sorted by it, the best trial comes first."""
-    names = ["objective"] if len(objectives) == 1 else [f"objective/{objective.name}" for objective in objectives]
+    """Return `objective`, or `objective/best-val-psnr_db` and so on for several: sorted by it, the best comes first."""
+    names = ["objective"] if len(objectives) == 1 else [f"objective/{objective.slug}" for objective in objectives]
     return dict(zip(names, result.values or (), strict=False))
 
 
