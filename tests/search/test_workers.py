@@ -96,7 +96,8 @@ def test_a_sweep_killed_whole_in_mid_trial_goes_on_to_its_total(place, started, 
     assert again.returncode == 0, again.stderr
     is_whole(here, 4)
     assert {number: here.trials()[number].values for number in before} == before
-    lost = [trial.number for trial in here.trials() if trial.state.name == "FAIL"]
+    # One that the other process was just drawing has no point yet, and is not trained again.
+    lost = [trial.number for trial in here.trials() if trial.state.name == "FAIL" and "overrides" in trial.user_attrs]
     assert 1 in lost
     for number in lost:
         (retried,) = [trial for trial in here.trials() if trial.user_attrs.get("retries") == number]

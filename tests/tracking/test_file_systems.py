@@ -45,7 +45,7 @@ def digest(home):
 @pytest.mark.exhaustive
 def test_a_full_disk_names_the_path_and_the_command_that_goes_on_to_the_same_bits(mounted, tmp_path):
     folder, home = mounted("tmpfs", "12m"), "mlruns/hydra/one"
-    with begin(folder, "trainer.epochs=100", f"hydra.run.dir={home}") as process:
+    with begin(folder, "trainer.epochs=40", f"hydra.run.dir={home}") as process:
         wait_for(folder / home / "checkpoints" / "previous.pt", process)
         with (folder / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
             while process.poll() is None:
@@ -61,7 +61,7 @@ def test_a_full_disk_names_the_path_and_the_command_that_goes_on_to_the_same_bit
     assert command[:3] == ["python", "-m", "scratch_dl.train"]
     done = train(folder, *command[3:])
     assert done.returncode == 0, done.stderr
-    undisturbed = train(tmp_path, *TINY, "trainer.epochs=100", f"hydra.run.dir={home}")
+    undisturbed = train(tmp_path, *TINY, "trainer.epochs=40", f"hydra.run.dir={home}")
     assert undisturbed.returncode == 0
     assert digest(folder / home) == digest(tmp_path / home)
 
