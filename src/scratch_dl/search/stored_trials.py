@@ -159,7 +159,7 @@ def recover(study: optuna.Study, space: Space, directory: Path) -> None:
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         if is_foreign(trial):
             continue
-        alive = _is_alive(trial.user_attrs.get("worker"), directory, one_machine)
+        alive = _is_alive(trial.user_attrs["worker"], directory, one_machine)
         if alive:
             heartbeat(study, trial.number)  # this machine may have slept
         elif alive is None:
@@ -182,10 +182,8 @@ def recover(study: optuna.Study, space: Space, directory: Path) -> None:
             study.enqueue_trial(_params(trial), user_attrs=attributes)
 
 
-def _is_alive(worker: Mapping[str, str] | None, directory: Path, one_machine: bool) -> bool | None:
+def _is_alive(worker: Mapping[str, str], directory: Path, one_machine: bool) -> bool | None:
     """Return whether the process that trains a trial lives; None if only its heartbeats can tell."""
-    if worker is None:
-        return False
     alive = is_alive(worker["lock"], directory)
     if alive is None and one_machine:
         alive = psutil.pid_exists(int(worker["pid"]))
