@@ -1,6 +1,7 @@
 """The study's two figures."""
 
 import random
+import statistics
 
 from geometry_bm3d import denoise_with_bm3d
 from geometry_plan import KERNELS, MODES, build_setup, describe_kernel
@@ -10,6 +11,7 @@ from scratch_dl.data import metrics
 from scratch_dl.evaluation import baselines, scoring
 from scratch_dl.training import checkpoint
 
+BANDS = ("random", "tpe")  # ways to search whose quartiles are drawn, too
 NETWORKS = {"paper": "the paper's network", "unet": "unet"}
 
 
@@ -45,7 +47,6 @@ def _draw_points(axes, trials):
                 for trial in trials
                 if trial["mode"] == mode
                 and trial["last_psnr_db"] is not None
-                and trial.get("copied_from") is None
                 and (trial["state"] == "complete") == complete
             ]
             # The trial's number is the seed, so that the picture is the same every time.
@@ -61,6 +62,27 @@ def _draw_points(axes, trials):
                 fillstyle="full" if complete else "none",
                 label=f"{mode}{'' if complete else ', not complete'}" if points else None,
             )
+
+
+def draw_samplers(searches):
+    """Draw the median of the best values over the number of trainings, for each way to search; two with quartiles."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, found in searches.items():
+        curves = [[curve[place] for curve in found["best"]] for place in range(min(map(len, found["best"])))]
+        low, middle, high = zip(
+            *(statistics.quantiles(values, n=4, method="inclusive") for values in curves), strict=True
+        )
+        trainings = range(1, len(curves) + 1)
+        (line,) = axes.plot(trainings, middle, label=name)
+        if name in BANDS:
+            axes.fill_between(trainings, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(xlabel="trials", ylabel="best PSNR on the validation crops, dB")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
 
 
 def draw_photograph(trainings, directory):

@@ -18,6 +18,13 @@ SPACE = (
     "model.channels.1=32,64,128",
     "model.channels.2=16,32,64",
 )
+# The reduced space, all of which is trained: the search's with two widths for each layer, and without two kernels
+TABLE_KERNELS = ("2", "3", "4", "5", "[5,3,3,5]")
+TABLE_CHANNELS = ((16, 32), (32, 64), (16, 32))
+TABLE_SPACE = (
+    f"model.kernel_size=choice({','.join(TABLE_KERNELS)})",
+    *(f"model.channels.{place}={low},{high}" for place, (low, high) in enumerate(TABLE_CHANNELS)),
+)
 TRIAL_EPOCHS = 8  # as conf/search/geometry.yaml has it
 # search -> its own overrides, the number of trials, settings of hydra.sweeper
 SEARCHES = {

@@ -33,8 +33,8 @@ def run_searches(options, directory):
 
 
 def ranked(trials):
-    """Return the complete trials, each geometry once, the best first."""
-    own = [trial for trial in trials if trial["state"] == "complete" and trial.get("copied_from") is None]
+    """Return the complete trials, the best first."""
+    own = [trial for trial in trials if trial["state"] == "complete"]
     return sorted(own, key=lambda trial: (-trial["value"], trial["number"]))
 
 
@@ -167,7 +167,7 @@ def _baseline_levels(rows):
 
 def _split_best_quarter(trials):
     """Return the best quarter of the trained geometries, and the others, the pruned ones among them."""
-    pruned = [trial for trial in trials if trial["state"] == "pruned" and trial.get("copied_from") is None]
+    pruned = [trial for trial in trials if trial["state"] == "pruned"]
     order = [*ranked(trials), *pruned]
     cut = max(1, round(len(order) / 4))
     return order[:cut], order[cut:]

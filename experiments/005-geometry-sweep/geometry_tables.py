@@ -18,7 +18,7 @@ def search_tables(results):
     tables = [
         _outcomes_table(results),
         _best_table(trials, results["healthy"]["levels"]),
-        _kernels_table(trials),
+        kernels_table(trials, "healthy sweep: best PSNR, dB, of how many complete trials"),
         _importances_table(results["healthy"]["importances"]),
     ]
     return [table for table in tables if table.rows]
@@ -66,6 +66,22 @@ def seed_sentences(results):
     return [sentence]
 
 
+def kernels_table(trials, legend):
+    """Return the best value, and of how many trials, by kernel size and upsampling."""
+
+    def cell(kernel, mode):
+        values = [trial["value"] for trial in trials if (trial["kernel"], trial["mode"]) == (kernel, mode)]
+        return f"{max(values):.2f} of {len(values)}" if values else "-"
+
+    return TextTable(
+        "By kernel size and upsampling",
+        legend,
+        1,
+        ("kernel", *MODES),
+        [(describe_kernel(kernel), *(cell(kernel, mode) for mode in MODES)) for kernel in KERNELS],
+    )
+
+
 def mean_and_std(values):
     """Return the cell of some PSNR values; None among them, for a run that failed, is left out."""
     values = [value for value in values if value is not None]
@@ -76,23 +92,14 @@ def mean_and_std(values):
 def _outcomes_table(results):
     trials = {name: search["trials"] for name, search in results.items()}
     counts = {name: Counter(trial["came"] for trial in rows) for name, rows in trials.items()}
-    copies = {
-        name: Counter(trial["came"] for trial in rows if trial.get("copied_from") is not None)
-        for name, rows in trials.items()
-    }
     order = sorted(counts["healthy"] | counts["fault"], key=lambda cause: (-counts["healthy"][cause], cause))
     return TextTable(
         "What came of the trials",
         "the sweep without a fault beside the control with F1",
         1,
         ("cause", "healthy", "with F1"),
-        [(cause, *(_with_copies(counts[name][cause], copies[name][cause]) for name in SEARCHES)) for cause in order],
+        [(cause, *(f"{counts[name][cause]}" for name in SEARCHES)) for cause in order],
     )
-
-
-def _with_copies(trials, copies):
-    """When the study ran, a point that was drawn again counted as a trial, with a copy of the first one's value."""
-    return f"{trials} ({copies} copied)" if copies else f"{trials}"
 
 
 def _best_table(trials, levels):
@@ -106,20 +113,6 @@ def _best_table(trials, levels):
             (f"{t['number']}", *describe(t), t["mode"], f"{t['parameters']:,}", decibel(t["value"]))
             for t in trials[:SHOWN]
         ],
-    )
-
-
-def _kernels_table(trials):
-    def cell(kernel, mode):
-        values = [trial["value"] for trial in trials if (trial["kernel"], trial["mode"]) == (kernel, mode)]
-        return f"{max(values):.2f} of {len(values)}" if values else "-"
-
-    return TextTable(
-        "By kernel size and upsampling",
-        "healthy sweep: best PSNR, dB, of how many complete trials",
-        1,
-        ("kernel", *MODES),
-        [(describe_kernel(kernel), *(cell(kernel, mode) for mode in MODES)) for kernel in KERNELS],
     )
 
 
@@ -153,12 +146,10 @@ def _control_sentence(control):
 def _costs_sentence(results):
     trials = {name: search["trials"] for name, search in results.items()}
     refused = {name: sum(trial["state"] == "refused" for trial in rows) for name, rows in trials.items()}
-    copied = {name: sum(trial.get("copied_from") is not None for trial in rows) for name, rows in trials.items()}
     minutes = sum(search["training_s"] for search in results.values()) / 60
     return (
         f"Refused before any training: {refused['healthy']} points of the healthy sweep, {refused['fault']} of the "
-        f'control. Trained before, as "same" and a number are one geometry, and copied: {copied["healthy"]} and '
-        f"{copied['fault']}. All trials together took {minutes:.0f} minutes of one core."
+        f"control. All trials together took {minutes:.0f} minutes of one core."
     )
 
 

@@ -1,12 +1,12 @@
 """The search that the paper needed: which geometry is best, with its mistake and without, and how good it gets.
 
 python experiments/005-geometry-sweep/run.py [--smoke] [--workers N] [--directory mlruns]
-                                             [--parts sweeps,seeds,finals,long] [--models paper,unet]
+                                             [--parts table,samplers,sweeps,seeds,finals,long] [--models paper,unet]
 
 Every training of the package's own is an MLflow run of the experiment 005-geometry-sweep. Prints the tables, writes
-results.json, the figures and the tables of README.md beside this file; a part that is not asked for keeps its previous
-results, and so do the finals of a model that is not. After a stop, the same command continues where it was. --smoke:
-everything at a small size in a temporary folder, nothing written.
+results.json, geometries.csv, the figures and the tables of README.md beside this file; a part that is not asked for
+keeps its previous results, and so do the finals of a model that is not. After a stop, the same command continues where
+it was. --smoke: everything at a small size in a temporary folder, nothing written.
 """
 
 import json
@@ -17,10 +17,13 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from geometry_figures import draw_photograph, draw_trials
+from geometry_figures import draw_photograph, draw_samplers, draw_trials
 from geometry_final_tables import final_sentences, final_tables, long_sentences, long_tables
 from geometry_plan import MODELS
+from geometry_sampler_tables import sampler_sentences, sampler_tables, table_sentences, table_tables
+from geometry_samplers import compare_samplers
 from geometry_search import run_searches
+from geometry_table import read_table, train_table
 from geometry_tables import search_sentences, search_tables, seed_sentences, seed_tables
 from geometry_trainings import train_finals, train_long, train_over_seeds
 
@@ -30,6 +33,8 @@ from scratch_dl import kernels
 HERE = Path(__file__).parent
 # part -> its tables and sentences
 PARTS = {
+    "table": (table_tables, table_sentences),
+    "samplers": (sampler_tables, sampler_sentences),
     "sweeps": (search_tables, search_sentences),
     "seeds": (seed_tables, seed_sentences),
     "finals": (final_tables, final_sentences),
@@ -37,6 +42,7 @@ PARTS = {
 }
 # part -> the name of its picture, and what it shows
 PICTURES = {
+    "samplers": ("samplers", "the best value that a sampler has found, by the number of trainings"),
     "sweeps": ("trials", "PSNR of every trial by kernel size, without the fault and with it"),
     "long": (
         "photograph",
@@ -47,7 +53,9 @@ PICTURES = {
 
 def parse_arguments():
     arguments, parts, models = parser(__doc__), ",".join(PARTS), ",".join(MODELS)
-    arguments.add_argument("--parts", default=parts, help=f"some of {parts}; seeds needs the sweeps")
+    arguments.add_argument(
+        "--parts", default=parts, help=f"some of {parts}; seeds needs the sweeps, samplers the table"
+    )
     arguments.add_argument("--models", default=models, help=f"some of {models}: whose finals to train")
     options = arguments.parse_args()
     for option, choices in (("parts", PARTS), ("models", MODELS)):
@@ -81,6 +89,11 @@ def study(options, directory):
 
 def run_part(part, options, directory, results):
     """Return the results of a part, and its figures by name."""
+    if part == "table":
+        return train_table(options, directory), {}
+    if part == "samplers":
+        searches = compare_samplers(options, read_table())
+        return searches, {"samplers": draw_samplers(searches)}
     if part == "sweeps":
         searches = run_searches(options, directory)
         return searches, {"trials": draw_trials(searches)}

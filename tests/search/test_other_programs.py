@@ -39,3 +39,21 @@ def test_a_search_adopts_the_queue_and_counts_the_trials_of_other_programs(place
     assert "trial 3 was trained by another program, so its test scores are unknown" in done.stdout
     assert "the best of 4 complete trials" in done.stdout
     assert here.runs()[0].data.tags["best.trial"] == "3"
+
+
+OUTSIDE = """
+import sys, optuna
+study = optuna.load_study(study_name="custom", storage=sys.argv[1])
+study.optimize(lambda trial: 90.0 + len(trial.suggest_categorical("model.upsampling", ["elsewhere"])), n_trials=1)
+"""
+
+
+def test_another_programs_best_trial_may_lie_outside_of_the_search(place, search):
+    here = place()
+    done = search(here, *SPACE, "hydra.sweeper.n_trials=1")
+    assert done.returncode == 0, done.stderr
+    run(OUTSIDE, here)
+    done = search(here, *SPACE, "hydra.sweeper.n_trials=3")
+    assert done.returncode == 0, done.stderr
+    assert "trial 1 of another program lies outside of the search: model.upsampling is not searched" in done.stdout
+    assert here.states() == ["complete", None, "complete"]

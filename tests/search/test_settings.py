@@ -235,6 +235,19 @@ def test_startup_trials_are_trainings():
         assert read(sampler={"name": "tpe", "n_startup_trials": 2}).make_sampler(0, False, 7)._n_startup_trials == 9
 
 
+def test_a_tenth_of_the_trainings_is_good_to_tpe_however_many_points_are_refused():
+    with quiet():
+        made = read(sampler="tpe").make_sampler(0, False, refused=100)
+    assert [made._gamma(100 + trainings) for trainings in (1, 10, 11, 240, 400)] == [1, 1, 2, 24, 25]
+
+
+def test_tpe_considers_fewer_candidates_after_each_repeat():
+    with quiet():
+        made = [read(sampler="tpe").make_sampler(0, False, repeats=repeats) for repeats in (0, 1, 2, 9)]
+        own = read(sampler={"name": "tpe", "n_ei_candidates": 8}).make_sampler(0, False, repeats=1)
+    assert [sampler._n_ei_candidates for sampler in (*made, own)] == [24, 12, 6, 1, 4]
+
+
 def test_a_choice_is_named_with_its_arguments():
     assert str(read(sampler={"name": "tpe", "n_startup_trials": 20}).sampler) == "tpe n_startup_trials=20"
     assert str(read().sampler) == "tpe"

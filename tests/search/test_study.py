@@ -317,7 +317,7 @@ def test_every_point_is_trained_before_one_would_be_again(make, where, sampler):
 def test_a_space_whose_points_are_all_the_same_training_ends(make):
     study = make({"trainer.pictures": "interval(1,1000000)"}, n_trials=3)
     assert len(settle(study)) == 1
-    assert study.end_reason() == "the last 100 points that were drawn had all been trained before"
+    assert study.end_reason() == "no new point was among the last draws: 100 were of points that had been trained before"
 
 
 def test_padding_that_comes_to_the_same_is_not_trained_again(make):

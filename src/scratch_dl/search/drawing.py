@@ -1,6 +1,7 @@
 """Which point comes next: what an earlier trial has tried is not tried again while anything else is left."""
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,9 +14,9 @@ from scratch_dl.search.space import Space
 from scratch_dl.search.trial_result import COUNTED, State, TrialResult, TrialRow
 
 REDRAWS = 10
-"""Draws in a row that repeat a point, before the next ones are drawn at random from the points not tried yet."""
+"""Repeats since the last new point, before the next one is drawn at random from the points not tried yet."""
 MAX_REPEATS = 100
-"""Draws in a row that repeat a point, after which a space that cannot be enumerated counts as tried."""
+"""Repeats since the last new point, after which a space that cannot be enumerated counts as tried."""
 _TRIED = (*COUNTED, State.RUNNING, State.REFUSED)
 
 Point = dict[str, Any]
@@ -39,41 +40,54 @@ def repeated(identity: object, identities: Mapping[int, object], rows: Sequence[
     return None if number is None else TrialResult(State.REPEATED, reason=f"trial {number} is the same point")
 
 
-def repeats_in_a_row(states: Sequence[str]) -> int:
-    """Return how many of the last trials repeat an earlier one."""
-    return next((place for place, state in enumerate(reversed(states)) if state != State.REPEATED), len(states))
+def count_repeats(states: Sequence[str]) -> int:
+    """Return how many draws since the last one that was neither refused nor a repeat repeat an earlier one."""
+    fruitless = itertools.takewhile(lambda state: state in (State.REPEATED, State.REFUSED), reversed(states))
+    return sum(state == State.REPEATED for state in fruitless)
 
 
-def untried_points(
+def next_sampler(
+    settings: SearchSettings,
+    space: Space,
+    setting: Callable[[str], Any],
+    trials: Sequence[FrozenTrial],
+    rows: Sequence[TrialRow],
+) -> BaseSampler | None:
+    """Return the sampler for the next trial, whose draw depends on its number and on the trials before it alone.
+
+    Args:
+        settings: of the search.
+        space: what is searched.
+        setting: returns a key's value in the configuration, for conditions on fixed settings.
+        trials: the earlier ones.
+        rows: the same, as rows of the study's tables.
+
+    Returns:
+        The sampler; None if no point is left that has not been tried.
+    """
+    digest = hashlib.sha256(f"{settings.seed} {len(trials)}".encode()).digest()
+    seed = int.from_bytes(digest[:4])
+    states = [row.state for row in rows]
+    repeats = count_repeats(states)
+    is_grid = settings.sampler.name == "grid"
+    if repeats < REDRAWS:
+        conditional = any(parameter.condition for parameter in space.parameters)
+        sampler = settings.make_sampler(seed, conditional, states.count(State.REFUSED), repeats)
+    else:
+        sampler = RandomSampler(seed)
+    if not is_grid and (repeats < REDRAWS or not space.is_enumerable):
+        return sampler
+    untried = _untried_points(space, setting, trials, rows)
+    if not untried:
+        return None
+    point = untried[0] if is_grid else random.Random(seed).choice(untried)
+    return PartialFixedSampler(point, sampler)
+
+
+def _untried_points(
     space: Space, setting: Callable[[str], Any], trials: Sequence[FrozenTrial], rows: Sequence[TrialRow]
 ) -> list[Point]:
     """Return the points of a finite space that no trial has tried."""
     settled = (*_TRIED, State.REPEATED)
     tried = {point_key(trial.params) for trial, row in zip(trials, rows, strict=True) if row.state in settled}
     return [point for point in space.grid(setting) if point_key(point) not in tried]
-
-
-def make_sampler(
-    settings: SearchSettings, space: Space, number: int, refused: int, untried: Sequence[Point] | None, repeats: int
-) -> BaseSampler:
-    """Make the sampler for the next trial, whose draw depends on its number and on the trials before it alone.
-
-    Args:
-        settings: of the search.
-        space: what is searched.
-        number: of the trial.
-        refused: how many points have been refused.
-        untried: the points that are left, if they are wanted and can be enumerated.
-        repeats: how many of the last trials repeat an earlier one.
-    """
-    digest = hashlib.sha256(f"{settings.seed} {number}".encode()).digest()
-    seed = int.from_bytes(digest[:4])
-    if repeats < REDRAWS:
-        conditional = any(parameter.condition for parameter in space.parameters)
-        sampler = settings.make_sampler(seed, conditional, refused)
-    else:
-        sampler = RandomSampler(seed)
-    if not untried:
-        return sampler
-    point = untried[0] if settings.sampler.name == "grid" else random.Random(seed).choice(untried)
-    return PartialFixedSampler(point, sampler)

@@ -94,8 +94,7 @@ def description(summary: StudySummary) -> str:
             for row in rows
         ]
         head = ("trial", "settings", *map(str, summary.objectives))
-        legend = f"by {summary.objectives[0]}" if len(summary.objectives) > 1 else "each point once"
-        parts.append(TextTable("The best trials", legend, 2, head, cells).markdown())
+        parts.append(TextTable("The best trials", f"by {summary.objectives[0]}", 2, head, cells).markdown())
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,8 +117,8 @@ def _markdown(summary: StudySummary, pictures: Mapping[str, Path | str], links: 
         *_best_section(summary, links),
         *_cause_section(summary),
         TextTable("Trials by state", legend, 1, ("state", "trials"), [(s, str(n)) for s, n in states]).markdown(),
-        *_trials_section(summary, links),
         *_pictures_section(summary, pictures),
+        *_trials_section(summary, links),
     ]
     return "\n\n".join(parts) + "\n"
 

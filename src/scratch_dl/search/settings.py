@@ -1,6 +1,7 @@
 """The settings of a search: `hydra.sweeper`, checked before anything is written."""
 
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ PRUNERS: dict[str, Any] = {
     "hyperband": pruners.HyperbandPruner,
     "none": pruners.NopPruner,
 }
-STARTUP_TRIALS = 10
-"""Random trials before TPE begins to learn, as in Optuna."""
+STARTUP_TRIALS, CANDIDATES = 10, 24
+"""Random trials before TPE begins to learn, and the points of which it takes the most promising one; as in Optuna."""
 STARTUP_PRUNER, WARMUP_EPOCHS = 5, 3
 """Trials, and epochs of each, that the median pruner leaves alone: at first a wide network is behind a narrow one."""
 DIRECTIONS = ("maximize", "minimize")
@@ -88,18 +89,24 @@ class SearchSettings:
     seed: int
     max_failure_rate: float = 1.0
 
-    def make_sampler(self, seed: int, conditional: bool, refused: int = 0) -> samplers.BaseSampler:
+    def make_sampler(self, seed: int, conditional: bool, refused: int = 0, repeats: int = 0) -> samplers.BaseSampler:
         """Make Optuna's sampler.
+
+        TPE calls a tenth of the trials good (`gamma`, as in Optuna), but only trainings count for this and for
+        `n_startup_trials`: the refused points, which are many times as many, only say what is bad. After a point that
+        has been trained it considers fewer candidates, so that it draws other ones.
 
         Args:
             seed: of its draws.
             conditional: whether some parameters have a condition; if so, TPE models each group of them separately.
-            refused: how many points were refused; TPE's `n_startup_trials` count trainings only.
+            refused: how many points were refused.
+            repeats: how many of the last draws were of points that had been trained.
         """
         own: dict[str, Any] = {"seed": seed}
         if self.sampler.name == "tpe":
             own |= {"multivariate": True, "group": conditional, "warn_independent_sampling": False}
-            own["n_startup_trials"] = STARTUP_TRIALS
+            own |= {"n_startup_trials": STARTUP_TRIALS, "n_ei_candidates": CANDIDATES}
+            own["gamma"] = lambda trials: min(math.ceil((trials - refused) / 10), 25)
         elif self.sampler.name == "qmc":
             # All workers take their points from one sequence, so its seed is the study's.
             own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False}
@@ -108,6 +115,7 @@ class SearchSettings:
         own |= self.sampler.arguments
         if self.sampler.name == "tpe":
             own["n_startup_trials"] += refused
+            own["n_ei_candidates"] = max(1, own["n_ei_candidates"] >> repeats)
         return SAMPLERS[self.sampler.name](**own)  # type: ignore[no-any-return]
 
     def make_pruner(self, epochs: int) -> pruners.BasePruner:

@@ -22,7 +22,7 @@ from scratch_dl.search.parameter import (
 )
 from scratch_dl.system.errors import ConfigError
 
-MOST_POINTS = 20_000
+MOST_POINTS = 100_000
 """Spaces up to this size are enumerated, to find the points that have not been tried."""
 
 

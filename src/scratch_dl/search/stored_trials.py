@@ -84,9 +84,12 @@ def read_overrides(trial: FrozenTrial, space: Space, storage: str) -> list[str]:
     """Return the overrides of a trial's job, as they are stored; of another program's trial, those of its parameters.
 
     Raises:
-        ConfigError: if the storage, which others may write to, has overrides that only a command line may have.
+        ConfigError: if the storage, which others may write to, has overrides that only a command line may have, or a
+            point outside the space.
     """
     if "overrides" not in trial.user_attrs:
+        if (misfit := space.misfit(trial.params)) is not None:
+            raise ConfigError(f"trial {trial.number} of another program lies outside of the search: {misfit}")
         drawn = [parameter for parameter in space.parameters if parameter.name in trial.params]
         return [*space.fixed, *(parameter.override(trial.params[parameter.name]) for parameter in drawn)]
     overrides = [str(override) for override in trial.user_attrs["overrides"]]

@@ -15,20 +15,13 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial
 
 from scratch_dl.cli.errors import in_one_line, is_usage
 from scratch_dl.config.build import build
 from scratch_dl.search import stored_trials
-from scratch_dl.search.drawing import (
-    MAX_REPEATS,
-    REDRAWS,
-    make_sampler,
-    point_key,
-    repeated,
-    repeats_in_a_row,
-    untried_points,
-)
+from scratch_dl.search.drawing import MAX_REPEATS, count_repeats, next_sampler, point_key, repeated
 from scratch_dl.search.identity import definition_differences, point_identity, study_definition
 from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
@@ -272,16 +265,12 @@ class Study:
                 f"{refused} points were refused, {MAX_REFUSALS} for each trial asked for; hydra.sweeper.params may "
                 "leave out what fits nowhere"
             )
-        repeats = repeats_in_a_row(states)
-        is_grid = self.settings.sampler.name == "grid"
-        untried = None
-        if is_grid or (repeats >= REDRAWS and self.space.is_enumerable):
-            untried = untried_points(self.space, self.setting, trials, rows)
+        sampler = next_sampler(self.settings, self.space, self.setting, trials, rows)
         if State.WAITING not in states:
-            if untried is not None and not untried:
+            if sampler is None:
                 trained = sum(state in COUNTED for state in states)
                 return f"no further point is left: {trained} were trained, {refused} refused"
-            if repeats >= MAX_REPEATS:
-                return f"the last {repeats} points that were drawn had all been trained before"
-        self.optuna.sampler = make_sampler(self.settings, self.space, len(trials), refused, untried, repeats)
+            if (repeats := count_repeats(states)) >= MAX_REPEATS:
+                return f"no new point was among the last draws: {repeats} were of points that had been trained before"
+        self.optuna.sampler = sampler or RandomSampler(self.settings.seed)  # for what a waiting point leaves open
         return None

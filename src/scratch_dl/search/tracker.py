@@ -22,6 +22,7 @@ from scratch_dl.search.trial_result import (
     TrialRow,
     best_trials,
 )
+from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
 from scratch_dl.training.summary import config_dir, where_flags
 
@@ -120,7 +121,13 @@ class StudyTracker:
             def compose(overrides: Sequence[str]) -> DictConfig:
                 return hydra_compose("train", overrides=list(overrides), return_hydra_config=True)
 
-            commands = winner.retrain_commands(study.configuration(best[0]), compose, config_dir(), study.space.fixed)
+            try:
+                trial = study.configuration(best[0])
+                commands = winner.retrain_commands(trial, compose, config_dir(), study.space.fixed)
+            except ConfigError as error:
+                if not rows[best[0]].is_foreign:
+                    raise
+                print(error)
         return StudySummary(
             study=settings.study_name,
             storage=without_password(settings.storage),

@@ -1,0 +1,158 @@
+"""Which sampler finds a good geometry first: searches of the reduced space that look each training up in the table."""
+
+import statistics
+from dataclasses import dataclass, replace
+from functools import partial
+
+import optuna
+from geometry_plan import TABLE_CHANNELS, TABLE_SPACE, TRIAL_EPOCHS, geometry_of
+from geometry_table import name_of
+from joblib import Parallel, delayed
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+from scratch_dl.config.composing import compose_config
+from scratch_dl.search.drawing import next_sampler, repeated
+from scratch_dl.search.parameter import Condition, SearchParameter
+from scratch_dl.search.settings import Algorithm, read_settings
+from scratch_dl.search.space import Space, read_space
+from scratch_dl.search.storage import quiet
+from scratch_dl.search.trial_result import State, TrialRow
+
+SEARCHES, TRIALS = 50, 40
+MARKS = (10, 20, 40)  # trials after which the best values are compared
+SEARCH = "search=geometry"
+PRUNED, FAILED, INFEASIBLE = "pruned", "failed", "infeasible"
+SHAPE = "shape"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to search.
+
+    Attributes:
+        sampler: with its arguments.
+        refused: what Optuna is told of a refused point.
+        copies: whether a point that is drawn again is told again and counted, instead of being drawn anew.
+        fits: whether every point that can be drawn fits, because paddings are drawn together, from the list of those
+            that fit kernel size and upsampling.
+    """
+
+    sampler: Algorithm
+    refused: str = PRUNED
+    copies: bool = False
+    fits: bool = False
+
+
+OPTUNAS_GAMMA = Algorithm("tpe", {"gamma": None})  # a tenth of all trials, refused ones among them
+WAYS = {
+    "random": Way(Algorithm("random", {})),
+    "tpe, before": Way(OPTUNAS_GAMMA, copies=True),
+    "tpe": Way(Algorithm("tpe", {})),
+    "tpe, refused as failed": Way(OPTUNAS_GAMMA, refused=FAILED),
+    "tpe, refused as infeasible": Way(Algorithm("tpe", {}), refused=INFEASIBLE),
+    "tpe, none refused": Way(Algorithm("tpe", {}), fits=True),
+    "gp": Way(Algorithm("gp", {})),
+    "nsgaii": Way(Algorithm("nsgaii", {})),
+}
+
+
+def compare_samplers(options, table):
+    """Return name of the way -> what its searches found."""
+    ways, searches = dict(WAYS), SEARCHES
+    if options.smoke:
+        ways, searches = {name: WAYS[name] for name in ("random", "tpe")}, 2
+    pool = Parallel(n_jobs=options.workers, return_as="generator")
+    results = {}
+    for name, way in ways.items():
+        found = list(pool(delayed(search)(way, seed, table) for seed in range(searches)))
+        results[name] = {key: [row[key] for row in found] for key in found[0]}
+        print(f"samplers: {name}: {statistics.median(row['best'][-1] for row in found):.2f} dB", flush=True)
+    return results
+
+
+def search(way, seed, table):
+    """Search the table once; return the best value after each trial (dB), and how many draws were no training."""
+    psnr_db = {name_of(row): row["psnr_db"] for row in table}
+    config = compose_config("train", [SEARCH])
+    space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, [SEARCH, *TABLE_SPACE])
+    settings = replace(read_settings(config.hydra, "."), sampler=way.sampler, seed=seed)
+    setting = partial(_setting, compose_config("train", [SEARCH, *space.fixed]))
+    first, _ = space.baseline(setting)
+    if way.fits:
+        space = _fitting_space(table)
+        first = _fitting_point(first)
+    rows, names, best = [], {}, []
+    with quiet():
+        study = optuna.create_study(direction="maximize", pruner=settings.make_pruner(TRIAL_EPOCHS))
+        study.enqueue_trial(first)
+        while len(best) < min(TRIALS, len(psnr_db)):
+            study.sampler = next_sampler(settings, space, setting, study.get_trials(deepcopy=False), rows)
+            trial = study.ask()
+            point = {parameter.key: value for parameter, value in space.draw(trial, setting).items()}
+            names[trial.number] = name = name_of(_geometry(point))
+            is_repeated = repeated(name, names, rows) is not None and not way.copies
+            state, told = _outcome(trial, psnr_db.get(name), way, is_repeated)
+            study.tell(trial, max(psnr_db[name]) if told == TrialState.COMPLETE else None, told)
+            rows.append(TrialRow(trial.number, state, point, None))
+            if state in (State.COMPLETE, State.PRUNED):
+                best.append(study.best_value)
+    repeats = sum(row.state == State.REPEATED for row in rows)
+    return {"best": best, "repeated": repeats, "refused": len(rows) - len(best) - repeats}
+
+
+def _outcome(trial, psnr_db, way, is_repeated):
+    """Return the state of a trial in the study, and the one that Optuna is told."""
+    if psnr_db is None:
+        if way.refused == FAILED:  # which the sampler does not look at
+            return State.FAILED, TrialState.FAIL
+        if way.refused == INFEASIBLE:
+            trial.set_constraint("fits", 1)
+        return State.REFUSED, TrialState.PRUNED
+    if is_repeated:
+        return State.REPEATED, TrialState.FAIL
+    for epoch in range(1, len(psnr_db)):
+        trial.report(max(psnr_db[:epoch]), epoch)
+        if trial.should_prune():
+            return State.PRUNED, TrialState.PRUNED
+    return State.COMPLETE, TrialState.COMPLETE
+
+
+def _setting(config, key):
+    value = OmegaConf.select(config, key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _fitting_space(table):
+    """Return the space in which the paddings are drawn together, from the list of kernel size and upsampling."""
+    paddings = {}
+    for row in table:
+        paddings.setdefault(_shape(row), {})[" ".join(map(str, row["padding"]))] = ""
+    choices = {SHAPE: paddings, **{f"model.channels.{place}": widths for place, widths in enumerate(TABLE_CHANNELS)}}
+    parameters = [SearchParameter(key, dict.fromkeys(values, "")) for key, values in choices.items()]
+    parameters += [
+        SearchParameter("padding", values, condition=Condition(SHAPE, (shape,))) for shape, values in paddings.items()
+    ]
+    return Space(tuple(parameters), ())
+
+
+def _fitting_point(point):
+    """Return a point by its names in the space of `_fitting_space`."""
+    geometry = geometry_of(point)
+    shape, padding = _shape(geometry), " ".join(map(str, geometry["padding"]))
+    channels = {key: value for key, value in point.items() if key.startswith("model.channels.")}
+    return {SHAPE: shape, f"padding[{Condition(SHAPE, (shape,))}]": padding, **channels}
+
+
+def _geometry(point):
+    """Return the geometry of a point of either space."""
+    if SHAPE not in point:
+        return geometry_of(point)
+    kernel, mode = point[SHAPE].split()
+    padding = [word if word == "same" else int(word) for word in point["padding"].split()]
+    channels = [point[f"model.channels.{place}"] for place in range(len(TABLE_CHANNELS))]
+    return {"kernel": kernel, "mode": mode, "padding": padding, "channels": channels}
+
+
+def _shape(geometry):
+    return f"{geometry['kernel']} {geometry['mode']}"
