@@ -15,9 +15,10 @@ from omegaconf import OmegaConf, open_dict
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search import storage
+from scratch_dl.search.drawing import fruitless_draws
 from scratch_dl.search.settings import Algorithm, SearchSettings
 from scratch_dl.search.space import read_space
-from scratch_dl.search.study import MAX_REFUSALS, Study
+from scratch_dl.search.study import Study
 from scratch_dl.search.trial_result import COUNTED, Objective, State, TrialResult, best_trials
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking.process import register_process
@@ -291,11 +292,12 @@ def test_where_nothing_fits_it_gives_up_and_says_why(make):
     assert study.missing() == 2
 
 
-def test_where_points_are_refused_without_end_it_gives_up_and_says_why(make):
+def test_where_points_are_refused_without_end_it_gives_up_and_says_why(make, monkeypatch):
+    monkeypatch.setattr("scratch_dl.search.study.MAX_REFUSALS", 20)
     study = make({"model.padding": "choice(2,6)", **RATE}, n_trials=2)
-    assert len(settle(study, 100)) == MAX_REFUSALS * 2
+    assert len(settle(study, 100)) == 20
     assert study.end_reason() == (
-        "20 points were refused, 10 for each trial asked for; hydra.sweeper.params may leave out what fits nowhere"
+        "no new point was among the last draws: 20 were refused; hydra.sweeper.params may leave out what fits nowhere"
     )
 
 
@@ -317,7 +319,15 @@ def test_every_point_is_trained_before_one_would_be_again(make, where, sampler):
 def test_a_space_whose_points_are_all_the_same_training_ends(make):
     study = make({"trainer.pictures": "interval(1,1000000)"}, n_trials=3)
     assert len(settle(study)) == 1
-    assert study.end_reason() == "no new point was among the last draws: 100 were of points that had been trained before"
+    assert (
+        study.end_reason() == "no new point was among the last draws: 100 were of points that had been trained before"
+    )
+
+
+def test_a_refused_point_does_not_end_a_row_of_repeats():
+    states = [State.REPEATED, State.COMPLETE, State.REPEATED, State.REFUSED, State.REPEATED]
+    assert fruitless_draws(states) == {State.REPEATED: 2, State.REFUSED: 1}
+    assert fruitless_draws([*states, State.RUNNING]) == {}
 
 
 def test_padding_that_comes_to_the_same_is_not_trained_again(make):

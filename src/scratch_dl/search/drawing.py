@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ REDRAWS = 10
 """Repeats since the last new point, before the next one is drawn at random from the points not tried yet."""
 MAX_REPEATS = 100
 """Repeats since the last new point, after which a space that cannot be enumerated counts as tried."""
+MAX_REFUSALS = 300
+"""Refused points since the last new point, after which the search gives up."""
 _TRIED = (*COUNTED, State.RUNNING, State.REFUSED)
 
 Point = dict[str, Any]
@@ -40,10 +43,9 @@ def repeated(identity: object, identities: Mapping[int, object], rows: Sequence[
     return None if number is None else TrialResult(State.REPEATED, reason=f"trial {number} is the same point")
 
 
-def count_repeats(states: Sequence[str]) -> int:
-    """Return how many draws since the last one that was neither refused nor a repeat repeat an earlier one."""
-    fruitless = itertools.takewhile(lambda state: state in (State.REPEATED, State.REFUSED), reversed(states))
-    return sum(state == State.REPEATED for state in fruitless)
+def fruitless_draws(states: Sequence[str]) -> Counter[str]:
+    """Return how many draws since the last point that was new and fitted were refused, or repeat an earlier one."""
+    return Counter(itertools.takewhile(lambda state: state in (State.REPEATED, State.REFUSED), reversed(states)))
 
 
 def next_sampler(
@@ -68,7 +70,7 @@ def next_sampler(
     digest = hashlib.sha256(f"{settings.seed} {len(trials)}".encode()).digest()
     seed = int.from_bytes(digest[:4])
     states = [row.state for row in rows]
-    repeats = count_repeats(states)
+    repeats = fruitless_draws(states)[State.REPEATED]
     is_grid = settings.sampler.name == "grid"
     if repeats < REDRAWS:
         conditional = any(parameter.condition for parameter in space.parameters)

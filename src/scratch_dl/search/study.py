@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial
 from scratch_dl.cli.errors import in_one_line, is_usage
 from scratch_dl.config.build import build
 from scratch_dl.search import stored_trials
-from scratch_dl.search.drawing import MAX_REPEATS, count_repeats, next_sampler, point_key, repeated
+from scratch_dl.search.drawing import MAX_REFUSALS, MAX_REPEATS, fruitless_draws, next_sampler, point_key, repeated
 from scratch_dl.search.identity import definition_differences, point_identity, study_definition
 from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
@@ -30,9 +30,6 @@ from scratch_dl.search.trial_result import COUNTED, DrawnTrial, State, TrialResu
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.tracking.process import register_process, this_process
-
-MAX_REFUSALS = 10
-"""Give up after this many refused points per trial asked for."""
 
 
 @dataclass
@@ -260,17 +257,18 @@ class Study:
             return ""
         if message := self.failure_message(rows):
             return message
-        if (refused := states.count(State.REFUSED)) >= MAX_REFUSALS * self.n_trials:
+        fruitless = fruitless_draws(states)
+        if fruitless[State.REFUSED] >= MAX_REFUSALS:
             return (
-                f"{refused} points were refused, {MAX_REFUSALS} for each trial asked for; hydra.sweeper.params may "
-                "leave out what fits nowhere"
+                f"no new point was among the last draws: {fruitless[State.REFUSED]} were refused; hydra.sweeper.params "
+                "may leave out what fits nowhere"
             )
         sampler = next_sampler(self.settings, self.space, self.setting, trials, rows)
         if State.WAITING not in states:
             if sampler is None:
                 trained = sum(state in COUNTED for state in states)
-                return f"no further point is left: {trained} were trained, {refused} refused"
-            if (repeats := count_repeats(states)) >= MAX_REPEATS:
+                return f"no further point is left: {trained} were trained, {states.count(State.REFUSED)} refused"
+            if (repeats := fruitless[State.REPEATED]) >= MAX_REPEATS:
                 return f"no new point was among the last draws: {repeats} were of points that had been trained before"
         self.optuna.sampler = sampler or RandomSampler(self.settings.seed)  # for what a waiting point leaves open
         return None
