@@ -25,6 +25,8 @@ TABLE_SPACE = (
     f"model.kernel_size=choice({','.join(TABLE_KERNELS)})",
     *(f"model.channels.{place}={low},{high}" for place, (low, high) in enumerate(TABLE_CHANNELS)),
 )
+# What a search was before: four settings, most of whose values fit no kernel size together
+FLAT_PADDING = tuple(f"model.padding.{place}=choice(same,0,1,2)" for place in range(4))
 TRIAL_EPOCHS = 8  # as conf/search/geometry.yaml has it
 # search -> its own overrides, the number of trials, settings of hydra.sweeper
 SEARCHES = {
@@ -71,7 +73,9 @@ def geometry_of(params):
     """Return kernel size, mode, channels and paddings of a trial; a padding that equals "same" is called that."""
     kernel, mode = str(params["model.kernel_size"]).replace(" ", ""), params["model.upsampling"]
     sizes = json.loads(kernel) if kernel.startswith("[") else [int(kernel)] * 4
-    paddings = [params[f"model.padding.{place}"] for place in range(4)]
+    words = params["model.padding"].strip("[]").split(",") if "model.padding" in params else ()
+    paddings = [word if word == "same" else int(word) for word in words]
+    paddings = paddings or [params[f"model.padding.{place}"] for place in range(4)]
     return {
         "kernel": kernel,
         "mode": mode,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import optuna
-from geometry_plan import TABLE_CHANNELS, TABLE_SPACE, TRIAL_EPOCHS, geometry_of
+from geometry_plan import FLAT_PADDING, TABLE_SPACE, TRIAL_EPOCHS, geometry_of
 from geometry_table import name_of
 from joblib import Parallel, delayed
 from omegaconf import OmegaConf
@@ -13,9 +13,8 @@ from optuna.trial import TrialState
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.drawing import next_sampler, repeated
-from scratch_dl.search.parameter import Condition, SearchParameter
 from scratch_dl.search.settings import Algorithm, read_settings
-from scratch_dl.search.space import Space, read_space
+from scratch_dl.search.space import read_space
 from scratch_dl.search.storage import quiet
 from scratch_dl.search.trial_result import State, TrialRow
 
@@ -23,7 +22,6 @@ SEARCHES, TRIALS = 50, 40
 MARKS = (10, 20, 40)  # trials after which the best values are compared
 SEARCH = "search=geometry"
 PRUNED, FAILED, INFEASIBLE = "pruned", "failed", "infeasible"
-SHAPE = "shape"
 
 
 @dataclass(frozen=True)
@@ -32,28 +30,31 @@ class Way:
 
     Attributes:
         sampler: with its arguments.
-        refused: what Optuna is told of a refused point.
+        refused: what Optuna is told of a point that does not fit, if such points can be drawn, because each padding is
+            a setting of its own; None if only paddings that fit are drawn, as in conf/search/geometry.yaml.
         copies: whether a point that is drawn again is told again and counted, instead of being drawn anew.
-        fits: whether every point that can be drawn fits, because paddings are drawn together, from the list of those
-            that fit kernel size and upsampling.
     """
 
     sampler: Algorithm
-    refused: str = PRUNED
+    refused: str | None = None
     copies: bool = False
-    fits: bool = False
 
 
-OPTUNAS_GAMMA = Algorithm("tpe", {"gamma": None})  # a tenth of all trials, refused ones among them
+TPE = Algorithm("tpe", {})
+OPTUNAS_TPE = Algorithm(
+    "tpe", {"n_startup_trials": 10, "gamma": None}
+)  # refused points among those of which a tenth is good
 WAYS = {
     "random": Way(Algorithm("random", {})),
-    "tpe, before": Way(OPTUNAS_GAMMA, copies=True),
-    "tpe": Way(Algorithm("tpe", {})),
-    "tpe, refused as failed": Way(OPTUNAS_GAMMA, refused=FAILED),
-    "tpe, refused as infeasible": Way(Algorithm("tpe", {}), refused=INFEASIBLE),
-    "tpe, none refused": Way(Algorithm("tpe", {}), fits=True),
+    "tpe": Way(TPE),
     "gp": Way(Algorithm("gp", {})),
     "nsgaii": Way(Algorithm("nsgaii", {})),
+    "tpe, 10 at random first": Way(Algorithm("tpe", {"n_startup_trials": 10})),
+    "random, with points that do not fit": Way(Algorithm("random", {}), PRUNED),
+    "tpe, these told as pruned": Way(TPE, PRUNED),
+    "tpe, these told as infeasible": Way(TPE, INFEASIBLE),
+    "tpe, these told as failed": Way(Algorithm("tpe", {"gamma": None}), FAILED),
+    "tpe as it was in 0.12": Way(OPTUNAS_TPE, PRUNED, copies=True),
 }
 
 
@@ -75,13 +76,12 @@ def search(way, seed, table):
     """Search the table once; return the best value after each trial (dB), and how many draws were no training."""
     psnr_db = {name_of(row): row["psnr_db"] for row in table}
     config = compose_config("train", [SEARCH])
-    space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, [SEARCH, *TABLE_SPACE])
+    paddings = FLAT_PADDING if way.refused else ()
+    arguments = [SEARCH, *TABLE_SPACE, *paddings]
+    space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, arguments)
     settings = replace(read_settings(config.hydra, "."), sampler=way.sampler, seed=seed)
     setting = partial(_setting, compose_config("train", [SEARCH, *space.fixed]))
     first, _ = space.baseline(setting)
-    if way.fits:
-        space = _fitting_space(table)
-        first = _fitting_point(first)
     rows, names, best = [], {}, []
     with quiet():
         study = optuna.create_study(direction="maximize", pruner=settings.make_pruner(TRIAL_EPOCHS))
@@ -90,7 +90,7 @@ def search(way, seed, table):
             study.sampler = next_sampler(settings, space, setting, study.get_trials(deepcopy=False), rows)
             trial = study.ask()
             point = {parameter.key: value for parameter, value in space.draw(trial, setting).items()}
-            names[trial.number] = name = name_of(_geometry(point))
+            names[trial.number] = name = name_of(geometry_of(point))
             is_repeated = repeated(name, names, rows) is not None and not way.copies
             state, told = _outcome(trial, psnr_db.get(name), way, is_repeated)
             study.tell(trial, max(psnr_db[name]) if told == TrialState.COMPLETE else None, told)
@@ -121,38 +121,3 @@ def _outcome(trial, psnr_db, way, is_repeated):
 def _setting(config, key):
     value = OmegaConf.select(config, key)
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _fitting_space(table):
-    """Return the space in which the paddings are drawn together, from the list of kernel size and upsampling."""
-    paddings = {}
-    for row in table:
-        paddings.setdefault(_shape(row), {})[" ".join(map(str, row["padding"]))] = ""
-    choices = {SHAPE: paddings, **{f"model.channels.{place}": widths for place, widths in enumerate(TABLE_CHANNELS)}}
-    parameters = [SearchParameter(key, dict.fromkeys(values, "")) for key, values in choices.items()]
-    parameters += [
-        SearchParameter("padding", values, condition=Condition(SHAPE, (shape,))) for shape, values in paddings.items()
-    ]
-    return Space(tuple(parameters), ())
-
-
-def _fitting_point(point):
-    """Return a point by its names in the space of `_fitting_space`."""
-    geometry = geometry_of(point)
-    shape, padding = _shape(geometry), " ".join(map(str, geometry["padding"]))
-    channels = {key: value for key, value in point.items() if key.startswith("model.channels.")}
-    return {SHAPE: shape, f"padding[{Condition(SHAPE, (shape,))}]": padding, **channels}
-
-
-def _geometry(point):
-    """Return the geometry of a point of either space."""
-    if SHAPE not in point:
-        return geometry_of(point)
-    kernel, mode = point[SHAPE].split()
-    padding = [word if word == "same" else int(word) for word in point["padding"].split()]
-    channels = [point[f"model.channels.{place}"] for place in range(len(TABLE_CHANNELS))]
-    return {"kernel": kernel, "mode": mode, "padding": padding, "channels": channels}
-
-
-def _shape(geometry):
-    return f"{geometry['kernel']} {geometry['mode']}"

@@ -231,14 +231,14 @@ def test_a_pruner_is_optunas_with_its_arguments(pruner, kind, inside):
 
 def test_startup_trials_are_trainings():
     with quiet():
-        assert read(sampler="tpe").make_sampler(0, False, refused=7)._n_startup_trials == 17
+        assert read(sampler="tpe").make_sampler(0, False, refused=7)._n_startup_trials == 10
         assert read(sampler={"name": "tpe", "n_startup_trials": 2}).make_sampler(0, False, 7)._n_startup_trials == 9
 
 
-def test_a_tenth_of_the_trainings_is_good_to_tpe_however_many_points_are_refused():
+def test_a_fifth_of_the_trainings_is_good_to_tpe_however_many_points_are_refused():
     with quiet():
         made = read(sampler="tpe").make_sampler(0, False, refused=100)
-    assert [made._gamma(100 + trainings) for trainings in (1, 10, 11, 240, 400)] == [1, 1, 2, 24, 25]
+    assert [made._gamma(100 + trainings) for trainings in (1, 10, 11, 120, 400)] == [1, 2, 3, 24, 25]
 
 
 def test_tpe_considers_fewer_candidates_after_each_repeat():

@@ -73,7 +73,7 @@ def next_sampler(
     repeats = fruitless_draws(states)[State.REPEATED]
     is_grid = settings.sampler.name == "grid"
     if repeats < REDRAWS:
-        conditional = any(parameter.condition for parameter in space.parameters)
+        conditional = any(parameter.conditions for parameter in space.parameters)
         sampler = settings.make_sampler(seed, conditional, states.count(State.REFUSED), repeats)
     else:
         sampler = RandomSampler(seed)

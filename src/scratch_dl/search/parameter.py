@@ -15,6 +15,7 @@ from scratch_dl.system.errors import ConfigError
 Value = bool | int | float | str | None
 _INTEGER = r"[+-]?\d[\d_]*"
 _INTEGER_BOUNDS = re.compile(rf"interval\(\s*(?:start\s*=\s*)?{_INTEGER}\s*,\s*(?:end\s*=\s*)?{_INTEGER}\s*\)")
+_CONDITION_START = re.compile(r"\s+(?=[\w./@]+=)")
 EXAMPLES = "choice(2,3,4), range(1,5), interval(0.1,2.0) or tag(log,interval(0.02,20))"
 EXPECTED = f"a search draws from {EXAMPLES}"
 
@@ -40,7 +41,7 @@ class SearchParameter:
         low, high: the smallest and the largest number.
         step: between numbers; None for every number.
         log: whether numbers are drawn evenly on a logarithmic scale.
-        condition: without which the setting is not drawn; None if it always is.
+        conditions: without which the setting is not drawn; all of them must hold.
         prefix: Hydra's "+" or "++" before the key, for a key that the configuration may lack.
         is_cast: whether the distribution itself says that its numbers are integers: int(interval(1,5)).
     """
@@ -51,14 +52,24 @@ class SearchParameter:
     high: float = 0
     step: float | None = None
     log: bool = False
-    condition: Condition | None = None
+    conditions: tuple[Condition, ...] = ()
     prefix: str = ""
     is_cast: bool = False
 
     @property
     def name(self) -> str:
         """The name in the study, which tells distributions under several conditions apart."""
-        return f"{self.key}[{self.condition}]" if self.condition else self.key
+        return f"{self.key}[{self.when}]" if self.conditions else self.key
+
+    @property
+    def when(self) -> str:
+        """The conditions in one text; "" without any."""
+        return " ".join(map(str, self.conditions))
+
+    def excludes(self, other: "SearchParameter") -> bool:
+        """Whether the conditions of both cannot hold at once."""
+        pairs = ((mine, theirs) for mine in self.conditions for theirs in other.conditions if mine.key == theirs.key)
+        return any(set(mine.values).isdisjoint(theirs.values) for mine, theirs in pairs)
 
     @property
     def is_integer(self) -> bool:
@@ -140,7 +151,7 @@ def key_of(override: Override) -> str:
     return override.get_key_element().lstrip("+~")
 
 
-def read_parameter(override: Override, condition: Condition | None = None) -> SearchParameter:
+def read_parameter(override: Override, conditions: tuple[Condition, ...] = ()) -> SearchParameter:
     """Read an override whose value is a distribution.
 
     Raises:
@@ -151,7 +162,7 @@ def read_parameter(override: Override, condition: Condition | None = None) -> Se
     text = line.removeprefix(f"{override.get_key_element()}=")
     if order := re.match(r"(?:tag\(.*)?\b(shuffle|sort)\(", text):
         raise ConfigError(f"{key}: a search draws in its own order, so leave {order[1]} out, but got {text}")
-    known: dict[str, Any] = {"condition": condition, "prefix": override.get_key_element().removesuffix(key)}
+    known: dict[str, Any] = {"conditions": conditions, "prefix": override.get_key_element().removesuffix(key)}
     if isinstance(value, Glob):
         names = choices_of(override)
         if not names:
@@ -199,23 +210,26 @@ def _interval(key: str, value: IntervalSweep, text: str, log: bool, is_integer: 
     return (int(start), int(end)) if is_integer else (start, end)
 
 
-def read_conditional(key: str, condition: str, text: Any) -> SearchParameter:
-    """Read a parameter under a condition such as `optimizer=sgd` or `model.upsampling=nearest,transposed`.
+def read_conditional(key: str, when: str, text: Any) -> SearchParameter:
+    """Read a parameter under conditions such as `optimizer=sgd` or `model.kernel_size=3,5 model.upsampling=nearest`.
 
     Raises:
-        ConfigError: if the condition or the distribution cannot be read.
+        ConfigError: if a condition or the distribution cannot be read.
     """
-    if "=" not in condition:
-        raise ConfigError(
-            f"hydra.sweeper.conditions.{key} must have conditions like optimizer=sgd, but got {condition}"
-        )
-    when = parse(condition)
-    value = when.value()
-    values = [override_value(each) for each in (value.list if isinstance(value, ChoiceSweep) else [value])]
+    conditions = tuple(_condition(key, word) for word in _CONDITION_START.split(when.strip()))
     override = parse(f"{key}={text}", EXPECTED)
     if not override.is_sweep_override():
-        raise ConfigError(f"hydra.sweeper.conditions.{key}: {condition} must have {EXAMPLES}, but got {text!r}")
-    return read_parameter(override, Condition(key_of(when), tuple(values)))
+        raise ConfigError(f"hydra.sweeper.conditions.{key}: {when} must have {EXAMPLES}, but got {text!r}")
+    return read_parameter(override, conditions)
+
+
+def _condition(key: str, text: str) -> Condition:
+    if "=" not in text:
+        raise ConfigError(f"hydra.sweeper.conditions.{key} must have conditions like optimizer=sgd, but got {text}")
+    override = parse(text)
+    value = override.value()
+    values = [override_value(each) for each in (value.list if isinstance(value, ChoiceSweep) else [value])]
+    return Condition(key_of(override), tuple(values))
 
 
 def _choices(key: str, elements: Sequence[Any]) -> dict[Value, str]:

@@ -190,7 +190,8 @@ def _slice(study: optuna.Study, summary: StudySummary, place: int) -> Figure | s
         for level, state in enumerate(states):
             rows = [row for row in summary.rows if row.state == state and row.number in places]
             _scatter_state(panel, level, state, rows, places, values)
-        panel.set_xlabel(name, fontsize=8.5)
+        key, _, when = name.partition("[")
+        panel.set_xlabel("\n".join([key, *when.removesuffix("]").split(" ")]).strip(), fontsize=8.5)
         panel.tick_params(axis="y", labelsize=8)
         panel.grid(alpha=0.3)
         if panel.get_subplotspec().is_first_col():

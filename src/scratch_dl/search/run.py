@@ -116,7 +116,7 @@ def _read_study(config: DictConfig, arguments: Sequence[str], compose: Compose) 
     check_given(lambda config: kernels.use(build(config).backend), base, space.fixed)
     tracking.check_store(base.tracking.dir, base.tracking.uri, base.tracking.experiment)
     check_keys(space, base)
-    check_algorithms(settings, any(parameter.condition for parameter in space.parameters))
+    check_algorithms(settings, any(parameter.conditions for parameter in space.parameters))
     space = with_real_numbers(space, base, compose)
     study = Study(settings, space, Path(str(base.tracking.dir)).expanduser().absolute(), base, compose)
     check_choices_fit(space, compose, study.setting)
@@ -130,7 +130,7 @@ def _announce(study: Study) -> None:
     settings = study.settings
     drawn = sum(row.result is not None and row.state != State.KILLED for row in study.rows())
     print(
-        f"study {settings.study_name}: {study.n_trials} trials of {len(study.space.parameters)} settings by "
+        f"study {settings.study_name}: {study.n_trials} trials of {len(study.space.by_key())} settings by "
         f"{settings.sampler.name}, {describe_objectives(settings.objectives)}\n"
         f"kept in {without_password(settings.storage)}{f'; goes on after {drawn} draws' if drawn else ''}",
         flush=True,
@@ -139,10 +139,10 @@ def _announce(study: Study) -> None:
     at_random = [
         parameter.key
         for parameter in study.space.parameters
-        if (parameter.choices and sampler in FOR_NUMBERS) or (parameter.condition and sampler not in CONDITIONAL)
+        if (parameter.choices and sampler in FOR_NUMBERS) or (parameter.conditions and sampler not in CONDITIONAL)
     ]
     if at_random:
-        print(f"{sampler} draws at random: {', '.join(at_random)}", flush=True)
+        print(f"{sampler} draws at random: {', '.join(dict.fromkeys(at_random))}", flush=True)
     for words in study.outside:
         print(f"the first trial is the configuration as it stands, but for {words}", flush=True)
 

@@ -40,8 +40,9 @@ PRUNERS: dict[str, Any] = {
     "hyperband": pruners.HyperbandPruner,
     "none": pruners.NopPruner,
 }
-STARTUP_TRIALS, CANDIDATES = 10, 24
-"""Random trials before TPE begins to learn, and the points of which it takes the most promising one; as in Optuna."""
+STARTUP_TRIALS, GOOD_SHARE, CANDIDATES = 3, 0.2, 24
+"""Random trials before TPE begins to learn, the share of trials that it calls good, and the points of which it takes
+the most promising one. In Optuna the first two are 10 and 0.1; see experiments/005-geometry-sweep."""
 STARTUP_PRUNER, WARMUP_EPOCHS = 5, 3
 """Trials, and epochs of each, that the median pruner leaves alone: at first a wide network is behind a narrow one."""
 DIRECTIONS = ("maximize", "minimize")
@@ -92,9 +93,9 @@ class SearchSettings:
     def make_sampler(self, seed: int, conditional: bool, refused: int = 0, repeats: int = 0) -> samplers.BaseSampler:
         """Make Optuna's sampler.
 
-        TPE calls a tenth of the trials good (`gamma`, as in Optuna), but only trainings count for this and for
-        `n_startup_trials`: the refused points, which are many times as many, only say what is bad. After a point that
-        has been trained it considers fewer candidates, so that it draws other ones.
+        Only trainings count for TPE's `gamma` and `n_startup_trials`: refused points, which may be many times as many,
+        only say what is bad. After a point that has been trained it considers fewer candidates, so that it draws other
+        ones.
 
         Args:
             seed: of its draws.
@@ -106,7 +107,7 @@ class SearchSettings:
         if self.sampler.name == "tpe":
             own |= {"multivariate": True, "group": conditional, "warn_independent_sampling": False}
             own |= {"n_startup_trials": STARTUP_TRIALS, "n_ei_candidates": CANDIDATES}
-            own["gamma"] = lambda trials: min(math.ceil((trials - refused) / 10), 25)
+            own["gamma"] = lambda trials: min(math.ceil((trials - refused) * GOOD_SHARE), 25)
         elif self.sampler.name == "qmc":
             # All workers take their points from one sequence, so its seed is the study's.
             own |= {"seed": self.seed, "scramble": True, "warn_asynchronous_seeding": False}

@@ -1,6 +1,7 @@
 """What is searched: the parameters that a configuration and a command line ask for, and what is fixed."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from scratch_dl.config.overrides import override_value, parse
 from scratch_dl.search.parameter import (
     EXAMPLES,
     EXPECTED,
+    Condition,
     SearchParameter,
     Value,
     is_same,
@@ -106,9 +108,13 @@ class Space:
 
     @property
     def is_enumerable(self) -> bool:
-        """Whether it has at most MOST_POINTS points; conditions, which leave out some of them, do not count."""
-        counts = [parameter.count for parameter in self.parameters]
-        return None not in counts and math.prod(count or 0 for count in counts) <= MOST_POINTS
+        """Whether it has at most MOST_POINTS points; whether a setting is drawn at all is not looked at."""
+        counts = dict.fromkeys((parameter.key for parameter in self.parameters), 0)
+        for parameter in self.parameters:  # those of one key exclude each other
+            if parameter.count is None:
+                return False
+            counts[parameter.key] += parameter.count
+        return math.prod(counts.values()) <= MOST_POINTS
 
     def describe(self) -> dict[str, str]:
         """Return name in the study -> distribution."""
@@ -118,8 +124,8 @@ class Space:
         """Return key in the configuration -> its distribution, or each condition with its distribution."""
         texts: dict[str, list[str]] = {}
         for parameter in self.parameters:
-            condition = f"{parameter.condition}: " if parameter.condition else ""
-            texts.setdefault(parameter.key, []).append(f"{condition}{parameter}")
+            when = f"{parameter.when}: " if parameter.conditions else ""
+            texts.setdefault(parameter.key, []).append(f"{when}{parameter}")
         return {key: "; ".join(parts) for key, parts in texts.items()}
 
     @property
@@ -130,13 +136,14 @@ class Space:
     def _holds(
         self, parameter: SearchParameter, point: Mapping[SearchParameter, Value], setting: Callable[[str], Any]
     ) -> bool:
-        if (condition := parameter.condition) is None:
-            return True
-        if all(other.key != condition.key for other in self.parameters):
-            values = [setting(condition.key)]
-        else:  # a searched setting that was not drawn has no value that another could depend on
-            values = [value for other, value in point.items() if other.key == condition.key]
-        return any(is_same(value, wanted) for value in values for wanted in condition.values)
+        def holds(condition: Condition) -> bool:
+            if all(other.key != condition.key for other in self.parameters):
+                values = [setting(condition.key)]
+            else:  # a searched setting that was not drawn has no value that another could depend on
+                values = [value for other, value in point.items() if other.key == condition.key]
+            return any(is_same(value, wanted) for value in values for wanted in condition.values)
+
+        return all(map(holds, parameter.conditions))
 
 
 def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], arguments: Sequence[str]) -> Space:
@@ -175,7 +182,7 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
                 f"hydra.sweeper.conditions.{key} must be like {{optimizer=sgd: interval(0.0,0.99)}}, "
                 f"but got {branches!r}"
             )
-        if not is_given(key):
+        if not is_given(key) and not any(other.startswith(f"{key}.") for other in given if "." in key):
             conditional += [read_conditional(key, str(condition), text) for condition, text in branches.items()]
     _check_once(searched, conditional, given)
     # Hydra lets the last override of a key win: the command line's.
@@ -203,14 +210,11 @@ def _check_once(
     for key in (parameter.key for parameter in parameters if "." in parameter.key):
         if item := next((other for other in given if other.startswith(f"{key}.")), None):
             raise ConfigError(f"{item} cannot stay while {key} is searched: give one of them")
-    branches = [
-        (parameter.key, parameter.condition.key, value)
-        for parameter in conditional
-        if parameter.condition
-        for value in parameter.condition.values
-    ]
-    if branch := _duplicate(branches):
-        raise ConfigError(f"{branch[0]} must be given one distribution, but got two for {branch[1]}={branch[2]}")
+    for one, other in itertools.combinations(conditional, 2):
+        if one.key == other.key and not one.excludes(other):
+            raise ConfigError(
+                f"{one.key} must be given one distribution, but got two where {one.when} and {other.when}"
+            )
 
 
 def _duplicate(items: Sequence[Any]) -> Any:
@@ -227,7 +231,7 @@ def _in_order(conditional: Sequence[SearchParameter]) -> Iterator[SearchParamete
     left = list(conditional)
     while left:
         blocked = {parameter.key for parameter in left}
-        ready = [parameter for parameter in left if parameter.condition and parameter.condition.key not in blocked]
+        ready = [each for each in left if blocked.isdisjoint(condition.key for condition in each.conditions)]
         if not ready:
             names = ", ".join(parameter.name for parameter in left)
             raise ConfigError(f"hydra.sweeper.conditions look at one another: {names}")

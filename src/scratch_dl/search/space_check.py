@@ -1,5 +1,6 @@
 """Whether every setting that is searched or stays exists, whatever choice of a group is drawn."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,16 +36,16 @@ def check_keys(space: Space, base: DictConfig) -> None:
             raise ConfigError(f"{parameter.key} cannot be searched, as a study keeps its choices, passwords included")
         if parameter.key.partition(".")[0] in _NOT_SEARCHED:
             raise ConfigError(f"{parameter.key} cannot be searched, as it is not of the training itself")
-    keys = [parameter.key for parameter in space.parameters if not parameter.condition and not parameter.prefix]
-    keys += [parameter.condition.key for parameter in space.parameters if parameter.condition]
+    keys = [parameter.key for parameter in space.parameters if not parameter.conditions and not parameter.prefix]
+    keys += [condition.key for parameter in space.parameters for condition in parameter.conditions]
     for key in keys:
         if key not in groups and OmegaConf.select(base, key, default=_ABSENT) is _ABSENT:
             near = nearest(key, [*flat(plain(base)), *groups])
             raise ConfigError(f"{key} is not a setting here{near or ', so it cannot be searched'}")
     for parameter in space.parameters:
         _check_group_choices(parameter.key, list((parameter.choices or {}).values()))
-        if parameter.condition:
-            _check_group_choices(parameter.condition.key, parameter.condition.values)
+        for condition in parameter.conditions:
+            _check_group_choices(condition.key, condition.values)
 
 
 def with_real_numbers(space: Space, base: DictConfig, compose: Callable[[Sequence[str]], DictConfig]) -> Space:
@@ -57,10 +58,10 @@ def with_real_numbers(space: Space, base: DictConfig, compose: Callable[[Sequenc
     """
 
     def is_real(parameter: SearchParameter) -> bool:
-        condition = parameter.condition
-        configs = [base]
-        if condition and condition.key in base.hydra.runtime.choices:  # whose choice may bring the setting
-            configs = [compose([*space.fixed, f"{condition.key}={value}"]) for value in condition.values]
+        # The choice of a group may bring the setting.
+        groups = [each for each in parameter.conditions if each.key in base.hydra.runtime.choices]
+        choices = itertools.product(*([f"{group.key}={value}" for value in group.values] for group in groups))
+        configs = [compose([*space.fixed, *chosen]) for chosen in choices] if groups else [base]
         return any(isinstance(OmegaConf.select(config, parameter.key), float) for config in configs)
 
     def real(parameter: SearchParameter) -> SearchParameter:
