@@ -172,7 +172,7 @@ def test_a_grid_may_be_searched_to_its_end():
 @pytest.mark.parametrize(
     ("sampler", "kind", "inside"),
     [
-        ("tpe", optuna.samplers.TPESampler, {"_multivariate": True, "_group": True, "_n_startup_trials": 10}),
+        ("tpe", optuna.samplers.TPESampler, {"_multivariate": True, "_group": True, "_n_startup_trials": 3}),
         ({"name": "tpe", "n_startup_trials": 20, "multivariate": False, "group": False}, optuna.samplers.TPESampler,
          {"_n_startup_trials": 20, "_multivariate": False, "_group": False}),
         ("random", optuna.samplers.RandomSampler, {}),

@@ -1,5 +1,6 @@
 """Hydra's grammar of sweeps is read as distributions; what is drawn of them is what Hydra then reads."""
 
+import itertools
 import math
 
 import optuna
@@ -254,10 +255,26 @@ def test_a_space_that_says_nothing_or_two_things_is_refused(params, conditions, 
         read_space(params, conditions, arguments)
 
 
-def test_conditions_that_can_hold_at_once_are_two_distributions_for_one_key():
-    conditions = {"k": {"optimizer=sgd": "choice(1,2)", "optimizer=sgd,adam": "choice(3,4)"}}
-    with pytest.raises(ConfigError, match=r"k must .*one distribution.*sgd"):
+@pytest.mark.parametrize("other", ["optimizer=sgd,adam", "optimizer=sgd u=3", "u=3"])
+def test_conditions_that_can_hold_at_once_are_two_distributions_for_one_key(other):
+    conditions = {"k": {"optimizer=sgd": "choice(1,2)", other: "choice(3,4)"}}
+    with pytest.raises(ConfigError, match=f"k must .*one distribution, but got two where optimizer=sgd and {other}"):
         read_space({}, conditions, [])
+
+
+def test_all_of_several_conditions_must_hold():
+    conditions = {"k": {"u=3,[5,3] v=nearest": "choice(1,2)", "u=3 v=transposed": "choice(3,4)"}}
+    space = read_space({"u": "choice(3,4,[5,3])", "v": "choice(nearest,transposed)"}, conditions, [])
+    values = {"k[u=3,[5,3] v=nearest]": 1, "k[u=3 v=transposed]": 3}
+    for u, v, expected in (
+        (3, "nearest", ["k=1"]),
+        ("[5,3]", "nearest", ["k=1"]),
+        (3, "transposed", ["k=3"]),
+        ("[5,3]", "transposed", []),
+        (4, "nearest", []),
+    ):
+        assert [text for text in drawn(space, {**values, "u": u, "v": v}) if text.startswith("k=")] == expected
+    assert len(list(space.grid(setting()))) == 2 + 2 + 2 + 1 + 1 + 1
 
 
 def test_a_key_that_the_configuration_has_not_is_refused_with_the_nearest_one(base):
@@ -296,6 +313,15 @@ def test_what_the_command_line_says_of_a_key_is_all_that_is_said_of_it(argument,
     assert list(space.fixed) == fixed
     if "range" in argument:
         assert space.parameters[-1].values() == [5, 6]
+
+
+def test_the_items_of_a_list_that_the_command_line_gives_replace_its_conditions():
+    conditions = {"model.padding": {"model.kernel_size=3": "choice([0,1],[1,0])"}, **BY_OPTIMIZER}
+    space = read_space(SGD_OR_ADAM, conditions, ["model.padding.0=choice(0,1)"])
+    names = [parameter.name for parameter in space.parameters]
+    assert "model.padding.0" in names
+    assert not any(name.startswith("model.padding[") for name in names)
+    assert "optimizer.lr[optimizer=sgd]" in names
 
 
 def test_the_command_line_wins_over_conditions_too():
@@ -583,6 +609,41 @@ def test_the_baseline_of_the_shipped_searches_is_drawn_without_a_word():
         point, outside = space.baseline(own)
         assert outside == []
         assert space.draw(optuna.trial.FixedTrial(point), own)
+
+
+def output_size(size, kernels, paddings, mode):
+    """The size that the paper's network makes of `size`, by arithmetic."""
+    for place, (kernel, padding) in enumerate(zip(kernels, paddings, strict=True)):
+        if place < 2:
+            size = (size + 2 * ((kernel - 1) // 2 if padding == "same" else padding) - kernel) // 2 + 1
+        elif padding == "same":
+            size *= 2
+        elif mode == "nearest":
+            size = 2 * size + 2 * padding - kernel + 1
+        else:
+            size = 2 * (size - 1) + kernel - 2 * padding
+    return size
+
+
+def test_the_shipped_geometries_are_all_that_fit_and_no_others():
+    config = compose_config("train", ["search=geometry"])
+    space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, [])
+    paddings = [parameter for parameter in space.parameters if parameter.key == "model.padding"]
+    assert len(paddings) == 14
+    for parameter in paddings:
+        (kernel,), (mode,) = (condition.values for condition in parameter.conditions)
+        sizes = [int(word) for word in kernel.strip("[]").split(",")]
+        kernels = sizes * 4 if len(sizes) == 1 else sizes
+        listed = [[word if word == "same" else int(word) for word in text.strip("[]").split(",")]
+                  for text in parameter.choices]  # fmt: skip
+        assert all(output_size(32, kernels, padding, mode) == 32 for padding in listed)
+        fitting = {
+            tuple(output_size(32, kernels[:layers], padding[:layers], mode) for layers in range(1, 5))
+            for padding in itertools.product(("same", 0, 1, 2), repeat=4)
+            if output_size(32, kernels, padding, mode) == 32
+        }  # fmt: skip
+        # Paddings that come to the same have the same sizes after each layer.
+        assert len(fitting) == len(listed) == len({tuple(padding) for padding in listed}), parameter.name
 
 
 # The digest
