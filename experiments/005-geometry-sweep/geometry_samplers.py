@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from scratch_dl.config.composing import compose_config
-from scratch_dl.search.drawing import next_sampler, repeated
+from scratch_dl.search.drawing import MAX_REFUSALS, next_sampler, repeated
 from scratch_dl.search.settings import Algorithm, read_settings
 from scratch_dl.search.space import read_space
 from scratch_dl.search.storage import quiet
@@ -22,6 +22,7 @@ SEARCHES, TRIALS = 50, 40
 MARKS = (10, 20, 40)  # trials after which the best values are compared
 SEARCH = "search=geometry"
 PRUNED, FAILED, INFEASIBLE = "pruned", "failed", "infeasible"
+MEDIAN, EARLY = Algorithm("median", {}), Algorithm("median", {"n_warmup_steps": 3})
 
 
 @dataclass(frozen=True)
@@ -32,29 +33,32 @@ class Way:
         sampler: with its arguments.
         refused: what Optuna is told of a point that does not fit, if such points can be drawn, because each padding is
             a setting of its own; None if only paddings that fit are drawn, as in conf/search/geometry.yaml.
+        pruner: with its arguments.
         copies: whether a point that is drawn again is told again and counted, instead of being drawn anew.
     """
 
     sampler: Algorithm
     refused: str | None = None
     copies: bool = False
+    pruner: Algorithm = MEDIAN
 
 
 TPE = Algorithm("tpe", {})
-OPTUNAS_TPE = Algorithm(
-    "tpe", {"n_startup_trials": 10, "gamma": None}
-)  # refused points among those of which a tenth is good
+# Refused points are among those of which a tenth is good.
+OPTUNAS_TPE = Algorithm("tpe", {"n_startup_trials": 10, "gamma": None})
 WAYS = {
     "random": Way(Algorithm("random", {})),
     "tpe": Way(TPE),
     "gp": Way(Algorithm("gp", {})),
     "nsgaii": Way(Algorithm("nsgaii", {})),
     "tpe, 10 at random first": Way(Algorithm("tpe", {"n_startup_trials": 10})),
+    "tpe, pruned from epoch 3 on": Way(TPE, pruner=EARLY),
+    "tpe, none pruned": Way(TPE, pruner=Algorithm("none", {})),
     "random, with points that do not fit": Way(Algorithm("random", {}), PRUNED),
     "tpe, these told as pruned": Way(TPE, PRUNED),
     "tpe, these told as infeasible": Way(TPE, INFEASIBLE),
     "tpe, these told as failed": Way(Algorithm("tpe", {"gamma": None}), FAILED),
-    "tpe as it was in 0.12": Way(OPTUNAS_TPE, PRUNED, copies=True),
+    "tpe as it was, copies counted": Way(OPTUNAS_TPE, PRUNED, copies=True, pruner=EARLY),
 }
 
 
@@ -79,14 +83,14 @@ def search(way, seed, table):
     paddings = FLAT_PADDING if way.refused else ()
     arguments = [SEARCH, *TABLE_SPACE, *paddings]
     space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, arguments)
-    settings = replace(read_settings(config.hydra, "."), sampler=way.sampler, seed=seed)
+    settings = replace(read_settings(config.hydra, "."), sampler=way.sampler, pruner=way.pruner, seed=seed)
     setting = partial(_setting, compose_config("train", [SEARCH, *space.fixed]))
     first, _ = space.baseline(setting)
-    rows, names, best = [], {}, []
+    rows, names, best, last_new = [], {}, [], 0
     with quiet():
         study = optuna.create_study(direction="maximize", pruner=settings.make_pruner(TRIAL_EPOCHS))
         study.enqueue_trial(first)
-        while len(best) < min(TRIALS, len(psnr_db)):
+        while len(best) < min(TRIALS, len(psnr_db)) and len(rows) - last_new < MAX_REFUSALS:
             study.sampler = next_sampler(settings, space, setting, study.get_trials(deepcopy=False), rows)
             trial = study.ask()
             point = {parameter.key: value for parameter, value in space.draw(trial, setting).items()}
@@ -97,8 +101,11 @@ def search(way, seed, table):
             rows.append(TrialRow(trial.number, state, point, None))
             if state in (State.COMPLETE, State.PRUNED):
                 best.append(study.best_value)
+                last_new = len(rows)
     repeats = sum(row.state == State.REPEATED for row in rows)
-    return {"best": best, "repeated": repeats, "refused": len(rows) - len(best) - repeats}
+    refused = len(rows) - len(best) - repeats
+    best += best[-1:] * (min(TRIALS, len(psnr_db)) - len(best))  # of a search that gave up
+    return {"best": best, "repeated": repeats, "refused": refused}
 
 
 def _outcome(trial, psnr_db, way, is_repeated):

@@ -212,7 +212,7 @@ def test_tpe_looks_at_groups_where_some_parameters_are_conditional():
 @pytest.mark.parametrize(
     ("pruner", "kind", "inside"),
     [
-        ("median", optuna.pruners.MedianPruner, {"_n_startup_trials": 5, "_n_warmup_steps": 3}),
+        ("median", optuna.pruners.MedianPruner, {"_n_startup_trials": 5, "_n_warmup_steps": 5}),
         ({"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}, optuna.pruners.MedianPruner,
          {"_n_startup_trials": 2, "_n_warmup_steps": 1}),
         ("hyperband", optuna.pruners.HyperbandPruner, {"_max_resource": 8, "_reduction_factor": 3}),

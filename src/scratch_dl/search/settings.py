@@ -43,8 +43,9 @@ PRUNERS: dict[str, Any] = {
 STARTUP_TRIALS, GOOD_SHARE, CANDIDATES = 3, 0.2, 24
 """Random trials before TPE begins to learn, the share of trials that it calls good, and the points of which it takes
 the most promising one. In Optuna the first two are 10 and 0.1; see experiments/005-geometry-sweep."""
-STARTUP_PRUNER, WARMUP_EPOCHS = 5, 3
-"""Trials, and epochs of each, that the median pruner leaves alone: at first a wide network is behind a narrow one."""
+STARTUP_PRUNER, WARMUP_SHARE = 5, 0.6
+"""Trials, and the share of each one's epochs, that the median pruner leaves alone: at first a wide network is behind a
+narrow one. See experiments/005-geometry-sweep."""
 DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
 MAX_NAME = 200  # characters; folders and files are named by it, with something added
@@ -123,7 +124,7 @@ class SearchSettings:
         """Make Optuna's pruner for trials of so many epochs."""
         defaults = {
             "hyperband": {"max_resource": epochs},
-            "median": {"n_startup_trials": STARTUP_PRUNER, "n_warmup_steps": WARMUP_EPOCHS},
+            "median": {"n_startup_trials": STARTUP_PRUNER, "n_warmup_steps": math.ceil(WARMUP_SHARE * epochs)},
         }
         own: dict[str, Any] = defaults.get(self.pruner.name, {})
         return PRUNERS[self.pruner.name](**{**own, **self.pruner.arguments})  # type: ignore[no-any-return]
