@@ -1,5 +1,6 @@
 """Which sampler finds a good geometry first: searches of the reduced space that look each training up in the table."""
 
+import os
 import statistics
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from scratch_dl.search.settings import Algorithm, read_settings
 from scratch_dl.search.space import read_space
 from scratch_dl.search.storage import quiet
 from scratch_dl.search.trial_result import State, TrialRow
+from scratch_dl.system.processes import end_with_parent
 
 SEARCHES, TRIALS = 50, 40
 FIRST_SEED = 1000  # the smaller ones chose what is compared here
@@ -71,10 +73,17 @@ def compare_samplers(options, table):
     pool = Parallel(n_jobs=options.workers, return_as="generator")
     results = {}
     for name, way in ways.items():
-        found = list(pool(delayed(search)(way, seed, table) for seed in range(FIRST_SEED, FIRST_SEED + searches)))
+        found = list(
+            pool(delayed(_search)(os.getpid(), way, seed, table) for seed in range(FIRST_SEED, FIRST_SEED + searches))
+        )
         results[name] = {key: [row[key] for row in found] for key in found[0]}
         print(f"samplers: {name}: {statistics.median(row['best'][-1] for row in found):.2f} dB", flush=True)
     return results
+
+
+def _search(parent, *arguments):
+    end_with_parent(parent)
+    return search(*arguments)
 
 
 def search(way, seed, table):
