@@ -1,7 +1,6 @@
 """The study's two figures."""
 
 import random
-import statistics
 
 from geometry_bm3d import denoise_with_bm3d
 from geometry_plan import KERNELS, MODES, build_setup, describe_kernel
@@ -11,7 +10,9 @@ from scratch_dl.data import metrics
 from scratch_dl.evaluation import baselines, scoring
 from scratch_dl.training import checkpoint
 
-BANDS = ("random", "tpe")  # ways to search whose quartiles are drawn, too
+WAYS_DRAWN = ("random", "tpe", "gp", "tpe as it was, copies counted")
+BANDS = ("random", "tpe")  # those whose quartiles are drawn, too
+FIRST_DRAWN = 3  # trial; up to it nothing has been learned
 NETWORKS = {"paper": "the paper's network", "unet": "unet"}
 
 
@@ -65,20 +66,19 @@ def _draw_points(axes, trials):
 
 
 def draw_samplers(searches):
-    """Draw the median of the best values over the number of trainings, for each way to search; two with quartiles."""
+    """Draw the median of the best values over the number of trainings, for some ways to search; two with quartiles."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.4), dpi=110, layout="constrained")
     axes = figure.subplots()
     for name, found in searches.items():
-        curves = [[curve[place] for curve in found["best"]] for place in range(min(map(len, found["best"])))]
-        low, middle, high = zip(
-            *(statistics.quantiles(values, n=4, method="inclusive") for values in curves), strict=True
-        )
-        trainings = range(1, len(curves) + 1)
-        (line,) = axes.plot(trainings, middle, label=name)
+        if name not in WAYS_DRAWN:
+            continue
+        low, middle, high = zip(*found["quartiles"][FIRST_DRAWN - 1 :], strict=True)
+        trials = range(FIRST_DRAWN, FIRST_DRAWN + len(middle))
+        (line,) = axes.plot(trials, middle, label=name)
         if name in BANDS:
-            axes.fill_between(trainings, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            axes.fill_between(trials, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="trials", ylabel="best PSNR on the validation crops, dB")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

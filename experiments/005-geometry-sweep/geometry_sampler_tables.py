@@ -1,7 +1,5 @@
 """Tables and sentences about the reduced space, and the samplers that search it."""
 
-import statistics
-
 from geometry_plan import describe
 from geometry_samplers import MARKS
 from geometry_table import read_table
@@ -40,42 +38,33 @@ def table_sentences(results):
 
 
 def sampler_tables(results):
-    searches = len(next(iter(results.values()))["best"])
-    lines = []
-    for name, found in results.items():
-        cells = [_quartiles(found["best"], mark) for mark in MARKS]
-        counts = [f"{statistics.mean(found[key]):.0f}" for key in ("refused", "repeated")]
-        lines.append((name, *cells, *counts))
+    searches = next(iter(results.values()))["searches"]
     table = TextTable(
         "Searches of the reduced space",
         f"best PSNR after so many trials, dB: median [quartiles] of {searches} searches; draws per search, mean",
         1,
         ("sampler", *map(str, MARKS), "refused", "repeated"),
-        lines,
+        [
+            (name, *(_quartiles(found, mark) for mark in MARKS), f"{found['refused']:.0f}", f"{found['repeated']:.0f}")
+            for name, found in results.items()
+        ],
     )
     return [table]
 
 
 def sampler_sentences(results):
-    """Say how the default sampler compares with chance, which has twice as many trials."""
-    if not {DEFAULT, CHANCE} <= results.keys():
-        return []
+    """Say after how many trials the default sampler has what chance has after all."""
+    own, chance = ([median for _, median, _ in results[name]["quartiles"]] for name in (DEFAULT, CHANCE))
     half, whole = MARKS[-2:]
-    own, chance = (_median(results[name]["best"], mark) for name, mark in ((DEFAULT, half), (CHANCE, whole)))
+    reached = next((place for place, value in enumerate(own, 1) if value >= chance[whole - 1]), None)
     sentence = (
-        f"The median of {DEFAULT} after {half} trials is {decibel(own)} dB, that of {CHANCE} after {whole} "
-        f"{decibel(chance)} dB: half as many trainings {'suffice' if own >= chance else 'do not suffice'}."
+        f"The median of {DEFAULT} after {half} trials is {decibel(own[half - 1])} dB, that of {CHANCE} after {whole} "
+        f"{decibel(chance[whole - 1])} dB, which {DEFAULT} "
+        f"{'does not reach' if reached is None else f'reaches after {reached}'}."
     )
     return [sentence]
 
 
-def _quartiles(curves, mark):
-    values = [curve[mark - 1] for curve in curves if len(curve) >= mark]
-    if len(values) < 2:
-        return "-"
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{decibel(middle)} [{decibel(low)} {decibel(high)}]"
-
-
-def _median(curves, mark):
-    return statistics.median(curve[min(mark, len(curve)) - 1] for curve in curves)
+def _quartiles(found, mark):
+    low, middle, high = map(decibel, found["quartiles"][mark - 1])
+    return f"{middle} [{low} {high}]"

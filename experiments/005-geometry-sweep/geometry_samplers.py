@@ -66,7 +66,7 @@ WAYS = {
 
 
 def compare_samplers(options, table):
-    """Return name of the way -> what its searches found."""
+    """Return name of the way -> its searches' number, quartiles of their best values by trial (dB), and mean counts."""
     ways, searches = dict(WAYS), SEARCHES
     if options.smoke:
         ways, searches = {name: WAYS[name] for name in ("random", "tpe")}, 2
@@ -76,8 +76,12 @@ def compare_samplers(options, table):
         found = list(
             pool(delayed(_search)(os.getpid(), way, seed, table) for seed in range(FIRST_SEED, FIRST_SEED + searches))
         )
-        results[name] = {key: [row[key] for row in found] for key in found[0]}
-        print(f"samplers: {name}: {statistics.median(row['best'][-1] for row in found):.2f} dB", flush=True)
+        curves = zip(*(row["best"] for row in found), strict=True)
+        quartiles = [statistics.quantiles(values, n=4, method="inclusive") for values in curves]
+        counts = {key: statistics.mean(row[key] for row in found) for key in ("refused", "repeated")}
+        rounded = [[round(value, 3) for value in three] for three in quartiles]
+        results[name] = {"searches": searches, "quartiles": rounded, **counts}
+        print(f"samplers: {name}: {rounded[-1][1]:.2f} dB", flush=True)
     return results
 
 
