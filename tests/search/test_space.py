@@ -255,11 +255,30 @@ def test_a_space_that_says_nothing_or_two_things_is_refused(params, conditions, 
         read_space(params, conditions, arguments)
 
 
-@pytest.mark.parametrize("other", ["optimizer=sgd,adam", "optimizer=sgd u=3", "u=3"])
+@pytest.mark.parametrize("other", ["optimizer=sgd,adam", "optimizer='sgd' u=3", "u=3"])
 def test_conditions_that_can_hold_at_once_are_two_distributions_for_one_key(other):
     conditions = {"k": {"optimizer=sgd": "choice(1,2)", other: "choice(3,4)"}}
-    with pytest.raises(ConfigError, match=f"k must .*one distribution, but got two where optimizer=sgd and {other}"):
+    with pytest.raises(ConfigError, match=r"k must .*one distribution, but got two where optimizer=sgd and"):
         read_space({}, conditions, [])
+
+
+def test_a_number_is_the_same_condition_however_it_is_written():
+    with pytest.raises(ConfigError, match=r"got two where u=3 and u=3\.0"):
+        read_space({}, {"k": {"u=3": "choice(1,2)", "u=3.0": "choice(3,4)"}}, [])
+
+
+def test_a_point_with_a_setting_that_is_not_drawn_there_does_not_fit():
+    space = read_space({"u": "choice(3,4)"}, {"k": {"u=3": "choice(1,2)", "u=4": "choice(3,4)"}}, [])
+    assert space.misfit({"u": 3, "k[u=3]": 1}) is None
+    assert space.misfit({"k[u=4]": 3}) is None  # what the point leaves open is drawn
+    assert space.misfit({"u": 3, "k[u=4]": 3}) == "k[u=4] is not drawn where u=3"
+
+
+def test_only_the_largest_branch_of_a_setting_counts_for_the_size_of_a_space(monkeypatch):
+    space = read_space({"u": "choice(3,4)"}, {"k": {"u=3": "choice(1,2,3)", "u=4": "choice(1,2)"}}, [])
+    for most, expected in ((6, True), (5, False)):
+        monkeypatch.setattr("scratch_dl.search.space.MOST_POINTS", most)
+        assert space.is_enumerable == expected
 
 
 def test_all_of_several_conditions_must_hold():

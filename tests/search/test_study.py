@@ -301,6 +301,12 @@ def test_where_points_are_refused_without_end_it_gives_up_and_says_why(make, mon
     )
 
 
+def test_a_grid_goes_on_after_any_number_of_refused_points(make, monkeypatch):
+    monkeypatch.setattr("scratch_dl.search.study.MAX_REFUSALS", 2)
+    study = make({"model.padding": "choice(2,6,1)"}, n_trials=None, sampler=Algorithm("grid", {}))
+    assert [draw.result is None for draw in settle(study)] == [False, False, True]
+
+
 @pytest.mark.parametrize("where", STORAGES)
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_every_point_is_trained_before_one_would_be_again(make, where, sampler):
@@ -319,9 +325,7 @@ def test_every_point_is_trained_before_one_would_be_again(make, where, sampler):
 def test_a_space_whose_points_are_all_the_same_training_ends(make):
     study = make({"trainer.pictures": "interval(1,1000000)"}, n_trials=3)
     assert len(settle(study)) == 1
-    assert (
-        study.end_reason() == "no new point was among the last draws: 100 were of points that had been trained before"
-    )
+    assert study.end_reason() == "no new point was among the last draws: 100 were of points that had been tried before"
 
 
 def test_a_refused_point_does_not_end_a_row_of_repeats():

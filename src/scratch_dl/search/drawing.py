@@ -44,7 +44,7 @@ def repeated(identity: object, identities: Mapping[int, object], rows: Sequence[
 
 
 def fruitless_draws(states: Sequence[str]) -> Counter[str]:
-    """Return how many draws since the last point that was new and fitted were refused, or repeat an earlier one."""
+    """Return how many of the states at the end, after any other, are refused, or repeat an earlier trial."""
     return Counter(itertools.takewhile(lambda state: state in (State.REPEATED, State.REFUSED), reversed(states)))
 
 
@@ -71,13 +71,12 @@ def next_sampler(
     seed = int.from_bytes(digest[:4])
     states = [row.state for row in rows]
     repeats = fruitless_draws(states)[State.REPEATED]
-    is_grid = settings.sampler.name == "grid"
-    if repeats < REDRAWS:
-        conditional = any(parameter.conditions for parameter in space.parameters)
+    is_grid, learns = settings.sampler.name == "grid", repeats < REDRAWS
+    conditional = any(parameter.conditions for parameter in space.parameters)
+    sampler: BaseSampler = RandomSampler(seed)
+    if learns:
         sampler = settings.make_sampler(seed, conditional, states.count(State.REFUSED), repeats)
-    else:
-        sampler = RandomSampler(seed)
-    if not is_grid and (repeats < REDRAWS or not space.is_enumerable):
+    if not is_grid and (learns or not space.is_enumerable):
         return sampler
     untried = _untried_points(space, setting, trials, rows)
     if not untried:

@@ -63,7 +63,7 @@ def importances(study: optuna.Study, evaluator: str, place: int, objective: Obje
     note = f"share of what separates the best {top:.0%} of {len(trials)} trials from all"
     if evaluator == "fanova":
         note = f"share of the variance of {len(trials)} trials"
-    if left_out := sorted({name for trial in trials for name in trial.params} - shares.keys()):
+    if left_out := sorted({name.partition("[")[0] for trial in trials for name in trial.params if name not in shares}):
         note += "\n" + fill(f"left out, as not drawn in every trial: {', '.join(left_out)}", 70)
     return Importances({name: value / total for name, value in shares.items()}, note)
 

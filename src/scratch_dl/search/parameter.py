@@ -1,4 +1,4 @@
-"""A setting that is searched: Hydra's grammar of sweeps read as a distribution, with or without a condition."""
+"""A setting that is searched: Hydra's grammar of sweeps read as a distribution, always or under conditions."""
 
 import math
 import re
@@ -26,6 +26,10 @@ class Condition:
 
     key: str
     values: tuple[str, ...]
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value of the setting, as the study or the configuration has it, is one of `values`."""
+        return any(is_same(value, wanted) for wanted in self.values)
 
     def __str__(self) -> str:
         return f"{self.key}={','.join(self.values)}"
@@ -69,7 +73,7 @@ class SearchParameter:
     def excludes(self, other: "SearchParameter") -> bool:
         """Whether the conditions of both cannot hold at once."""
         pairs = ((mine, theirs) for mine in self.conditions for theirs in other.conditions if mine.key == theirs.key)
-        return any(set(mine.values).isdisjoint(theirs.values) for mine, theirs in pairs)
+        return any(not any(map(theirs.holds, mine.values)) for mine, theirs in pairs)
 
     @property
     def is_integer(self) -> bool:

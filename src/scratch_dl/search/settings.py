@@ -95,19 +95,20 @@ class SearchSettings:
         """Make Optuna's sampler.
 
         Only trainings count for TPE's `gamma` and `n_startup_trials`: refused points, which may be many times as many,
-        only say what is bad. After a point that has been trained it considers fewer candidates, so that it draws other
+        only say what is bad. After a point that has been tried it considers fewer candidates, so that it draws other
         ones.
 
         Args:
             seed: of its draws.
             conditional: whether some parameters have a condition; if so, TPE models each group of them separately.
             refused: how many points were refused.
-            repeats: how many of the last draws were of points that had been trained.
+            repeats: how many of the last draws were of points that had been tried.
         """
         own: dict[str, Any] = {"seed": seed}
         if self.sampler.name == "tpe":
             own |= {"multivariate": True, "group": conditional, "warn_independent_sampling": False}
             own |= {"n_startup_trials": STARTUP_TRIALS, "n_ei_candidates": CANDIDATES}
+            # Optuna 6 will have no gamma.
             own["gamma"] = lambda trials: min(math.ceil((trials - refused) * GOOD_SHARE), 25)
         elif self.sampler.name == "qmc":
             # All workers take their points from one sequence, so its seed is the study's.
@@ -117,7 +118,8 @@ class SearchSettings:
         own |= self.sampler.arguments
         if self.sampler.name == "tpe":
             own["n_startup_trials"] += refused
-            own["n_ei_candidates"] = max(1, own["n_ei_candidates"] >> repeats)
+            if repeats:
+                own["n_ei_candidates"] = max(1, own["n_ei_candidates"] >> repeats)
         return SAMPLERS[self.sampler.name](**own)  # type: ignore[no-any-return]
 
     def make_pruner(self, epochs: int) -> pruners.BasePruner:

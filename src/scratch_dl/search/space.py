@@ -17,14 +17,13 @@ from scratch_dl.search.parameter import (
     Condition,
     SearchParameter,
     Value,
-    is_same,
     key_of,
     read_conditional,
     read_parameter,
 )
 from scratch_dl.system.errors import ConfigError
 
-MOST_POINTS = 100_000
+MOST_POINTS = 50_000
 """Spaces up to this size are enumerated, to find the points that have not been tried."""
 
 
@@ -62,6 +61,10 @@ class Space:
                 return f"{name} is not searched; it must be one of {', '.join(known)}"
             if not known[name].allows(value):
                 return f"{name} must be in {known[name]}, but got {value!r}"
+            for condition in known[name].conditions:
+                others = [point[other] for other in point if other in known and known[other].key == condition.key]
+                if others and not any(map(condition.holds, others)):
+                    return f"{name} is not drawn where {condition.key}={others[0]}"
         return None
 
     def baseline(self, setting: Callable[[str], Any]) -> tuple[dict[str, Value], list[str]]:
@@ -113,7 +116,7 @@ class Space:
         for parameter in self.parameters:  # those of one key exclude each other
             if parameter.count is None:
                 return False
-            counts[parameter.key] += parameter.count
+            counts[parameter.key] = max(counts[parameter.key], parameter.count)
         return math.prod(counts.values()) <= MOST_POINTS
 
     def describe(self) -> dict[str, str]:
@@ -141,7 +144,7 @@ class Space:
                 values = [setting(condition.key)]
             else:  # a searched setting that was not drawn has no value that another could depend on
                 values = [value for other, value in point.items() if other.key == condition.key]
-            return any(is_same(value, wanted) for value in values for wanted in condition.values)
+            return any(map(condition.holds, values))
 
         return all(map(holds, parameter.conditions))
 
@@ -151,7 +154,8 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
 
     Args:
         params: `hydra.sweeper.params`: key -> a distribution in Hydra's grammar, or a fixed value.
-        conditions: `hydra.sweeper.conditions`: key -> {`other=value`: distribution}.
+        conditions: `hydra.sweeper.conditions`: key -> {`other=value`: distribution}, or several
+            `other=value` in one text.
         arguments: the command line's overrides. `key=choice(...)` and the like are searched, others are fixed. What the
             configuration says about the same key, or about its items, is ignored.
 
@@ -169,6 +173,11 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
         key = key.lstrip("+~")
         return any(key == other or ("." in other and key.startswith(f"{other}.")) for other in given)
 
+    def has_given_item(key: str) -> bool:
+        """Whether the command line has an item of a list; the settings of a group are none."""
+        key = key.lstrip("+~")
+        return "." in key and any(other.startswith(f"{key}.") for other in given)
+
     configured = [
         parse(f"{key}={value if isinstance(value, str) else override_value(value)}", EXPECTED)
         for key, value in params.items()
@@ -182,7 +191,7 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
                 f"hydra.sweeper.conditions.{key} must be like {{optimizer=sgd: interval(0.0,0.99)}}, "
                 f"but got {branches!r}"
             )
-        if not is_given(key) and not any(other.startswith(f"{key}.") for other in given if "." in key):
+        if not is_given(key) and not has_given_item(key):
             conditional += [read_conditional(key, str(condition), text) for condition, text in branches.items()]
     _check_once(searched, conditional, given)
     # Hydra lets the last override of a key win: the command line's.

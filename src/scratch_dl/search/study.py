@@ -182,7 +182,8 @@ class Study:
         """Return the composed configuration of a trial, as it was trained.
 
         Raises:
-            ConfigError: if the storage, which others may write to, has overrides that only a command line may have.
+            ConfigError: if the storage, which others may write to, has overrides that only a command line may have, or
+                a point outside the space.
         """
         with quiet():
             trial = self.optuna.get_trials(deepcopy=False)[number]
@@ -258,7 +259,7 @@ class Study:
         if message := self.failure_message(rows):
             return message
         fruitless = fruitless_draws(states)
-        if fruitless[State.REFUSED] >= MAX_REFUSALS:
+        if self.settings.sampler.name != "grid" and fruitless[State.REFUSED] >= MAX_REFUSALS:
             return (
                 f"no new point was among the last draws: {fruitless[State.REFUSED]} were refused; hydra.sweeper.params "
                 "may leave out what fits nowhere"
@@ -269,6 +270,6 @@ class Study:
                 trained = sum(state in COUNTED for state in states)
                 return f"no further point is left: {trained} were trained, {states.count(State.REFUSED)} refused"
             if (repeats := fruitless[State.REPEATED]) >= MAX_REPEATS:
-                return f"no new point was among the last draws: {repeats} were of points that had been trained before"
+                return f"no new point was among the last draws: {repeats} were of points that had been tried before"
         self.optuna.sampler = sampler or RandomSampler(self.settings.seed)  # for what a waiting point leaves open
         return None
