@@ -70,7 +70,8 @@ def compare_samplers(options, table):
     ways, searches = dict(WAYS), SEARCHES
     if options.smoke:
         ways, searches = {name: WAYS[name] for name in ("random", "tpe")}, 2
-    pool = Parallel(n_jobs=options.workers, return_as="generator")
+    # With n_jobs=1 joblib would search in this process; `pre_dispatch` is how many search at once.
+    pool = Parallel(n_jobs=max(2, options.workers), pre_dispatch=options.workers, return_as="generator")
     results = {}
     for name, way in ways.items():
         found = list(
