@@ -60,7 +60,7 @@ WAYS = {
     "random, with points that do not fit": Way(Algorithm("random", {}), PRUNED),
     "tpe, these told as pruned": Way(TPE, PRUNED),
     "tpe, these told as infeasible": Way(TPE, INFEASIBLE),
-    "tpe, these told as failed": Way(Algorithm("tpe", {"gamma": None}), FAILED),
+    "tpe, these told as failed": Way(TPE, FAILED),
     "tpe as it was, copies counted": Way(OPTUNAS_TPE, PRUNED, copies=True, pruner=EARLY),
 }
 
@@ -101,11 +101,11 @@ def search(way, seed, table):
     settings = replace(read_settings(config.hydra, "."), sampler=way.sampler, pruner=way.pruner, seed=seed)
     setting = partial(_setting, compose_config("train", [SEARCH, *space.fixed]))
     first, _ = space.baseline(setting)
-    rows, names, best, last_new = [], {}, [], 0
+    rows, names, best, refused_in_a_row = [], {}, [], 0
     with quiet():
         study = optuna.create_study(direction="maximize", pruner=settings.make_pruner(TRIAL_EPOCHS))
         study.enqueue_trial(first)
-        while len(best) < min(TRIALS, len(psnr_db)) and len(rows) - last_new < MAX_REFUSALS:
+        while len(best) < min(TRIALS, len(psnr_db)) and refused_in_a_row < MAX_REFUSALS:
             study.sampler = next_sampler(settings, space, setting, study.get_trials(deepcopy=False), rows)
             trial = study.ask()
             point = {parameter.key: value for parameter, value in space.draw(trial, setting).items()}
@@ -116,7 +116,8 @@ def search(way, seed, table):
             rows.append(TrialRow(trial.number, state, point, None))
             if state in (State.COMPLETE, State.PRUNED):
                 best.append(study.best_value)
-                last_new = len(rows)
+                refused_in_a_row = 0
+            refused_in_a_row += name not in psnr_db
     repeats = sum(row.state == State.REPEATED for row in rows)
     refused = len(rows) - len(best) - repeats
     best += best[-1:] * (min(TRIALS, len(psnr_db)) - len(best))  # of a search that gave up
