@@ -173,11 +173,6 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
         key = key.lstrip("+~")
         return any(key == other or ("." in other and key.startswith(f"{other}.")) for other in given)
 
-    def has_given_item(key: str) -> bool:
-        """Whether the command line has an item of a list; the settings of a group are none."""
-        key = key.lstrip("+~")
-        return "." in key and any(other.startswith(f"{key}.") for other in given)
-
     configured = [
         parse(f"{key}={value if isinstance(value, str) else override_value(value)}", EXPECTED)
         for key, value in params.items()
@@ -191,7 +186,7 @@ def read_space(params: Mapping[str, Any], conditions: Mapping[str, Any], argumen
                 f"hydra.sweeper.conditions.{key} must be like {{optimizer=sgd: interval(0.0,0.99)}}, "
                 f"but got {branches!r}"
             )
-        if not is_given(key) and not has_given_item(key):
+        if not is_given(key) and not _given_item(key, given):
             conditional += [read_conditional(key, str(condition), text) for condition, text in branches.items()]
     _check_once(searched, conditional, given)
     # Hydra lets the last override of a key win: the command line's.
@@ -216,14 +211,20 @@ def _check_once(
     unconditional = {parameter.key for parameter in searched}
     if both := next((parameter.key for parameter in conditional if parameter.key in unconditional), None):
         raise ConfigError(f"{both} must be drawn always or on conditions, but stands in params and in conditions")
-    for key in (parameter.key for parameter in parameters if "." in parameter.key):
-        if item := next((other for other in given if other.startswith(f"{key}.")), None):
+    for key in (parameter.key for parameter in parameters):
+        if item := _given_item(key, given):
             raise ConfigError(f"{item} cannot stay while {key} is searched: give one of them")
     for one, other in itertools.combinations(conditional, 2):
         if one.key == other.key and not one.excludes(other):
             raise ConfigError(
                 f"{one.key} must be given one distribution, but got two where {one.when} and {other.when}"
             )
+
+
+def _given_item(key: str, given: Iterable[str]) -> str | None:
+    """Return the first given key that is an item of the list `key`, or None; the settings of a group are no items."""
+    key = key.lstrip("+~")
+    return next((other for other in given if other.startswith(f"{key}.")), None) if "." in key else None
 
 
 def _duplicate(items: Sequence[Any]) -> Any:
