@@ -19,11 +19,11 @@ SPACE = (
     "model.channels.2=16,32,64",
 )
 # The reduced space, all of which is trained: the search's with two widths for each layer, and without two kernels
-TABLE_KERNELS = ("2", "3", "4", "5", "[5,3,3,5]")
-TABLE_CHANNELS = ((16, 32), (32, 64), (16, 32))
 TABLE_SPACE = (
-    f"model.kernel_size=choice({','.join(TABLE_KERNELS)})",
-    *(f"model.channels.{place}={low},{high}" for place, (low, high) in enumerate(TABLE_CHANNELS)),
+    "model.kernel_size=choice(2,3,4,5,[5,3,3,5])",
+    "model.channels.0=16,32",
+    "model.channels.1=32,64",
+    "model.channels.2=16,32",
 )
 # What a search was before: four settings, most of whose values fit no kernel size together
 FLAT_PADDING = tuple(f"model.padding.{place}=choice(same,0,1,2)" for place in range(4))

@@ -3,19 +3,15 @@
 import os
 import statistics
 from dataclasses import dataclass, replace
-from functools import partial
 
 import optuna
-from geometry_plan import FLAT_PADDING, TABLE_SPACE, TRIAL_EPOCHS, geometry_of
-from geometry_table import name_of
+from geometry_plan import FLAT_PADDING, TRIAL_EPOCHS, geometry_of
+from geometry_table import name_of, table_search
 from joblib import Parallel, delayed
-from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from scratch_dl.config.composing import compose_config
 from scratch_dl.search.drawing import MAX_REFUSALS, next_sampler, repeated
-from scratch_dl.search.settings import Algorithm, read_settings
-from scratch_dl.search.space import read_space
+from scratch_dl.search.settings import Algorithm
 from scratch_dl.search.storage import quiet
 from scratch_dl.search.trial_result import State, TrialRow
 from scratch_dl.system.processes import end_with_parent
@@ -23,7 +19,6 @@ from scratch_dl.system.processes import end_with_parent
 SEARCHES, TRIALS = 50, 40
 FIRST_SEED = 1000  # the smaller ones chose what is compared here
 MARKS = (10, 20, 40)  # trials after which the best values are compared
-SEARCH = "search=geometry"
 PRUNED, FAILED, INFEASIBLE = "pruned", "failed", "infeasible"
 MEDIAN, EARLY = Algorithm("median", {}), Algorithm("median", {"n_warmup_steps": 3})
 
@@ -94,12 +89,8 @@ def _search(parent, *arguments):
 def search(way, seed, table):
     """Search the table once; return the best value after each trial (dB), and how many draws were no training."""
     psnr_db = {name_of(row): row["psnr_db"] for row in table}
-    config = compose_config("train", [SEARCH])
-    paddings = FLAT_PADDING if way.refused else ()
-    arguments = [SEARCH, *TABLE_SPACE, *paddings]
-    space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, arguments)
-    settings = replace(read_settings(config.hydra, "."), sampler=way.sampler, pruner=way.pruner, seed=seed)
-    setting = partial(_setting, compose_config("train", [SEARCH, *space.fixed]))
+    settings, space, setting = table_search(FLAT_PADDING if way.refused else ())
+    settings = replace(settings, sampler=way.sampler, pruner=way.pruner, seed=seed)
     first, _ = space.baseline(setting)
     rows, names, best, refused_in_a_row = [], {}, [], 0
     with quiet():
@@ -139,8 +130,3 @@ def _outcome(trial, psnr_db, way, is_repeated):
         if trial.should_prune():
             return State.PRUNED, TrialState.PRUNED
     return State.COMPLETE, TrialState.COMPLETE
-
-
-def _setting(config, key):
-    value = OmegaConf.select(config, key)
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

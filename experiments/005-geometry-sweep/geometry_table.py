@@ -2,22 +2,25 @@
 
 import csv
 import io
-import itertools
 from pathlib import Path
 
-from geometry_plan import RECIPE, STUDY, TABLE_CHANNELS, TABLE_KERNELS, geometry_of, geometry_overrides
+from geometry_plan import RECIPE, STUDY, TABLE_SPACE, geometry_of, geometry_overrides
 
 from _trainings import Point, train_all
-from scratch_dl.models import paper
+from scratch_dl.config.composing import compose_config
+from scratch_dl.search.settings import read_settings
+from scratch_dl.search.space import read_space
+from scratch_dl.search.study import Study
 from scratch_dl.system.files import write_atomically
 
+SEARCH = "search=geometry"
 FILE = Path(__file__).parent / "geometries.csv"
 _COLUMNS = ("kernel", "mode", "padding", "channels", "seconds")
 
 
 def train_table(options, directory):
     """Train every geometry of the reduced space, and write the file; return their number and the time of one core."""
-    geometries = list(table_geometries())
+    geometries = _geometries()
     length, short = (), ("verification=off", "diagnosis=off")
     if options.smoke:
         geometries = geometries[:2]
@@ -25,7 +28,7 @@ def train_table(options, directory):
     points = {
         name_of(geometry): Point(
             name_of(geometry),
-            ("search=geometry", "hydra.mode=RUN", *RECIPE, *geometry_overrides(geometry), *length, *short),
+            (SEARCH, "hydra.mode=RUN", *RECIPE, *geometry_overrides(geometry), *length, *short),
         )
         for geometry in geometries
     }
@@ -58,30 +61,25 @@ def read_table():
         ]
 
 
-def table_geometries():
-    """Yield each geometry of the reduced space whose output has the input's size, under one name."""
-    known = set()
-    for kernel, mode, *padding in itertools.product(
-        TABLE_KERNELS, ("nearest", "transposed"), *(("same", 0, 1, 2) for _ in range(4))
-    ):
-        params = {f"model.padding.{place}": value for place, value in enumerate(padding)}
-        params |= {"model.kernel_size": kernel, "model.upsampling": mode}
-        for channels in itertools.product(*TABLE_CHANNELS):
-            geometry = geometry_of(params | {f"model.channels.{place}": n for place, n in enumerate(channels)})
-            if (name := name_of(geometry)) not in known and fits(geometry):
-                known.add(name)
-                yield geometry
+def table_search(paddings=()):
+    """Return the settings of the search of the reduced space, the space, and what returns a configuration's setting.
+
+    Args:
+        paddings: overrides that draw each padding alone.
+    """
+    config = compose_config("train", [SEARCH])
+    sweeper = config.hydra.sweeper
+    space = read_space(sweeper.params, sweeper.conditions, [SEARCH, *TABLE_SPACE, *paddings])
+    settings = read_settings(config.hydra, ".")
+    base = compose_config("train", [SEARCH, *space.fixed])
+    return settings, space, Study(settings, space, Path(), base, compose_config).setting
 
 
-def fits(geometry):
-    """Return whether the model accepts a geometry."""
-    kernel = geometry["kernel"]
-    sizes = [int(word) for word in kernel.strip("[]").split(",")]
-    try:
-        paper([1, 1, 1], sizes if len(sizes) > 1 else sizes[0], geometry["padding"], geometry["mode"], True, "pytorch")
-    except ValueError:
-        return False
-    return True
+def _geometries():
+    """Return each geometry of the reduced space."""
+    _, space, setting = table_search()
+    keys = {parameter.name: parameter.key for parameter in space.parameters}
+    return [geometry_of({keys[name]: value for name, value in point.items()}) for point in space.grid(setting)]
 
 
 def name_of(geometry):

@@ -120,7 +120,7 @@ def _importances_table(importances):
     shares = {evaluator: value for evaluator, value in importances.items() if not isinstance(value, str)}
     settings = sorted(
         {setting for value in shares.values() for setting in value},
-        key=lambda setting: -sum(value.get(setting, 0) for value in shares.values()),
+        key=lambda setting: (-sum(value.get(setting, 0) for value in shares.values()), setting),
     )
     return TextTable(
         "How much each setting matters",
