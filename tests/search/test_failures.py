@@ -10,7 +10,7 @@ import pytest
 
 from scratch_dl.search.run import _Worker
 from scratch_dl.search.trial_result import DrawnTrial
-from scratch_dl.tracking import TrackingError
+from scratch_dl.tracking import SharedRun, TrackingError
 
 SPACE = ("optimizer.lr=choice(1.0,1e30)", "model.padding=choice(same,0)", "seed=choice(0,1,2)")
 
@@ -249,3 +249,33 @@ def test_what_others_of_a_batch_have_is_kept_before_an_outage_ends_the_search():
     with pytest.raises(TrackingError, match="does not answer"):
         _Worker(study, Mock(), launcher, at_once=3).work()
     assert told == [(1, "complete"), (2, "complete")]
+
+
+@pytest.mark.parametrize("calls", range(1, 8))
+def test_what_mlflow_did_not_accept_is_sent_by_the_next_call(place, search, calls):
+    """The store refuses everything after so many writes, as if the process had been killed there."""
+
+    def prepare(patch):
+        log, done = SharedRun._log, []
+
+        def silent(self, *arguments, **more):
+            done.append(arguments)
+            if len(done) > calls:
+                raise OSError("the store is gone")
+            log(self, *arguments, **more)
+
+        patch.setattr(SharedRun, "_log", silent)
+
+    here, command = place(), ("optimizer.lr=choice(0.5,1.0)", "hydra.sweeper.n_trials=2")
+    assert search(here, *command, prepare=prepare).returncode == 0
+    assert search(here, *command).returncode == 0
+    parent, nested = here.runs()
+    steps = {point.step for point in here.client().get_metric_history(parent.info.run_id, "trial/val/psnr_db")}
+    assert steps == set(here.numbers("complete"))
+    best = [point.value for point in here.client().get_metric_history(parent.info.run_id, "best/val/psnr_db")]
+    assert len(best) == 2
+    assert max(best) == max(here.trials()[number].value for number in steps)
+    assert "best.trial" in parent.data.tags
+    for number, run in nested.items():
+        assert run.data.tags["trial.state"] == "complete"
+        assert run.data.metrics["objective"] == here.trials()[number].value

@@ -28,6 +28,7 @@ from scratch_dl.training.summary import config_dir, where_flags
 
 log = logging.getLogger(__name__)
 FOLDER = "sweeps"
+_STATE = "trial.state"
 
 
 class StudyTracker:
@@ -61,20 +62,11 @@ class StudyTracker:
             return
         rows = self.study.rows()
         objectives = self.study.settings.objectives
-        best = best_trials(rows, objectives)
-        best_value = rows[best[0]].values[0] if len(best) == 1 else None
+        best_value = _best_value(rows, objectives)
         done = sum(row.state in COUNTED for row in rows)
         print(tables.trial_line(rows[drawn.number], done, self.study.n_trials, objectives, best_value), flush=True)
         with self._warning():
-            tags = {"study": self.study.settings.study_name, "trial": str(drawn.number), **_trial_tags(result)}
-            values = dict(zip((objective.name for objective in objectives), result.values or (), strict=False))
-            if result.run_id:
-                self.parent.describe_run(result.run_id, tags, _objective_metrics(objectives, result), result.epochs)
-            if result.state == State.COMPLETE and values:
-                metrics = {f"trial/{name}": value for name, value in values.items()}
-                if best_value is not None:
-                    metrics[f"best/{objectives[0].name}"] = best_value
-                self.parent.metrics(metrics, drawn.number)
+            self._send_trial(rows[: drawn.number + 1], result)
             self.parent.tags(_count_tags(rows))
 
     def on_search_end(self, finished: bool) -> tuple[TrialRow, ...]:
@@ -103,6 +95,7 @@ class StudyTracker:
             print(f"stopped after {done} of {self.study.n_trials} trials; the same command goes on")
         print(f"look: python -m scratch_dl.ui{where_flags(self.study.base)}", flush=True)
         with self._warning():
+            self._send_missing_trials(rows)
             self.parent.files(files)
             tags = {**_count_tags(rows), **_best_tags(summary), tracking.DESCRIPTION: report.description(summary)}
             self.parent.tags(tags)
@@ -111,6 +104,27 @@ class StudyTracker:
                 has_failed = self.study.failure_message(rows) or all(row.state != State.COMPLETE for row in rows)
                 self.parent.finish("KILLED" if not finished else "FAILED" if has_failed else "FINISHED")
         return rows
+
+    def _send_trial(self, rows: tuple[TrialRow, ...], result: TrialResult) -> None:
+        """Record the last of `rows` in MLflow: its values in the study's run; its values and its tags in its own."""
+        row, objectives = rows[-1], self.study.settings.objectives
+        values = dict(zip((objective.name for objective in objectives), result.values or (), strict=False))
+        if result.state == State.COMPLETE and values:
+            metrics = {f"trial/{name}": value for name, value in values.items()}
+            if (best_value := _best_value(rows, objectives)) is not None:
+                metrics[f"best/{objectives[0].name}"] = best_value
+            self.parent.metrics(metrics, row.number)
+        if result.run_id:  # last, as its tags show that all of the trial is recorded
+            tags = {"study": self.study.settings.study_name, "trial": str(row.number), **_trial_tags(result)}
+            self.parent.describe_run(result.run_id, tags, _objective_metrics(objectives, result), result.epochs)
+
+    def _send_missing_trials(self, rows: tuple[TrialRow, ...]) -> None:
+        """Record the trials that MLflow did not accept, or whose process was killed before it recorded them."""
+        tags = self.parent.nested_tags()
+        for row in rows:
+            result = row.result
+            if row.state in COUNTED and result is not None and _STATE not in tags.get(result.run_id, {_STATE: ""}):
+                self._send_trial(rows[: row.number + 1], result)
 
     def _summarize(self, rows: tuple[TrialRow, ...], scores: dict[str, float]) -> StudySummary:
         study, settings = self.study, self.study.settings
@@ -200,6 +214,12 @@ class StudyTracker:
             log.warning("MLflow has not got all of the study; the same command sends it again (%s)", error)
 
 
+def _best_value(rows: tuple[TrialRow, ...], objectives: Sequence[Objective]) -> float | None:
+    """Return the best trial's value; None if none is complete, or for a Pareto front."""
+    best = best_trials(rows, objectives)
+    return rows[best[0]].values[0] if len(best) == 1 else None
+
+
 def _objective_metrics(objectives: Sequence[Objective], result: TrialResult) -> dict[str, float]:
     """Return `objective`, or `objective/best-val-psnr_db` and so on for several: sorted by it, the best comes first."""
     names = ["objective"] if len(objectives) == 1 else [f"objective/{objective.slug}" for objective in objectives]
@@ -207,7 +227,7 @@ def _objective_metrics(objectives: Sequence[Objective], result: TrialResult) -> 
 
 
 def _trial_tags(result: TrialResult) -> dict[str, str]:
-    tags = {"trial.state": result.state}
+    tags = {_STATE: result.state}
     if result.reason:
         tags["trial.reason"] = result.reason
     if result.values is not None:

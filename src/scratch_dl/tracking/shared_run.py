@@ -89,6 +89,17 @@ class SharedRun:
                 check_name("metric", key)
             self._log(run_id, tags=texts("tag", tags), metrics=metrics, step=step)
 
+    def nested_tags(self) -> dict[str, dict[str, str]]:
+        """Return the tags of every nested run, by its id."""
+        with _call(self._store):
+            api, query, token = client(self._store), f"tags.`{_PARENT}` = '{self.run_id}'", None
+            found: dict[str, dict[str, str]] = {}
+            while token != "":
+                page = api.search_runs([self.experiment_id], query, page_token=token)
+                found |= {str(run.info.run_id): dict(run.data.tags) for run in page}
+                token = page.token or ""
+        return found
+
     def params(self, values: Mapping[str, object]) -> None:
         """Set parameters that the run does not have yet; a tag `changed/<name>` gets a later value that differs."""
         with _call(self._store):
