@@ -18,6 +18,7 @@ from scratch_dl import tracking
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.train import train
 from scratch_dl.training import checkpoint
+from scratch_dl.training.note import again
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]", "tracking.detail=trial"]
 
@@ -58,6 +59,28 @@ def recorded(template):
 
     client = MlflowClient(f"sqlite:///{template[0]}/mlflow.db")
     return client, client.get_run(template[1].run_id)
+
+
+def test_a_runs_page_begins_with_its_result_and_ends_with_its_process(template, recorded):
+    """Before the verdicts are known, their tags stand there already, so that they come first."""
+    tags = recorded[1].data.tags
+    shown = [key for key in tags if not key.startswith("mlflow.")]
+    assert shown[:5] == ["model", "noise", "verification", "diagnosis", "kernels"]
+    assert [tags[key] for key in shown[:4]] == ["paper", "Gaussian(std=0.098)", "passed", "healthy"]
+    note, result = tags["mlflow.note.content"], template[1]
+    assert note.startswith(f"**FINISHED: {result.scores['test/psnr_db']:.2f} dB on the test photographs**, below every")
+    assert "- verification: passed\n- diagnosis: healthy; output " in note
+    assert f"| test photographs | {result.scores['test/noisy_psnr_db']:.2f} | " in note
+    assert f"- again: {again(result.overrides)}".replace("[", "\\[").replace("]", "\\]").replace("_", "\\_") in note
+    assert "No result yet" not in note
+
+
+def test_the_baselines_have_two_points_and_so_a_line_in_a_chart(recorded):
+    client, run = recorded
+    for name in ("noisy", "blur", "tv", "nlm"):
+        points = client.get_metric_history(run.info.run_id, f"baseline/{name}_psnr_db")
+        assert [point.step for point in points] == [0, 20]
+        assert len({point.value for point in points}) == 1
 
 
 def digests(result):
@@ -517,7 +540,7 @@ def test_verification_does_not_change_the_training(template, verified):
     assert {digests(result) for result in verified[1].values()} == {digests(template[1])}
 
 
-def test_mlflow_has_the_verdicts_of_every_module_at_step_0(template, recorded, verified):
+def test_mlflow_has_the_worst_error_of_each_direction_at_step_0(template, recorded, verified):
     """Beside the losses, with the tag and both artifacts; of a run that verifies nothing the tag says so."""
     from mlflow import MlflowClient
 
@@ -525,13 +548,13 @@ def test_mlflow_has_the_verdicts_of_every_module_at_step_0(template, recorded, v
     full, off = (other.get_run(verified[1][level].run_id) for level in ("full", "off"))
     for client, run in ((recorded[0], recorded[1]), (other, full)):
         assert run.data.tags["verification"] == "passed"
-        for key in ("conv1/grad_weight", "up2/grad_bias", "sigmoid/grad_input", "relu1/contract", "network/lockstep"):
+        for key in ("forward", "grad_input", "grad_weight", "grad_bias", "contract", "lockstep"):
             (point,) = client.get_metric_history(run.info.run_id, f"verify/{key}_rel_err")
             assert point.step == 0, key
             assert 0 <= point.value < 1e-4, key
         assert run.data.metrics["verify/passed"] == 1
         paths = {item.path for item in client.list_artifacts(run.info.run_id, "verification")}
-        assert paths == {"verification/report.json", "verification/report.md"}
+        assert paths == {f"verification/{name}" for name in ("report.json", "report.md", "verdicts.json")}
     assert full.data.metrics["verify/checks"] > 3 * recorded[1].data.metrics["verify/checks"]
     assert off.data.tags["verification"] == "off"
     assert not any(key.startswith("verify/") for key in off.data.metrics)
@@ -565,10 +588,10 @@ def test_a_broken_module_of_ones_own_stops_the_run_in_one_line(store):
     assert run.data.tags["verification"] == "failed"
     assert "conv1 grad_bias" in run.data.tags["verification.failed"]
     assert run.data.metrics["verify/passed"] == 0
-    assert run.data.metrics["verify/conv1/grad_bias_rel_err"] > 0.1
+    assert run.data.metrics["verify/grad_bias_rel_err"] > 0.1
     assert "train/loss" not in run.data.metrics
     paths = {item.path for item in client.list_artifacts(run.info.run_id, "verification")}
-    assert paths == {"verification/report.json", "verification/report.md"}
+    assert paths == {f"verification/{name}" for name in ("report.json", "report.md", "verdicts.json")}
 
 
 def test_with_a_warning_a_broken_module_is_trained_all_the_same(store, monkeypatch):

@@ -24,7 +24,9 @@ from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
 from scratch_dl.system.processes import end_family, end_with_parent
 from scratch_dl.tracking import Store, TrackingError, open_store
-from scratch_dl.tracking.store import make_ready, unavailable_reason
+from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.store import client, make_ready, unavailable_reason
+from scratch_dl.tracking.views import CURVES, RESULTS, has_view, page, start_page
 
 HOST = "127.0.0.1"
 DEFAULTS = {"tracking.dir": "mlruns", "tracking.uri": None, "port": 5000}
@@ -34,6 +36,8 @@ USAGE = """usage: python -m scratch_dl.ui [tracking.dir=mlruns] [tracking.uri=..
   tracking.uri   another database; a server shows its own pages already
   port           where to listen, on 127.0.0.1 only"""
 _START_TIMEOUT_S = 120.0
+_PROBE_TIMEOUT_S = 2.0
+_SHOWN = 4  # experiments whose pages are printed
 # No telemetry, and none of MLflow's job workers, which would be three more processes.
 _ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -108,7 +112,10 @@ def show(store: Store, port: int) -> None:
         TrackingError: if MLflow cannot open the store, or ends by itself.
     """
     if store.is_server:
-        print(f"{store.shown} is a server with pages of its own: open it in a browser")
+        url = store.shown.rstrip("/")
+        print(f"{store.shown} is a server with pages of its own: open {start_page(url)} in a browser")
+        if unavailable_reason(store, _PROBE_TIMEOUT_S) is None:
+            _print_views(store, url)
         return
     if not is_free(port):
         raise ConfigError(f"port={port} is taken by another program; port={free_port()} is free")
@@ -135,13 +142,24 @@ def show(store: Store, port: int) -> None:
         try:
             url = f"http://{HOST}:{port}"
             _wait_until_it_answers(process, url, store, log)
-            print(f"open {url} and choose 'Model training' at the top left; Ctrl-C ends it", flush=True)
+            print(f"open {start_page(url)}; Ctrl-C ends it", flush=True)
+            _print_views(store, url)
             status = process.wait()
             raise TrackingError(f"MLflow's pages ended by themselves, status {status}: {_last_line(log)}")
         except KeyboardInterrupt:
             print("\nended", flush=True)
         finally:
             end_family(process)
+
+
+def _print_views(store: Store, url: str) -> None:
+    """Print where the saved views of the experiments are that were changed last."""
+    with mlflow_call():
+        found = client(store).search_experiments(order_by=["last_update_time DESC"], max_results=_SHOWN)
+    for experiment in found:
+        for view in (RESULTS, CURVES):
+            if has_view(experiment.tags, view):
+                print(f"{experiment.name}, {view}: {page(url, experiment.experiment_id, view)}", flush=True)
 
 
 def is_free(port: int) -> bool:

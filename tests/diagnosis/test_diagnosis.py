@@ -250,7 +250,7 @@ def test_a_watched_training_ends_with_the_same_bits_and_losses_as_one_that_is_no
     """Weights, optimizer and every metric of the training and its validations."""
     on, off = trained(*HEALTHY[:1], *HEALTHY[1]), trained("off", *HEALTHY[1], "diagnosis=off")
     assert off.result.diagnosis is None
-    assert "diagnosis" not in off.run.data.tags
+    assert off.run.data.tags["diagnosis"] == "off"
     assert not own_signals(tracking.Journal(off.folder).history())
     assert weights(on) == weights(off)
     assert numbers(on) == numbers(off)

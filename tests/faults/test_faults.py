@@ -566,7 +566,7 @@ def test_a_run_with_a_fault_says_so_and_goes_on_past_the_failing_verification(st
     assert run.data.metrics["verify/passed"] == 0
     assert "train/loss" in run.data.metrics
     assert {item.path for item in client.list_artifacts(result.run_id, "verification")} == {
-        "verification/report.json", "verification/report.md"
+        "verification/report.json", "verification/report.md", "verification/verdicts.json"
     }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class Sink:
     def __init__(self):
         self.points, self.syncs = [], []
 
-    def metric(self, key, value, step):
+    def metric(self, key, value, step, every_step=False):  # noqa: ARG002 (a sink's arguments)
         self.points.append((key, step, value))
 
     def metrics(self, values, step):

@@ -76,7 +76,7 @@ class StepClock(Listener):
         self.watch = watch
         self.first = self.last = self.arithmetic = 0.0
 
-    def metric(self, key: str, value: float, step: int) -> None:
+    def metric(self, key: str, value: float, step: int, *, every_step: bool = False) -> None:
         """Keep nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:

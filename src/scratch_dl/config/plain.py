@@ -36,3 +36,19 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif name != "resume.run":
             settings[name] = value
     return settings
+
+
+def brief(group: Mapping[str, Any]) -> str:
+    """Return a group's `_target_` and arguments as a call, for people to read: "Gaussian(std=0.098)"."""
+    arguments = ", ".join(f"{key}={brief_value(value)}" for key, value in group.items() if key != "_target_")
+    name = str(group["_target_"]).rpartition(".")[2]
+    return f"{name}({arguments})" if arguments else name
+
+
+def brief_value(value: Any) -> str:
+    """Return a setting's value in few characters: three digits of a number, the last part of a path."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(brief_value, value))}]"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value).rstrip("/").rpartition("/")[2]

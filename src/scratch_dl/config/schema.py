@@ -75,6 +75,7 @@ class Tracking:
     run_id: str | None
     tags: Mapping[str, str]
     detail: str
+    every: int | None = None
 
     def __post_init__(self) -> None:
         if "://" in text("dir", self.dir):
@@ -82,6 +83,8 @@ class Tracking:
         check_directory("dir", self.dir, holds_database=self.uri is None)
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
+        if self.every is not None:
+            integer("every", self.every, minimum=1)
         for name in ("uri", "run_name", "run_id"):
             if getattr(self, name) is not None:
                 text(name, getattr(self, name))

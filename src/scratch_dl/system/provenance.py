@@ -32,7 +32,7 @@ class GitState:
 
 
 def environment() -> dict[str, Any]:
-    """Return machine, Python, thread count and the version of every installed distribution."""
+    """Return host, machine, Python, thread count and the version of every installed distribution."""
     import torch
 
     packages = {
@@ -41,6 +41,7 @@ def environment() -> dict[str, Any]:
         if (name := distribution.metadata["Name"])
     }
     return {
+        "host": platform.node(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),

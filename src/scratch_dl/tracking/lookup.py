@@ -18,13 +18,14 @@ from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.process import is_alive, worker_processes
 from scratch_dl.tracking.relocation import local_path
 from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
+from scratch_dl.tracking.views import describe_experiment
 
 _PAGE = 1000
 FOLDER_TAG = "scratch_dl.folder"
 
 
 def experiment_id(store: Store, name: str) -> str:
-    """Return the id of the experiment of this name, which is created if it does not exist.
+    """Return the id of the experiment of this name, which is created if it does not exist; its pages are described.
 
     Its artifacts lie under the store's folder by ids, so an unusual name never becomes a path.
 
@@ -38,12 +39,16 @@ def experiment_id(store: Store, name: str) -> str:
         experiment = api.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return str(api.create_experiment(name, artifact_location=store.artifact_location))
+                created = str(api.create_experiment(name, artifact_location=store.artifact_location))
+                describe_experiment(api, created, {})
+                return created
             except Exception:
                 experiment = api.get_experiment_by_name(name)  # another process was faster
                 if experiment is None:
                     raise
     check_experiment(store, experiment)
+    with mlflow_call():
+        describe_experiment(api, str(experiment.experiment_id), dict(experiment.tags))
     return str(experiment.experiment_id)
 
 

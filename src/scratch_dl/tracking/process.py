@@ -93,12 +93,6 @@ def is_locked(file: Path) -> bool | None:
     return False
 
 
-def process_tags(folder: Path | None = None) -> dict[str, str]:
-    """Return the tags with this process's host and pid, and with the run's folder, if it has one."""
-    tags = {f"scratch_dl.{key}": value for key, value in this_process().items()}
-    return tags if folder is None else {**tags, "scratch_dl.folder": str(folder)}
-
-
 def worker_tag(directory: Path) -> dict[str, str]:
     """Return the tag by which this process, perhaps one of several, declares that it works on a run."""
     mine = this_process()

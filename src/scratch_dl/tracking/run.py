@@ -1,5 +1,6 @@
 """The MLflow run of a training: everything is written to the run's journal first, and sent to MLflow after `sync`."""
 
+import json
 import logging
 import math
 import operator
@@ -22,7 +23,7 @@ from scratch_dl.tracking.names import check_name
 from scratch_dl.tracking.sender import Sender
 from scratch_dl.tracking.start import continue_run, start_run
 from scratch_dl.tracking.store import Store, unavailable_reason
-from scratch_dl.tracking.values import chunks, nonfinite_tags, now_ms, texts
+from scratch_dl.tracking.values import chunks, is_sent, nonfinite_tags, now_ms, texts
 
 LOG = logging.getLogger("scratch_dl.tracking")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
@@ -41,7 +42,10 @@ class Run:
         folder: the run's folder, absolute.
         run_id: MLflow's id of the run.
         experiment_id: MLflow's id of its experiment.
+        every: how many steps lie between the values of every step that MLflow gets; None for the rule of `is_sent`.
     """
+
+    every: int | None = None
 
     def __init__(self, store: Store, journal: Journal, *, sole_sender: bool) -> None:
         self.folder = journal.folder
@@ -94,12 +98,14 @@ class Run:
         journal = continue_run(store, Path(folder).absolute(), step)
         return cls(store, journal, sole_sender=False)
 
-    def metric(self, key: str, value: float, step: int) -> None:
-        """Log one value of a metric at a step of the optimizer."""
-        self.metrics({key: value}, step)
+    def metric(self, key: str, value: float, step: int, *, every_step: bool = False) -> None:
+        """Log one value of a metric at a step of the optimizer; see `metrics`."""
+        self.metrics({key: value}, step, every_step=every_step)
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
+    def metrics(self, values: Mapping[str, float], step: int, *, every_step: bool = False) -> None:
         """Log values at a step of the optimizer; for NaN or infinity, MLflow gets a tag with the first such step.
+
+        If every step has such values (`every_step`), MLflow gets some of them; see `every`.
 
         Raises:
             ValueError: if MLflow would refuse a name, or `step` is negative.
@@ -111,7 +117,8 @@ class Run:
         if fresh:
             # JSON has neither NaN nor infinity, so the journal contains them as texts.
             written = {key: value if math.isfinite(value) else str(value) for key, value in fresh.items()}
-            self._append({"kind": "metrics", "step": step, "values": written, "time": now_ms()})
+            local = {"local": True} if every_step and not is_sent(step, self.every) else {}
+            self._append({"kind": "metrics", "step": step, "values": written, "time": now_ms(), **local})
         for tag, text in nonfinite_tags(fresh, step).items():
             if tag.removeprefix("nonfinite/") not in self._nonfinite:
                 self._append({"kind": "tags", "step": step, "values": {tag: text}})
@@ -146,6 +153,11 @@ class Run:
         with file_errors(file):
             file.write_text(hide(text), encoding="utf-8")
         self._append_artifact(file, str(PurePosixPath(path).parent))
+
+    def table(self, content: Mapping[str, Any], path: str) -> None:
+        """Log a table as the artifact `path`; MLflow shows JSON with `columns` and `data` as one."""
+        self.text(json.dumps(content), path)
+        self.tags({"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"}])})
 
     def figure(self, figure: Any, path: str) -> None:
         """Log a matplotlib figure as the artifact `path`, whose suffix determines the format."""

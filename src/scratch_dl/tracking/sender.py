@@ -24,6 +24,7 @@ from scratch_dl.tracking.values import BATCH, BATCH_TOTAL, log_values
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
 MODEL_CODE = Path(__file__).parents[1] / "training" / "pyfunc_model.py"
+_FIRST = ("val/psnr_db", "test/psnr_db", "train/loss", "val/loss", "val/", "test/", "val_whole/", "baseline/")
 _DIGEST_LENGTH = 36  # characters, MLflow's limit
 
 
@@ -99,15 +100,16 @@ class Sender:
         params: dict[str, str] = {}
         tags: dict[str, str] = {}
         for entry in entries:
-            if entry["kind"] == "metrics":
+            if entry["kind"] == "metrics" and not entry.get("local"):
                 for key, value in entry["values"].items():
                     number = float(value)
                     if math.isfinite(number) and not self._is_stored(key, entry["step"]):
                         metrics.append((key, number, entry["time"], entry["step"]))
             elif entry["kind"] == "params":
                 params.update(entry["values"])
-            else:
+            elif entry["kind"] == "tags":
                 tags.update(entry["values"])
+        metrics.sort(key=lambda metric: _rank(metric[0]))
         log_values(client(self._store), self._run_id, metrics, params, tags)
 
     def _is_stored(self, key: str, step: int) -> bool:
@@ -192,6 +194,13 @@ class Sender:
     _send_run = _send_process
 
 
+def _rank(metric: str) -> int:
+    """Return a metric's place on a run's page, which lists metrics in the order in which they first arrived."""
+    return next((place for place, start in enumerate(_FIRST) if metric.startswith(start)), len(_FIRST)) + (
+        len(_FIRST) if metric.startswith(("verify/", "watch/")) else 0
+    )
+
+
 def _requirements() -> list[str]:
     torch = importlib.metadata.version("torch").partition("+")[0]
     return [f"scratch_dl=={__version__}", f"torch=={torch}"]
@@ -217,7 +226,7 @@ def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, list[En
     reached = 0
     for end, entry in unsent:
         kind = entry["kind"]
-        size = len(entry["values"]) if kind in BATCH else 0
+        size = len(entry["values"]) if kind in BATCH and not entry.get("local") else 0
         full = kind in BATCH and (counts[kind] + size > BATCH[kind] or sum(counts.values()) + size > BATCH_TOTAL)
         if group and (full or kind not in BATCH):
             yield reached, group

@@ -13,7 +13,7 @@ from scratch_dl.tracking.errors import SettingError, TrackingError, UnavailableE
 from scratch_dl.tracking.journal import Journal
 from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run, locate_folder
 from scratch_dl.tracking.mlflow_calls import mlflow_call
-from scratch_dl.tracking.process import process_tags, this_process
+from scratch_dl.tracking.process import this_process
 from scratch_dl.tracking.store import Store, client
 from scratch_dl.tracking.values import texts
 
@@ -23,7 +23,7 @@ def start_run(
 ) -> Journal:
     """Create a run in MLflow and its journal in `folder`; see `Run.create`."""
     experiment, name = hide(experiment), None if name is None else hide(name)
-    every_tag = {**origin_tags(), **texts("tag", tags), **process_tags(folder)}
+    every_tag = {**origin_tags(), **texts("tag", tags), FOLDER_TAG: str(folder)}
     try:
         create = adopt_mlflow_run if run_id else create_mlflow_run
         info = retry_while_locked(lambda: create(store, run_id or experiment, name, every_tag), store.shown)
@@ -45,7 +45,7 @@ def continue_run(store: Store, folder: Path, step: int) -> Journal:
     run_id = journal.header["run_id"]
     try:
         retry_while_locked(lambda: check_not_a_copy(store, run_id, folder), store.shown)
-        retry_while_locked(lambda: set_running(store, run_id, process_tags(folder)), store.shown)
+        retry_while_locked(lambda: set_running(store, run_id, {FOLDER_TAG: str(folder)}), store.shown)
     except UnavailableError as error:
         raise TrackingError(f"tracking.uri={store.shown} cannot continue the run of {folder}: {error}") from None
     for entry in journal.drop_unsent(lambda entry: entry["kind"] == "finish" or entry.get("step", 0) > step):

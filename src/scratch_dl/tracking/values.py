@@ -12,6 +12,7 @@ DESCRIPTION = "mlflow.note.content"
 # MLflow's limits on one batch: values of each kind, and values of all kinds together.
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 BATCH_TOTAL = 1000
+DENSE = 128
 _CUT = "\n\n(cut here)"
 
 
@@ -36,6 +37,18 @@ def nonfinite_tags(values: Mapping[str, float], step: int) -> dict[str, str]:
     MLflow shows an infinity as 1.8e308, so such a value is not logged as a metric.
     """
     return {f"nonfinite/{key}": str(step) for key, value in values.items() if not math.isfinite(value)}
+
+
+def is_sent(step: int, every: int | None) -> bool:
+    """Return whether MLflow gets the values of a step that has neighbours on both sides.
+
+    Without `every`, it gets all of the first 2 * DENSE steps, every 2nd one of as many again, then every 4th, and so
+    on: DENSE points whenever the number of steps doubles. The rule looks at the step alone, so that a training that is
+    prolonged has the same points as one that was longer from the start.
+    """
+    if every is None:
+        every = 2 ** max(0, (step // DENSE).bit_length() - 1)
+    return step % every == 0
 
 
 def chunks(values: Mapping[str, str], size: int = BATCH["tags"]) -> Iterator[dict[str, str]]:

@@ -1,17 +1,22 @@
 """The end of a training: the best checkpoint, its scores on whole photographs, and what MLflow gets of it."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from torch import Tensor
 
 from scratch_dl import tracking
+from scratch_dl.config.plain import brief
 from scratch_dl.config.schema import Setup
 from scratch_dl.evaluation import scoring
 from scratch_dl.evaluation.baselines import BASELINES
 from scratch_dl.models import Denoiser
 from scratch_dl.training import checkpoint, pictures
+from scratch_dl.training.description import target_name
 from scratch_dl.training.loop import Progress
+
+FLOOR = "noise of\nthe targets"
 
 
 def best_network(setup: Setup, folder: Path) -> Denoiser:
@@ -23,10 +28,17 @@ def best_network(setup: Setup, folder: Path) -> Denoiser:
 
 
 def log_samples(run: tracking.Run, setup: Setup, step: int, output: Tensor) -> None:
-    """Log a picture of some validation crops: noisy, output, clean and error."""
+    """Log a picture of some validation crops, see `pictures.COLUMNS`."""
     noisy, clean = setup.data.validation
-    shown = slice(setup.trainer.pictures)
-    run.image(pictures.composite(noisy[shown], output[shown], clean[shown], scale=4), "samples", step)
+    n = setup.trainer.pictures
+    simple = _simple_samples(noisy, n)
+    run.image(pictures.composite(noisy[:n], output[:n], clean[:n], scale=4, simple=simple), "samples", step)
+
+
+@lru_cache(maxsize=1)
+def _simple_samples(noisy: Tensor, n: int) -> Tensor:
+    """Return the baseline's output on the first n crops; they are the same at each validation."""
+    return pictures.simple_output(noisy[:n])
 
 
 def log_photographs(run: tracking.Run, setup: Setup, network: Denoiser, progress: Progress) -> dict[str, float]:
@@ -59,19 +71,35 @@ def log_end(run: tracking.Run, setup: Setup, folder: Path, progress: Progress, s
     """
     run.metrics({"val/best_psnr_db": progress.best_psnr_db, "val/best_step": progress.best_step}, progress.step)
     run.metric("training_s", progress.training_s, progress.step)
+    # Their second point: with it, a chart shows the baselines as lines beside the network's curve.
+    run.metrics({key: value for key, value in scores.items() if key.startswith("baseline/")}, progress.step)
     if setup.tracking.detail != "full":
         log_samples(run, setup, progress.step, scoring.denoise(setup.network, setup.data.validation[0]))
         return
-    _log_figures(run, scores)
+    _log_figures(run, setup, scores)
     for name in (checkpoint.BEST, checkpoint.LAST):
         run.file(folder / "checkpoints" / name, "checkpoints")
     run.model(folder / "checkpoints" / checkpoint.BEST, progress.best_step)
 
 
-def _log_figures(run: tracking.Run, scores: Mapping[str, float]) -> None:
+def _log_figures(run: tracking.Run, setup: Setup, scores: Mapping[str, float]) -> None:
     levels = {name: scores[f"baseline/{name}_psnr_db"] for name in BASELINES}
     history = run.history(["train/loss", "val/loss", "val/psnr_db"])
+    title = f"{target_name(setup, 'model')}, {brief(setup.config['noise'])}; run {run.run_id[:8]}"
     loss = {"training": history["train/loss"], "validation": history["val/loss"]}
-    run.figure(pictures.curves(loss, "mean squared error", log_scale=True), "figures/loss.png")
+    floor = {} if (variance := target_variance(setup)) is None else {FLOOR: variance}
+    run.figure(pictures.curves(loss, "mean squared error", floor, log_scale=True, title=title), "figures/loss.png")
     psnr = {"network": history["val/psnr_db"]}
-    run.figure(pictures.curves(psnr, "PSNR on the validation crops, dB", levels), "figures/psnr.png")
+    ylabel = "PSNR on the validation crops, dB"
+    run.figure(pictures.curves(psnr, ylabel, levels, title=title), "figures/psnr.png")
+
+
+def target_variance(setup: Setup) -> float | None:
+    """Return the variance of noise2noise's targets around the clean picture, below which no training loss can fall.
+
+    It is the mean squared error of the noisy validation crops, which have the same noise; None if targets are clean.
+    """
+    if setup.config["data"].get("target") != "noise2noise":
+        return None
+    noisy, clean = setup.data.validation
+    return float((noisy - clean).square().mean())

@@ -10,12 +10,13 @@ from omegaconf import OmegaConf
 
 from scratch_dl import kernels, tracking
 from scratch_dl.config.environment import RUN_ID
-from scratch_dl.config.plain import flat
+from scratch_dl.config.plain import brief, flat
 from scratch_dl.config.schema import Setup
 from scratch_dl.models import count_parameters
 from scratch_dl.system import provenance
 from scratch_dl.system.files import write_atomically
 from scratch_dl.training.result import CONFIG
+from scratch_dl.training.run_name import run_name
 
 
 class Part(Protocol):
@@ -49,16 +50,35 @@ def close_orphans(store: tracking.Store) -> None:
         )
 
 
-def create_run(setup: Setup, store: tracking.Store, folder: Path, part: Part | None) -> tracking.Run:
+def create_run(
+    setup: Setup, store: tracking.Store, folder: Path, overrides: Sequence[str], part: Part | None
+) -> tracking.Run:
     """Create the MLflow run of a training, or take the one that `tracking.run_id` names."""
     settings, run_id = setup.tracking, setup.tracking.run_id
     if run_id is not None and run_id == os.environ.get(RUN_ID) and (taken := tracking.trained_folder(store, run_id)):
         print(f"{RUN_ID}={run_id} is ignored, as it is the run of {taken} already: this training gets a new one")
         run_id = None
-    usual = part.name if part else f"{target_name(setup, 'model')}-{setup.data.name}-seed{setup.seed}"
-    name = settings.run_name or (None if run_id else usual)
-    tags = {**settings.tags, **(part.tags if part else {})}
-    return tracking.Run.create(store, folder, settings.experiment, name, tags, run_id)
+    name = settings.run_name or (None if run_id else part.name if part else run_name(setup, overrides))
+    source, diff = provenance.source_tags()
+    tags = {**_first_tags(setup), **settings.tags, "overrides": " ".join(overrides), **source}
+    tags |= part.tags if part else {}
+    run = tracking.Run.create(store, folder, settings.experiment, name, tags, run_id)
+    if diff:
+        run.text(diff, "git.diff")
+    return run
+
+
+def _first_tags(setup: Setup) -> dict[str, str]:
+    """Return the tags that tell runs apart, in the order in which a run's page shows them; verdicts follow later."""
+    return {
+        tracking.DESCRIPTION: "No result yet: this run is in training, or its process was killed.",
+        "model": target_name(setup, "model"),
+        "noise": brief(setup.config["noise"]),
+        **({"fault": setup.fault.name} if setup.fault else {}),
+        "verification": "pending" if setup.verification.enabled else "off",
+        "diagnosis": "pending" if setup.diagnosis.enabled else "off",
+        "kernels": kernels.used(setup.device),
+    }
 
 
 def describe(run: tracking.Run, setup: Setup, folder: Path, overrides: Sequence[str], resumed: bool) -> None:
@@ -66,24 +86,18 @@ def describe(run: tracking.Run, setup: Setup, folder: Path, overrides: Sequence[
     config = OmegaConf.to_yaml(OmegaConf.create(setup.config))
     write_atomically(folder / CONFIG, config.encode())
     run.params(flat(setup.config))  # when resumed, a permitted change becomes a tag changed/<key>
+    used, reason = kernels.used(setup.device), kernels.why_not_native()
     if resumed:
-        run.tags({"resumed_with": " ".join(overrides)})
+        run.tags({"resumed_with": " ".join(overrides), "kernels": used})
     else:
         run.text(config, CONFIG)
         run.params({"parameters": count_parameters(setup.network)})
         run.text(repr(setup.network) + "\n", "network.txt")
         run.dataset(setup.data.describe(), "training, validation" + (", test" if setup.trainer.test else ""))
-        tags, diff = provenance.source_tags()
-        run.tags({**tags, "overrides": " ".join(overrides)})
-        if diff:
-            run.text(diff, "git.diff")
         if setup.tracking.detail == "full":
             run.text(json.dumps(provenance.environment(), indent=2), "environment.json")
-    used, reason = kernels.used(setup.device), kernels.why_not_native()
-    run.tags({"kernels": used})
     print(f"kernels: {used}{f'; native: {reason}' if reason and setup.backend == 'auto' else ''}", flush=True)
     if setup.fault:
-        run.tags({"fault": setup.fault.name})
         print(setup.fault, flush=True)
 
 

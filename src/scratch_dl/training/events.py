@@ -9,8 +9,8 @@ from torch import Tensor
 class MetricSink(Protocol):
     """Takes the metrics of a training; `scratch_dl.tracking.Run` is one."""
 
-    def metric(self, key: str, value: float, step: int) -> None:
-        """Take one number at a step of the optimizer."""
+    def metric(self, key: str, value: float, step: int, *, every_step: bool = False) -> None:
+        """Take one number at a step of the optimizer; `every_step` if there is one of every step."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Take several numbers at a step of the optimizer."""

@@ -185,14 +185,13 @@ class Training:
         optimizer.zero_grad()
         loss = float(self.loss(network(input), target))
         self.progress.step += 1
-        self.sink.metric("train/loss", loss, self.progress.step)
+        self.sink.metric("train/loss", loss, self.progress.step, every_step=True)
         if not math.isfinite(loss):
             raise self._diverged(f"train/loss became {loss}")
         parameter_gradients(network, self.loss.backward())
         if trainer.clip_norm is not None:
-            self.sink.metric(
-                "train/grad_norm", clip_grad_norm(optimizer.parameters, trainer.clip_norm), self.progress.step
-            )
+            norm = clip_grad_norm(optimizer.parameters, trainer.clip_norm)
+            self.sink.metric("train/grad_norm", norm, self.progress.step, every_step=True)
         optimizer.step()
         self.listener.on_step_end(self.progress.step, loss)
 

@@ -1,10 +1,14 @@
 """What a run leaves in its folder beside its checkpoints, and what `train` returns."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scratch_dl.evaluation.baselines import BASELINES
+from scratch_dl.evaluation.scoring import PREFIXES
 from scratch_dl.models import Denoiser
 from scratch_dl.system.files import as_json, write_atomically
 from scratch_dl.system.passwords import hidden
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
+COLUMNS = (*BASELINES, "first", "best", "last")
 
 
 @dataclass
@@ -45,6 +50,22 @@ class RunResult:
     overrides: list[str] = field(default_factory=list)
     verification: str = "off"
     diagnosis: "Verdict | None" = None
+
+
+def score_rows(scores: Mapping[str, float], progress: Progress) -> dict[str, dict[str, float]]:
+    """Return the PSNR (dB) by set of pictures, then by one of COLUMNS; what is not known is left out."""
+    rows = {}
+    crops = {"first": progress.first_psnr_db, "best": progress.best_psnr_db, "last": progress.last_psnr_db}
+    if known := _baselines(scores, "baseline/") | {name: value for name, value in crops.items() if value > -math.inf}:
+        rows["validation crops"] = known
+    for split, prefix in PREFIXES.items():
+        if f"{prefix}/psnr_db" in scores:
+            rows[f"{split} photographs"] = {**_baselines(scores, f"{prefix}/"), "best": scores[f"{prefix}/psnr_db"]}
+    return rows
+
+
+def _baselines(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
+    return {name: scores[f"{prefix}{name}_psnr_db"] for name in BASELINES if f"{prefix}{name}_psnr_db" in scores}
 
 
 def write_summary(folder: Path, summary: dict[str, Any], progress: Progress, verdict: "Verdict | None") -> None:

@@ -22,6 +22,7 @@ from scratch_dl.training.conclusion import best_network, log_end, log_photograph
 from scratch_dl.training.description import Part, close_orphans, create_run, describe, headline
 from scratch_dl.training.events import Listener
 from scratch_dl.training.loop import Diverged, Progress, Training
+from scratch_dl.training.note import again, run_note, verdict_lines
 from scratch_dl.training.result import RunResult, write_summary
 from scratch_dl.training.signals import Interrupted, handling, interrupt
 
@@ -61,9 +62,10 @@ def train_run(
         with tracking.folder_lock(folder):
             if restored is None:
                 close_orphans(store)
-                run = create_run(setup, store, folder, part)
+                run = create_run(setup, store, folder, overrides, part)
             else:
                 run = tracking.Run.reopen(store, folder, restored["progress"]["step"])
+            run.every = setup.tracking.every
             return _TrackedTraining(setup, folder, list(overrides), run, part).execute(restored)
 
 
@@ -117,6 +119,7 @@ class _TrackedTraining(Listener):
             raise
         finally:
             with handling(note_late):
+                self._note(status, reason)
                 tracked = self.run.finish(status, reason)
         with handling(note_late):
             self._write_summary(status, reason)
@@ -265,6 +268,16 @@ class _TrackedTraining(Listener):
             # The error proposes another learning rate, which does not cure a wrong module.
             return Diverged(f"{str(error).partition(';')[0]}; diagnosis: {self.verdict.line}")
         return None
+
+    def _note(self, status: str, reason: str | None) -> None:
+        """Put the result on top of the run's page."""
+        verdicts = verdict_lines(self.verification, self.verdict)
+        verdicts["again"] = again(self.overrides)
+        try:
+            note = run_note(self.run, status, reason, self.progress, self.scores, verdicts)
+            self.run.tags({tracking.DESCRIPTION: note})
+        except (OSError, TypeError, ValueError) as error:  # the status of the run must be sent nevertheless
+            log.warning("no description of the run: %s", error)
 
     def _write_summary(self, status: str, reason: str | None) -> None:
         summary = {

@@ -2,20 +2,17 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
-from scratch_dl.config.environment import is_from_environment
 from scratch_dl.config.overrides import override_value
-from scratch_dl.evaluation.baselines import BASELINES
-from scratch_dl.evaluation.scoring import PREFIXES
-from scratch_dl.system.passwords import hide, without_password
+from scratch_dl.system.passwords import without_password
 from scratch_dl.terminal import console
-from scratch_dl.training.result import RunResult
+from scratch_dl.training.note import again
+from scratch_dl.training.result import COLUMNS, RunResult, score_rows
 
 LINES = 15
 
@@ -33,17 +30,15 @@ def print_summary(result: RunResult, config: DictConfig) -> None:
     lines.append(f"look      python -m scratch_dl.ui{where}")
     lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}{permit}")
     if result.status == "FINISHED":
-        own = [word for word in result.overrides if not is_from_environment(word)]
-        again = " ".join(shlex.quote(hide(word)) for word in [*config_dir(), *own])
         lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
-        lines.append(f"again     python -m scratch_dl.train {again}".rstrip())
-    rows = _rows(result)
+        lines.append(f"again     {again(result.overrides, config_dir())}")
+    rows = score_rows(result.scores, progress)
     free = LINES - len(rows) - 3  # the table's head and the border
     screen = Console(highlight=False)
     while sum(len(Text(line, overflow="fold").wrap(screen, console.WIDTH - 4)) for line in lines) > free:
         lines.pop()
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
-    screen.print(console.panel(title, console.score_table(rows, (*BASELINES, "first", "best", "last")), lines))
+    screen.print(console.panel(title, console.score_table(rows, COLUMNS), lines))
 
 
 def where_flags(config: DictConfig) -> str:
@@ -65,21 +60,6 @@ def config_dir() -> list[str]:
     words = sys.argv[1:]
     flags = [number for number, word in enumerate(words) if word in ("--config-dir", "-cd")]
     return words[flags[-1] : flags[-1] + 2] if flags else [word for word in words if word.startswith("--config-dir=")]
-
-
-def _rows(result: RunResult) -> dict[str, dict[str, float]]:
-    scores, progress = result.scores, result.progress
-    crops = _baselines(scores, "baseline/")
-    crops |= {"first": progress.first_psnr_db, "best": progress.best_psnr_db, "last": progress.last_psnr_db}
-    rows = {"validation crops": crops}
-    for split, prefix in PREFIXES.items():
-        if f"{prefix}/psnr_db" in scores:
-            rows[f"{split} photographs"] = {**_baselines(scores, f"{prefix}/"), "best": scores[f"{prefix}/psnr_db"]}
-    return rows
-
-
-def _baselines(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
-    return {name: scores[f"{prefix}{name}_psnr_db"] for name in BASELINES if f"{prefix}{name}_psnr_db" in scores}
 
 
 def _short(folder: Path) -> str:

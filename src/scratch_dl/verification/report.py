@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from scratch_dl.tracking import Run
 
 DIRECTIONS = ("forward", "grad_input", "grad_weight", "grad_bias", "contract")
+_COLUMNS = (*DIRECTIONS, "lockstep")
 NETWORK = "network"
 REPORT = "verification/report.json"
 _NAME_WIDTH = 26
@@ -125,18 +125,24 @@ class Report:
         return sorted(failed, key=lambda finding: finding.module == NETWORK)
 
     def metrics(self) -> dict[str, float]:
-        """`verify/<module>/<direction>_rel_err`: the decisive errors; `verify/passed`, `verify/checks`, `verify/s`."""
-        values = {
-            f"verify/{_metric_name(module)}/{direction}_rel_err": verdict.decisive.error
-            for module, row in self.verdicts.items()
-            for direction, verdict in row.items()
-        }
+        """Return `verify/passed`, `verify/checks`, and the `verify/<direction>_rel_err` of most strain of each."""
+        verdicts = [v.decisive for row in self.verdicts.values() for v in row.values()]
+        worst = {finding.direction: finding for finding in sorted(verdicts, key=lambda finding: finding.strain)}
         return {
-            **values,
             "verify/passed": float(self.passed),
             "verify/checks": len(self.findings),
-            "verify/s": self.seconds,
+            **{f"verify/{direction}_rel_err": worst[direction].error for direction in _COLUMNS if direction in worst},
         }
+
+    def artifact_table(self) -> dict[str, Any]:
+        """Return a row per module and direction in the form that MLflow shows as a table."""
+        columns = ["module", "class", "direction", "passed", "error", "limit", "check", "comparisons"]
+        data = [
+            [module, self.kinds.get(module, ""), direction, v.passed, *_texts(v.decisive), v.decisive.check, v.checks]
+            for module, row in self.verdicts.items()
+            for direction, v in row.items()
+        ]
+        return {"columns": columns, "data": data}
 
     @property
     def headline(self) -> str:
@@ -248,7 +254,7 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
     def record(self, run: "Run", *, metrics: bool = True, files: bool = True) -> None:
-        """Record the report in an MLflow run: tag `verification`, metrics at step 0, JSON and Markdown artifacts."""
+        """Record the report in an MLflow run: tag `verification`, metrics at step 0, a table, JSON and Markdown."""
         run.tags({"verification": "passed" if self.passed else "failed"})
         if self.failures:
             run.tags({"verification.failed": ", ".join(f"{f.module} {f.direction}" for f in self.failures)})
@@ -257,11 +263,11 @@ class Report:
         if files:
             run.text(json.dumps(self.to_json(), indent=1), REPORT)
             run.text(self.markdown(), "verification/report.md")
+            run.table(self.artifact_table(), "verification/verdicts.json")
 
 
-def _metric_name(name: str) -> str:
-    """A module's name with what a metric's name may not have replaced."""
-    return re.sub(r"[^\w\-. ]", "_", name, flags=re.ASCII)
+def _texts(finding: Finding) -> tuple[str, str]:
+    return f"{finding.error:.1e}", f"{finding.limit:.0e}"
 
 
 def _describe(finding: Finding) -> str:

@@ -1,0 +1,102 @@
+"""The description with which a run's page in MLflow begins: its result in Markdown."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from scratch_dl import tracking
+from scratch_dl.config.environment import is_from_environment
+from scratch_dl.evaluation.baselines import BASELINES
+from scratch_dl.system.passwords import hide
+from scratch_dl.terminal.text_table import TextTable
+from scratch_dl.training.loop import Progress
+from scratch_dl.training.result import COLUMNS, score_rows
+
+if TYPE_CHECKING:
+    from scratch_dl.diagnosis import Verdict
+
+_PICTURES = {
+    "figures/psnr.png": "PSNR",
+    "figures/loss.png": "loss",
+    "figures/diagnosis.png": "diagnosis",
+    "verification/report.md": "verification",
+}
+
+
+def run_note(
+    run: tracking.Run,
+    status: str,
+    reason: str | None,
+    progress: Progress,
+    scores: Mapping[str, float],
+    verdicts: Mapping[str, str],
+) -> str:
+    """Return the description of a run that has ended.
+
+    Args:
+        run: whose page it is; what it has recorded is linked.
+        status: FINISHED, FAILED or KILLED.
+        reason: why it ended early; None if it did not.
+        progress: how far it came.
+        scores: PSNR (dB) and SSIM by metric name.
+        verdicts: what verification, diagnosis and so on concluded.
+    """
+    parts = [_headline(status, progress, scores)]
+    parts += [f"Ended early: {_plain(reason)}"] if reason else []
+    parts.append("\n".join(f"- {name}: {_plain(text)}" for name, text in verdicts.items()))
+    if rows := score_rows(scores, progress):
+        cells = [
+            (name, *(f"{row[column]:.2f}" if column in row else "" for column in COLUMNS)) for name, row in rows.items()
+        ]
+        parts.append(
+            TextTable("PSNR", "dB; first, best and last are the network's", 1, ("", *COLUMNS), cells).markdown()
+        )
+    links = [f"[{name}]({_artifact(run, path)})" for path, name in _PICTURES.items() if _exists(run, path)]
+    if links:
+        parts.append(f"Look at: {', '.join(links)}; pictures of the validation and test sets are under Artifacts.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(status: str, progress: Progress, scores: Mapping[str, float]) -> str:
+    at = f"best at step {progress.best_step} of {progress.step}" if progress.step else "no step was taken"
+    if "test/psnr_db" in scores:
+        better = [name for name in BASELINES if scores["test/psnr_db"] > scores[f"test/{name}_psnr_db"]]
+        beaten = f"above {', '.join(better)}" if better else "below every baseline"
+        return f"**{status}: {scores['test/psnr_db']:.2f} dB on the test photographs**, {beaten}; {at}"
+    if progress.best_step or progress.step:
+        return f"**{status}: {progress.best_psnr_db:.2f} dB on the validation crops**; {at}"
+    return f"**{status}**; {at}"
+
+
+def again(overrides: Sequence[str], flags: Sequence[str] = ()) -> str:
+    """Return the command that repeats a training.
+
+    Args:
+        overrides: of the training.
+        flags: of Hydra.
+    """
+    own = [word for word in overrides if not is_from_environment(word)]
+    return f"python -m scratch_dl.train {shlex.join([*flags, *map(hide, own)])}".rstrip()
+
+
+def verdict_lines(verification: str, diagnosis: "Verdict | None") -> dict[str, str]:
+    """Return what the verification and the diagnosis concluded, in words."""
+    lines = {"verification": verification}
+    if diagnosis is not None:
+        lines["diagnosis"] = f"{diagnosis.line}; output {diagnosis.output_class or 'not seen'}"
+        if not diagnosis.healthy and diagnosis.cure:
+            lines["cure"] = diagnosis.cure
+    return lines
+
+
+def _exists(run: tracking.Run, path: str) -> bool:
+    return (run.folder / tracking.ARTIFACTS / path).is_file()
+
+
+def _artifact(run: tracking.Run, path: str) -> str:
+    return f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{path}"
+
+
+def _plain(text: str) -> str:
+    """Return a text in which Markdown sees nothing but text."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|" else letter for letter in text)

@@ -1,0 +1,43 @@
+"""The name of a run says in what it differs from the default training."""
+
+import pytest
+
+from scratch_dl.config.build import build
+from scratch_dl.config.composing import compose_config
+from scratch_dl.training.run_name import LENGTH, run_name
+
+FAULT = "fault=sigmoid_gradient_at_upstream"
+LONG = ("model.channels=[32,64,32]", "noise.std=0.05", "schedule=cosine", "optimizer.momentum=0.8", "data.target=clean",
+        "data.crop_size=48", "trainer.batch_size=50", "trainer.clip_norm=1.5")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        pytest.param([], "paper", id="default"),
+        pytest.param(["optimizer.lr=1.0", "seed=0", "trainer.test=true"], "paper", id="given-as-it-is-by-default"),
+        pytest.param(["threads=1", "tracking.detail=trial", "verification=off"], "paper", id="not-of-the-training"),
+        pytest.param(["trainer.epochs=5", "seed=1", "model=unet", "noise=pixelation", "optimizer=adam",
+                      "optimizer.lr=0.0123456"], "unet pixelation adam lr=0.0123 epochs=5 seed=1", id="telling-first"),
+        pytest.param(["model=unet", FAULT], f"{FAULT} unet", id="a-fault-above-all"),
+        pytest.param(["experiment=best_unet"], "unet best_unet", id="a-preset-stands-for-its-settings"),
+        pytest.param(["experiment=best_unet", "optimizer=sgd", "trainer.epochs=3"], "unet best_unet sgd epochs=3",
+                     id="and-what-differs-from-it"),
+        pytest.param(["debug=fast", "trainer.epochs=9"], "paper fast epochs=9", id="debug"),
+        pytest.param(["data=folder", "data.path=some/photos/"], "paper folder path=photos", id="end-of-a-path"),
+        pytest.param(LONG, "paper channels=[32,64,32] std=0.05 momentum=0.8 cosine target=clean +3", id="too-long"),
+    ],
+)  # fmt: skip
+def test_a_name_has_what_differs_with_the_most_telling_first(overrides, name, tmp_path, monkeypatch):
+    (tmp_path / "some" / "photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    overrides = list(overrides)
+    assert run_name(build(compose_config("train", overrides)), overrides) == name
+    assert len(name) <= LENGTH
+
+
+def test_a_name_never_exceeds_its_length():
+    overrides = ["+model.extra_long=1"]
+    setup = build(compose_config("train", []))
+    setup.config["model"]["name" * 30] = "x" * 100
+    assert len(run_name(setup, overrides[:0])) <= LENGTH
