@@ -1,6 +1,7 @@
 """The name of a run says in what it differs from the default training."""
 
 import pytest
+from PIL import Image
 
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
@@ -30,6 +31,8 @@ LONG = ("model.channels=[32,64,32]", "noise.std=0.05", "schedule=cosine", "optim
 )  # fmt: skip
 def test_a_name_has_what_differs_with_the_most_telling_first(overrides, name, tmp_path, monkeypatch):
     (tmp_path / "some" / "photos").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / "some" / "photos" / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     overrides = list(overrides)
     assert run_name(build(compose_config("train", overrides)), overrides) == name
