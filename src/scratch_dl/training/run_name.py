@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.environment import is_from_environment
@@ -58,5 +59,9 @@ def _differences(config: dict[str, Any], overrides: Sequence[str]) -> Iterator[s
 def _settings(overrides: Sequence[str]) -> dict[str, Any]:
     """Return the settings of a training with these overrides, by dotted key."""
     if GlobalHydra.instance().is_initialized():  # it also knows the folder of --config-dir
-        return flat(hydra_compose("train", overrides=list(overrides)))
-    return flat(compose_config("train", overrides))
+        config = hydra_compose("train", overrides=list(overrides))
+    else:
+        config = compose_config("train", overrides)
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    content: Any = OmegaConf.to_container(config, resolve=True)  # a value that must be given is "???"
+    return flat(content)
