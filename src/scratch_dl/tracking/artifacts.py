@@ -12,7 +12,7 @@ from scratch_dl.tracking.names import check_artifact_path
 from scratch_dl.tracking.values import now_ms
 
 ARTIFACTS = "artifacts"
-_THUMBNAIL_PX = 256
+_THUMBNAIL_PX = 480  # as large as the grid shows one run's picture
 
 
 def artifact_file(folder: Path, path: str) -> Path:

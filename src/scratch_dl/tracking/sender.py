@@ -19,12 +19,16 @@ from scratch_dl.tracking.journal import Entry, Journal
 from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.names import check_artifact_path
 from scratch_dl.tracking.store import Store, client
-from scratch_dl.tracking.values import BATCH, BATCH_TOTAL, log_values
+from scratch_dl.tracking.values import BATCH, BATCH_TOTAL, DESCRIPTION, log_values
 
 LOG = logging.getLogger("scratch_dl.tracking")
 MODEL_NAME = "model"
 MODEL_CODE = Path(__file__).parents[1] / "training" / "pyfunc_model.py"
+_MODEL_PARAMS = ("model", "noise", "fault", "parameters", "seed")
+_MODEL_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
+_MODEL_METRICS = ("val/psnr_db", "val/gain_db", "test/psnr_db", "val_whole/psnr_db")
 _FIRST = ("val/psnr_db", "test/psnr_db", "train/loss", "val/loss", "val/", "test/", "val_whole/", "baseline/")
+_FILES = ("artifact", "image")
 _DIGEST_LENGTH = 36  # characters, MLflow's limit
 
 
@@ -66,7 +70,8 @@ class Sender:
                 self._sole_sender = False
                 self._stored_steps.clear()
                 raise
-            self._journal.mark_sent(size)
+            if size is not None:
+                self._journal.mark_sent(size)
 
     def terminate(self, status: str, end_time_ms: int) -> None:
         """Set the run's status and end time."""
@@ -76,7 +81,7 @@ class Sender:
     def _deliver(self, entries: list[Entry]) -> None:
         try:
             with mlflow_call():
-                if entries[0]["kind"] in BATCH:
+                if all(entry["kind"] in BATCH for entry in entries):
                     self._batch(entries)
                 else:
                     getattr(self, f"_send_{entries[0]['kind']}")(entries[0])
@@ -100,15 +105,17 @@ class Sender:
         params: dict[str, str] = {}
         tags: dict[str, str] = {}
         for entry in entries:
-            if entry["kind"] == "metrics" and not entry.get("local"):
+            if entry["kind"] == "metrics":
                 for key, value in entry["values"].items():
                     number = float(value)
                     if math.isfinite(number) and not self._is_stored(key, entry["step"]):
                         metrics.append((key, number, entry["time"], entry["step"]))
             elif entry["kind"] == "params":
                 params.update(entry["values"])
-            elif entry["kind"] == "tags":
+            else:
                 tags.update(entry["values"])
+        if not entries:
+            return
         metrics.sort(key=lambda metric: _rank(metric[0]))
         log_values(client(self._store), self._run_id, metrics, params, tags)
 
@@ -165,7 +172,18 @@ class Sender:
                 if model.name == MODEL_NAME and str(model.status) == "READY":
                     return
                 api.delete_logged_model(model.model_id)  # incomplete, from a killed process
-        model = api.create_logged_model(self._experiment_id, MODEL_NAME, source_run_id=self._run_id)
+        run = api.get_run(self._run_id)
+        told = {**run.data.params, **run.data.tags}
+        model = api.create_logged_model(
+            self._experiment_id,
+            MODEL_NAME,
+            source_run_id=self._run_id,
+            params={key: told[key] for key in _MODEL_PARAMS if key in told},
+            tags={
+                DESCRIPTION: f"The best weights of the run {run.info.run_name}, of step {entry['step']}.",
+                **{key: told[key] for key in _MODEL_TAGS if key in told},
+            },
+        )
         with tempfile.TemporaryDirectory(dir=self._journal.folder) as folder:
             path = str(Path(folder) / MODEL_NAME)
             pyfunc.save_model(
@@ -182,8 +200,22 @@ class Sender:
                 ),
             )
             api.log_model_artifacts(model.model_id, path)
+        self._log_model_metrics(model.model_id, entry["step"])
         api.finalize_logged_model(model.model_id, "READY")
         api.log_outputs(self._run_id, [LoggedModelOutput(model.model_id, step=entry["step"])])
+
+    def _log_model_metrics(self, model_id: str, step: int) -> None:
+        """Give a model the run's scores: those of the step of its weights, and those on whole photographs."""
+        from mlflow.entities import Metric
+
+        api, points = client(self._store), []
+        for key in _MODEL_METRICS:
+            history = api.get_metric_history(self._run_id, key)
+            at = [point for point in history if point.step == step] if key.startswith("val/") else history[-1:]
+            # With the time of the run's own point, MLflow does not store it twice in the run.
+            points += [Metric(key, p.value, p.timestamp, p.step, model_id=model_id) for p in at]
+        if points:
+            api.log_batch(self._run_id, points)
 
     def _send_finish(self, entry: Entry) -> None:
         self.terminate(entry["status"], entry["time"])
@@ -216,19 +248,24 @@ def _signature(shape: Iterable[int]) -> Any:
     return ModelSignature(inputs=Schema([spec]), outputs=Schema([spec]))
 
 
-def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, list[Entry]]]:
-    """Yield groups of entries that fit in one batch, in order, with the position of each group's end.
+def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int | None, list[Entry]]]:
+    """Yield groups of entries that fit in one batch, with the position up to which everything has been yielded then.
 
-    An entry whose kind cannot be batched is a group of its own.
+    An entry whose kind cannot be batched is a group of its own. Files overtake the group that is being collected, so
+    that they do not split it; the position is None as long as earlier entries are missing. Values that only the folder
+    keeps are left out; the last group may be empty because of them.
     """
     group: list[Entry] = []
     counts = dict.fromkeys(BATCH, 0)
-    reached = 0
+    reached, skipped = 0, False
     for end, entry in unsent:
         kind = entry["kind"]
-        size = len(entry["values"]) if kind in BATCH and not entry.get("local") else 0
+        if entry.get("local"):
+            reached, skipped = end, True
+            continue
+        size = len(entry["values"]) if kind in BATCH else 0
         full = kind in BATCH and (counts[kind] + size > BATCH[kind] or sum(counts.values()) + size > BATCH_TOTAL)
-        if group and (full or kind not in BATCH):
+        if group and (full or kind not in (*BATCH, *_FILES)):
             yield reached, group
             group, counts = [], dict.fromkeys(BATCH, 0)
         reached = end
@@ -236,6 +273,6 @@ def _batches(unsent: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, list[En
             group.append(entry)
             counts[kind] += size
         else:
-            yield reached, [entry]
-    if group:
+            yield None if group else reached, [entry]
+    if group or skipped:
         yield reached, group

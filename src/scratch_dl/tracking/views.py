@@ -21,6 +21,7 @@ _COLUMNS = (
     "metrics.`val/gain_db`",
     *(f"tags.`{name}`" for name in ("verification", "diagnosis", "model", "noise", "fault")),
 )
+_WIDTHS = {"attributes.`Run Name`": 260, "tags.`noise`": 160, "tags.`diagnosis`": 200, "tags.`fault`": 200}  # pixels
 _OTHER_SECTIONS = ("val", "train", "test", "val_whole", "baseline", "verify", "watch")
 _TEXT = """Trainings of hand-written networks; each run's page begins with its result.
 
@@ -86,7 +87,7 @@ def _results() -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": list(_COLUMNS),
         "columnOrder": [],
-        "columnWidths": {},
+        "columnWidths": _WIDTHS,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
         "runListHidden": False,
@@ -102,11 +103,12 @@ def _curves() -> dict[str, Any]:
         "compareRunCharts": [
             _lines("psnr", ["val/psnr_db", *(f"baseline/{name}_psnr_db" for name in BASELINES)]),
             _lines("loss", ["train/loss", "val/loss"], scale="log"),
-            {**_card("samples", "IMAGE"), "imageKeys": ["samples"], "step": 0},
+            {**_card("grid", "IMAGE", "samples"), "imageKeys": ["samples"], "step": 0},
         ],
         "compareRunSections": [
-            _section("main", "curves and samples", opened=True),
-            *(_section(name, name, opened=False) for name in _OTHER_SECTIONS),
+            _section("curves", opened=True, columns=2, cardHeight=400),
+            _section("samples", opened=True, columns=2, cardHeight=700),
+            *(_section(name, opened=False) for name in _OTHER_SECTIONS),
         ],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
@@ -133,23 +135,24 @@ def _lines(key: str, metrics: Sequence[str], scale: str = "linear") -> dict[str,
     }
 
 
-def _card(key: str, kind: str) -> dict[str, Any]:
+def _card(key: str, kind: str, section: str = "curves") -> dict[str, Any]:
     return {
         "uuid": key,
         "type": kind,
-        "metricSectionId": "main",
+        "metricSectionId": section,
         "deleted": False,
         "isGenerated": False,
         "runsCountToCompare": 20,
     }
 
 
-def _section(key: str, name: str, opened: bool) -> dict[str, Any]:
+def _section(name: str, opened: bool, **layout: int) -> dict[str, Any]:
     return {
-        "uuid": key,
+        "uuid": name,
         "name": name,
         "display": opened,
         "isReordered": True,
         "deleted": False,
         "isGenerated": False,
+        **layout,
     }
