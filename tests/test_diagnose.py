@@ -163,7 +163,10 @@ def test_a_run_that_was_neither_verified_nor_watched_is_unknown(runs, command):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run=nowhere/at/all"], "run must be a run's folder (with a config.yaml) or id, but got 'nowhere/at/all'"),
+        (
+            ["run=nowhere/at/all"],
+            "run must be a run's folder (with a config.yaml), its id, latest or best, but got 'nowhere/at/all'",
+        ),
         (["run=0123456789abcdef0123456789abcdef"], "0123456789abcdef0123456789abcdef"),
         ([], "run must be given, for example run=..., but it is missing"),
         (["run=x", "outputs=y"], "outputs is not a setting; did you mean 'output'?"),

@@ -55,7 +55,10 @@ def run_of(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run=nowhere/at/all",), "run must be a run's folder (with a config.yaml) or id, but got 'nowhere/at/all'"),
+        (
+            ("run=nowhere/at/all",),
+            "run must be a run's folder (with a config.yaml), its id, latest or best, but got 'nowhere/at/all'",
+        ),
         (("run=0123456789abcdef",), "run=0123456789abcdef"),
         (("run=mlruns/one", "splits=foo"), "splits must be some of validation, test, but got 'foo'"),
         (("run=mlruns/one", "splits=[foo]"), "splits must be some of validation, test, but got ['foo']"),

@@ -12,7 +12,7 @@ from scratch_dl import diagnose, evaluate, train
 from scratch_dl.config.overrides import check_readable
 from scratch_dl.system.errors import ConfigError
 
-FOLDER = "must be a run's folder (with a config.yaml) or id"
+FOLDER = "must be a run's folder (with a config.yaml), its id, latest or best"
 GRID = "add -m for a grid of them, or search=custom to search them"
 REFUSED = [
     pytest.param(["optimizer.lrr=1"], "optimizer.lrr is not a setting; did you mean 'optimizer.lr'?", id="misspelt"),
@@ -96,7 +96,7 @@ def test_what_cannot_work_is_one_line_and_exit_2_and_leaves_nothing(in_process, 
 def test_a_runs_folder_is_named_by_what_it_is_called(in_process, command, run):
     status, _, err = in_process(command, f"run={run}")
     assert (status, err.count("\n")) == (2, 1), err
-    assert err == f"error: run must be a run's folder (with a config.yaml) or id, but got {run!r}\n"
+    assert err == f"error: run must be a run's folder (with a config.yaml), its id, latest or best, but got {run!r}\n"
 
 
 @pytest.mark.parametrize(

@@ -435,8 +435,9 @@ def test_a_folder_holds_one_run(store, folder):
 
 def test_the_folder_of_a_run_is_found_and_a_wrong_id_shows_the_nearest(store, run, folder):
     assert tracking.find_folder(store, run.run_id) == folder
+    assert tracking.find_folder(store, run.run_id[:8]) == folder
     with pytest.raises(TrackingError, match=f"nearest are {run.run_id}"):
-        tracking.find_folder(store, run.run_id[:8])
+        tracking.find_folder(store, run.run_id[:3])  # too short to be meant
 
 
 def test_only_runs_whose_folder_nobody_works_in_are_closed(store, run, folder):

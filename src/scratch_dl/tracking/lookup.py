@@ -1,6 +1,5 @@
 """Finds experiments, runs and their folders in a store, and closes runs whose process has died."""
 
-import difflib
 import errno
 import json
 import os
@@ -17,10 +16,10 @@ from scratch_dl.tracking.locks import is_folder_locked
 from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.process import is_alive, worker_processes
 from scratch_dl.tracking.relocation import local_path
+from scratch_dl.tracking.selection import get_run, search_runs, select_run
 from scratch_dl.tracking.store import Store, client, full_uri, open_store, probe
 from scratch_dl.tracking.views import describe_experiment
 
-_PAGE = 1000
 FOLDER_TAG = "scratch_dl.folder"
 
 
@@ -170,16 +169,8 @@ def close_orphans(store: Store) -> tuple[list[str], list[str]]:
 
 def _running(store: Store) -> Iterator[Any]:
     """Yield every RUNNING run of scratch_dl, in all experiments."""
-    with mlflow_call():
-        runs = _search_runs(store, "attributes.status = 'RUNNING'")
+    runs = search_runs(store, "attributes.status = 'RUNNING'")
     return (run for run in runs if any(key.startswith("scratch_dl.") for key in run.data.tags))
-
-
-def _search_runs(store: Store, query: str = "") -> list[Any]:
-    """Return the runs of all experiments that match a query."""
-    api = client(store)
-    experiments = [experiment.experiment_id for experiment in api.search_experiments(max_results=_PAGE)]
-    return list(api.search_runs(experiments, query, max_results=_PAGE)) if experiments else []
 
 
 def _is_alive(store: Store, run: Any) -> bool | None:
@@ -203,7 +194,7 @@ def find_folder(store: Store, run_id: str, key: str = "run") -> Path:
     Raises:
         TrackingError: if the store has no such run (the message names the nearest ones), or the run has no folder here.
     """
-    folder = get_run(store, run_id, key).data.tags.get(FOLDER_TAG)
+    folder = select_run(store, run_id, key).data.tags.get(FOLDER_TAG)
     if folder is None:
         raise TrackingError(f"{key}={run_id} was not created by scratch_dl: it has no tag {FOLDER_TAG}")
     if (located := locate_folder(run_id, Path(folder), store.directory)) is not None:
@@ -232,23 +223,3 @@ def _journal_run_id(folder: Path) -> str | None:
             return str(json.loads(file.readline())["run_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def get_run(store: Store, run_id: str, key: str = "run") -> Any:
-    """Return a run of the store.
-
-    Raises:
-        SettingError: if there is no run with this id; the message begins with `key` and names the nearest ones.
-    """
-    try:
-        with mlflow_call():
-            return client(store).get_run(run_id)
-    except TrackingError as error:
-        with mlflow_call():
-            known = [run.info.run_id for run in _search_runs(store)]
-        if run_id in known:
-            raise
-        near = [candidate for candidate in known if run_id and candidate.startswith(run_id)][:3]
-        near = near or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or known[:3]
-        hint = f"the nearest are {', '.join(near)}" if near else "it has no runs"
-        raise SettingError(f"{key}={run_id} is not in tracking.uri={store.shown}; {hint}") from error

@@ -11,9 +11,10 @@ from scratch_dl.system.passwords import hide
 from scratch_dl.tracking.database import retry_while_locked
 from scratch_dl.tracking.errors import SettingError, TrackingError, UnavailableError
 from scratch_dl.tracking.journal import Journal
-from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, get_run, locate_folder
+from scratch_dl.tracking.lookup import FOLDER_TAG, check_active, check_artifacts, experiment_id, locate_folder
 from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.process import this_process
+from scratch_dl.tracking.selection import get_run
 from scratch_dl.tracking.store import Store, client
 from scratch_dl.tracking.values import texts
 

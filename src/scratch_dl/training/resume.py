@@ -143,7 +143,7 @@ def _same_kernels(before: str) -> str:
 
 
 def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> Path:
-    """Return the folder of a run that the setting `key` names by its folder or its id.
+    """Return the folder of a run that the setting `key` names: by the folder, an id or its beginning, latest or best.
 
     Raises:
         ConfigError: if there is none.
@@ -152,7 +152,7 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
     if (path / CONFIG).is_file():
         return path.absolute()
     if path.exists() or "/" in run:
-        raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}) or id, but got {run!r}")
+        raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}), its id, latest or best, but got {run!r}")
     file = sqlite_file(settings["uri"] or f"sqlite:///{Path(settings['dir'], 'mlflow.db')}")
     if file is not None and not file.exists():
         where = f"tracking.dir={settings['dir']}" if settings["uri"] is None else f"tracking.uri={settings['uri']}"

@@ -1,0 +1,121 @@
+"""Finds the run that a person means: by its id, by a unique beginning of its id, or as `latest` or `best`."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from scratch_dl.tracking.errors import SettingError, TrackingError
+from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.store import Store, client
+
+LATEST, BEST = "latest", "best"
+SCORE = "val/best_psnr_db"
+PAGE = 1000
+_IS_TRAINING = "trainer.epochs"  # a parameter that only trainings have
+_TRAIN = "train one: python -m scratch_dl.train"
+FULL, _SHORTEST = 32, 4  # characters of an id
+
+
+def select_run(store: Store, name: str, key: str = "run") -> Any:
+    """Return the run of a store that the setting `key` names: an id, the beginning of one, LATEST or BEST.
+
+    Raises:
+        SettingError: if there is none or several; the message begins with `key`, and names the nearest ones.
+    """
+    if name == LATEST:
+        return latest_run(store, key)
+    if name == BEST:
+        return best_runs(store, key)[0]
+    return get_run(store, name, key, _SHORTEST)
+
+
+def get_run(store: Store, run_id: str, key: str = "run", shortest: int = FULL) -> Any:
+    """Return the run with this id, or the only one whose id begins with it if it has at least `shortest` characters.
+
+    Raises:
+        SettingError: if there is none or several; the message begins with `key`, and names the nearest ones.
+    """
+    try:
+        with mlflow_call():
+            return client(store).get_run(run_id)
+    except TrackingError as error:
+        known = {run.info.run_id: run for run in search_runs(store)}
+        if run_id in known:
+            raise
+        begun = [known_id for known_id in known if run_id and known_id.startswith(run_id)]
+        if len(run_id) >= shortest and begun:
+            if len(begun) == 1:
+                return known[begun[0]]
+            words = f"{key}={run_id} is the beginning of {len(begun)} ids: {', '.join(begun[:3])}"
+            raise SettingError(words) from error
+        near = begun[:3] or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or list(known)[:3]
+        hint = f"the nearest are {', '.join(near)}" if near else "it has no runs"
+        raise SettingError(f"{key}={run_id} is not in tracking.uri={store.shown}; {hint}") from error
+
+
+def latest_run(store: Store, key: str = "run") -> Any:
+    """Return the training that was started last.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    if (run := next(_trainings(store), None)) is None:
+        raise SettingError(f"{key}={LATEST}, but no network was trained in tracking.uri={store.shown}; {_TRAIN}")
+    return run
+
+
+def best_runs(store: Store, key: str = "run") -> list[Any]:
+    """Return the trainings that can be compared with the last one of them, the best on the validation crops first.
+
+    They are finished, verified and without a fault, and have its data and its noise.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    sound = [run for run in _trainings(store) if is_sound(run)]
+    if not sound:
+        raise SettingError(
+            f"{key}={BEST}, but no run in tracking.uri={store.shown} is finished, verified and without fault; {_TRAIN}"
+        )
+    same = [run for run in sound if data_and_noise(run) == data_and_noise(sound[0])]
+    return sorted(same, key=lambda run: -float(run.data.metrics[SCORE]))
+
+
+def is_sound(run: Any) -> bool:
+    """Return whether a run is a finished training without a fault that was verified and scored."""
+    return bool(
+        run.info.status == "FINISHED"
+        and run.data.tags.get("verification") == "passed"
+        and "fault" not in run.data.tags
+        and run.data.params.get("fault", "none") == "none"
+        and SCORE in run.data.metrics
+    )
+
+
+def data_and_noise(run: Any) -> tuple[tuple[str, str], ...]:
+    """Return what two runs must have in common if their scores are to be compared: data (by digest) and noise."""
+    digests = [("data", each.dataset.digest) for each in getattr(run.inputs, "dataset_inputs", [])]
+    noise = [item for item in run.data.params.items() if item[0].startswith("noise.")]
+    return (*digests, *sorted(noise))
+
+
+def search_runs(store: Store, query: str = "") -> list[Any]:
+    """Return the runs of all experiments that match a query, the last one first, without those that were deleted."""
+    with mlflow_call():
+        api = client(store)
+        experiments = [experiment.experiment_id for experiment in api.search_experiments(max_results=PAGE)]
+        if not experiments:
+            return []
+        found: list[Any] = []
+        token: str | None = None
+        while token != "":
+            page = api.search_runs(
+                experiments, query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            found += page
+            token = page.token or ""
+        return found
+
+
+def _trainings(store: Store) -> Iterator[Any]:
+    return (run for run in search_runs(store) if _IS_TRAINING in run.data.params)
