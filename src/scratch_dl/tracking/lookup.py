@@ -194,10 +194,11 @@ def find_folder(store: Store, run_id: str, key: str = "run") -> Path:
     Raises:
         TrackingError: if the store has no such run (the message names the nearest ones), or the run has no folder here.
     """
-    folder = select_run(store, run_id, key).data.tags.get(FOLDER_TAG)
+    run = select_run(store, run_id, key)
+    folder = run.data.tags.get(FOLDER_TAG)
     if folder is None:
         raise TrackingError(f"{key}={run_id} was not created by scratch_dl: it has no tag {FOLDER_TAG}")
-    if (located := locate_folder(run_id, Path(folder), store.directory)) is not None:
+    if (located := locate_folder(run.info.run_id, Path(folder), store.directory)) is not None:
         return located
     raise TrackingError(
         f"{key}={run_id} was made in {folder}; neither that folder nor any in tracking.dir={store.directory} contains "
