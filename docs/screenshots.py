@@ -136,8 +136,8 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def look(tab: Any, address: str, words: Sequence[str] = (), file: Path | None = None) -> str:
-    """Open an address, wait until all words are there, take a picture, and return the page's text."""
+def look(tab: Any, address: str, words: Sequence[str] = (), file: Path | None = None, width: int = SIZE[0]) -> str:
+    """Open an address, wait until all words are there, take a picture of this width, and return the page's text."""
     tab.goto("about:blank")
     tab.goto(address)
     for word in words:
@@ -145,7 +145,7 @@ def look(tab: Any, address: str, words: Sequence[str] = (), file: Path | None = 
     _close_assistant(tab)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        tab.screenshot(path=str(file))
+        tab.screenshot(path=str(file), clip={"x": 0, "y": 0, "width": width, "height": SIZE[1]})
     return str(tab.inner_text("body"))
 
 
@@ -204,7 +204,9 @@ def main() -> None:
                 if name == "curves":
                     charts(tab, address, into / "curves.png")
                 else:
-                    look(tab, address, file=into / f"{name}.png")
+                    # The right part of a run's page has paths of this machine.
+                    width = 1090 if name in ("run", "wrong", "search") else SIZE[0]
+                    look(tab, address, file=into / f"{name}.png", width=width)
                 print(into / f"{name}.png")
             copies(store, runs["healthy"], 20 - len(RUNS))
             seconds = [charts(tab, addresses(url, runs)["curves"]) for _ in range(3)]

@@ -11,7 +11,9 @@ COMMANDS = {
     "train": "train a network, a grid (-m key=a,b) or a search (-m search=geometry)",
     "verify": "is every module right?",
     "diagnose": "why does a run not converge?",
+    "denoise": "denoise pictures of your own with a trained network",
     "evaluate": "score a trained network on whole photographs",
+    "register": "name a trained network in MLflow's registry; the best one is the champion",
     "bench": "how fast is it beside PyTorch?",
     "ui": "look at the runs in MLflow's pages",
 }

@@ -101,7 +101,22 @@ def _train(config: DictConfig, folder: Path, overrides: list[str], setup: "Setup
         else:
             result = train_run(setup or build(config), folder, overrides)
     print_summary(result, config)
+    if config.tracking.register and result.status == "FINISHED":
+        _register(config, result.run_id)
     return result
+
+
+def _register(config: DictConfig, run_id: str) -> None:
+    """Register the network of a run that has ended, and print what became of it; an error is a warning."""
+    from scratch_dl import tracking
+    from scratch_dl.tracking.registry import register
+    from scratch_dl.tracking.selection import get_run
+
+    try:
+        store = tracking.open_store(config.tracking.dir, config.tracking.uri)
+        print(register(store, get_run(store, run_id)).words)
+    except tracking.TrackingError as error:
+        print(f"not registered: {error}", file=sys.stderr)
 
 
 def main() -> None:

@@ -76,6 +76,7 @@ class Tracking:
     tags: Mapping[str, str]
     detail: str
     every: int | None = None
+    register: bool = False
 
     def __post_init__(self) -> None:
         if "://" in text("dir", self.dir):
@@ -83,6 +84,7 @@ class Tracking:
         check_directory("dir", self.dir, holds_database=self.uri is None)
         text("experiment", self.experiment)
         choice("detail", self.detail, ("full", "trial"))
+        boolean("register", self.register)
         if self.every is not None:
             integer("every", self.every, minimum=1)
         for name in ("uri", "run_name", "run_id"):

@@ -26,7 +26,7 @@ def read_sizes(paths: Mapping[str, Path], max_pixels: int | None = None) -> dict
     Raises:
         DataError: naming every file that cannot be used, at once.
     """
-    return _each(paths, lambda path: _size(path, max_pixels))
+    return each(paths, lambda path: _size(path, max_pixels))
 
 
 def read_all(paths: Mapping[str, Path], max_pixels: int | None = None) -> dict[str, NDArray[Any]]:
@@ -39,7 +39,7 @@ def read_all(paths: Mapping[str, Path], max_pixels: int | None = None) -> dict[s
     Raises:
         DataError: naming every file that cannot be used, at once.
     """
-    return _each(paths, lambda path: read(path, max_pixels))
+    return each(paths, lambda path: read(path, max_pixels))
 
 
 def read(path: Path, max_pixels: int | None = None) -> NDArray[Any]:
@@ -49,7 +49,7 @@ def read(path: Path, max_pixels: int | None = None) -> NDArray[Any]:
         OSError: if it cannot be read.
         ValueError: if it is empty or too large, or its numbers are of another kind.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         image.load()
         if image.mode.startswith("I;16") or image.mode == "I":
             grey = np.asarray(image)
@@ -69,13 +69,23 @@ def shown(path: Path | str) -> str:
 
 
 def _size(path: Path, max_pixels: int | None) -> Pair:
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int | None) -> Iterator[Image.Image]:
-    """An image whose header was read and is acceptable; nothing is decoded yet."""
+def opened(path: Path, max_pixels: int | None, setting: str = "data.max_pixels") -> Iterator[Image.Image]:
+    """Give an image whose header was read and is acceptable; nothing is decoded yet.
+
+    Args:
+        path: of the file.
+        max_pixels: how many pixels it may have; None: any number.
+        setting: that limits them, for the message.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is empty or too large, or its numbers are of another kind.
+    """
     if not path.stat().st_size:
         raise ValueError("the file is empty")
     if not path.is_file():  # to open a pipe would wait for ever
@@ -86,7 +96,7 @@ def _opened(path: Path, max_pixels: int | None) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             if max_pixels is not None and (pixels := image.width * image.height) > max_pixels:
                 raise ValueError(
-                    f"its {image.width}x{image.height} = {pixels} pixels are more than data.max_pixels={max_pixels}"
+                    f"its {image.width}x{image.height} = {pixels} pixels are more than {setting}={max_pixels}"
                 )
             if image.mode == "F":
                 raise ValueError("floating-point images are not supported: save it with 8 or 16 bits")
@@ -95,20 +105,25 @@ def _opened(path: Path, max_pixels: int | None) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _each(paths: Mapping[str, Path], function: Callable[[Path], T]) -> dict[str, T]:
+def each(paths: Mapping[str, Path], function: Callable[[Path], T]) -> dict[str, T]:
+    """Return what a function makes of each file.
+
+    Raises:
+        DataError: naming every file that cannot be used, at once.
+    """
     found, bad = {}, []
     for name, path in paths.items():
         try:
             found[name] = function(path)
         except (OSError, ValueError, SyntaxError) as error:
-            bad.append(f"{shown(path)} ({_why(error)})")
+            bad.append(f"{shown(path)} ({why(error)})")
     if bad:
         raise DataError(f"{len(bad)} of {len(paths)} pictures cannot be used: {'; '.join(bad)}")
     return found
 
 
-def _why(error: Exception) -> str:
-    """The reason alone, without the file's name."""
+def why(error: Exception) -> str:
+    """Return why a picture cannot be used, without the file's name."""
     if isinstance(error, UnidentifiedImageError):
         return "no image that can be read"
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -21,6 +21,7 @@ from scratch_dl.tracking.lookup import check_store, close_orphans, find_folder, 
 from scratch_dl.tracking.names import image_key
 from scratch_dl.tracking.replay import replay, store_location
 from scratch_dl.tracking.run import Run
+from scratch_dl.tracking.selection import MODELS
 from scratch_dl.tracking.shared_run import SharedRun
 from scratch_dl.tracking.store import Store, open_store
 from scratch_dl.tracking.tracked import Untracked, tracked_run
@@ -29,6 +30,7 @@ from scratch_dl.tracking.values import DESCRIPTION
 __all__ = [
     "ARTIFACTS",
     "DESCRIPTION",
+    "MODELS",
     "BusyError",
     "Journal",
     "RefusedError",

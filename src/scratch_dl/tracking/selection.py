@@ -9,6 +9,7 @@ from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.store import Store, client
 
 LATEST, BEST = "latest", "best"
+MODELS = "models:/"
 SCORE = "val/best_psnr_db"
 PAGE = 1000
 _IS_TRAINING = "trainer.epochs"  # a parameter that only trainings have
@@ -17,7 +18,9 @@ FULL, _SHORTEST = 32, 4  # characters of an id
 
 
 def select_run(store: Store, name: str, key: str = "run") -> Any:
-    """Return the run of a store that the setting `key` names: an id, the beginning of one, LATEST or BEST.
+    """Return the run of a store that the setting `key` names: an id, the beginning of one, LATEST, BEST, or a model.
+
+    A model is `models:/<name>@<alias>` or `models:/<name>/<version>`; it is the run's from which it was registered.
 
     Raises:
         SettingError: if there is none or several; the message begins with `key`, and names the nearest ones.
@@ -26,6 +29,8 @@ def select_run(store: Store, name: str, key: str = "run") -> Any:
         return latest_run(store, key)
     if name == BEST:
         return best_runs(store, key)[0]
+    if name.startswith(MODELS):
+        return get_run(store, _registered(store, name, key), key)
     return get_run(store, name, key, _SHORTEST)
 
 
@@ -51,6 +56,27 @@ def get_run(store: Store, run_id: str, key: str = "run", shortest: int = FULL) -
         near = begun[:3] or difflib.get_close_matches(run_id, known, n=3, cutoff=0.3) or list(known)[:3]
         hint = f"the nearest are {', '.join(near)}" if near else "it has no runs"
         raise SettingError(f"{key}={run_id} is not in tracking.uri={store.shown}; {hint}") from error
+
+
+def _registered(store: Store, address: str, key: str) -> str:
+    """Return the id of the run of a registered model.
+
+    Raises:
+        SettingError: if there is no such model.
+    """
+    model, at, alias = address.removeprefix(MODELS).partition("@")
+    try:
+        with mlflow_call():
+            api = client(store)
+            if at:
+                return str(api.get_model_version_by_alias(model, alias).run_id)
+            name, _, version = model.rpartition("/")
+            return str(api.get_model_version(name, version).run_id)
+    except TrackingError as error:
+        raise SettingError(
+            f"{key}={address} is not a registered model of tracking.uri={store.shown}; register one: "
+            "scratch-dl register run=best"
+        ) from error
 
 
 def latest_run(store: Store, key: str = "run") -> Any:

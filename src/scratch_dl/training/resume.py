@@ -35,6 +35,8 @@ FREE = (
     "tracking.uri",
     "tracking.dir",
     "tracking.run_id",
+    "tracking.register",
+    "tracking.every",
     "trainer.max_minutes",
     "trainer.checkpoint_every_steps",
     "trainer.test",
@@ -151,12 +153,12 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
     path = Path(run)
     if (path / CONFIG).is_file():
         return path.absolute()
-    if path.exists() or "/" in run:
+    if path.exists() or ("/" in run and not run.startswith(tracking.MODELS)):
         raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}), its id, latest or best, but got {run!r}")
     file = sqlite_file(settings["uri"] or f"sqlite:///{Path(settings['dir'], 'mlflow.db')}")
     if file is not None and not file.exists():
         where = f"tracking.dir={settings['dir']}" if settings["uri"] is None else f"tracking.uri={settings['uri']}"
-        raise ConfigError(f"{where} holds no runs, so there is no run {run!r}")
+        raise ConfigError(f"{where} holds no runs, so there is no run {run!r}; train one: python -m scratch_dl.train")
     store = tracking.open_store(settings["dir"], settings["uri"])
     try:
         return tracking.find_folder(store, run, key)

@@ -1,0 +1,152 @@
+"""A picture from a file and back: its colours as the network takes them, and everything else as it was."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from scratch_dl.data.files import SUFFIXES, each, opened
+from scratch_dl.system.files import write_atomically
+
+MARK = ".denoised"
+_LARGEST = {"uint8": 255, "uint16": 65535}
+# Description, make, model, orientation, software, date, artist and copyright.
+_TIFF_TAGS = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
+_JPEG = {"quality": 95, "subsampling": 0}
+_OPTIONS: dict[str, dict[str, Any]] = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": {"lossless": True}}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in memory.
+
+    Attributes:
+        colours: (3, H, W) in [0, 1], float32; a grey picture has three equal channels.
+        grey: whether it is grey.
+        largest: the number that is white in the file, 255 or 65535.
+        alpha: (H, W) uint8, or None if the picture is opaque.
+        metadata: EXIF data (with the orientation) and ICC profile, as Pillow's `save` takes them.
+    """
+
+    colours: Tensor
+    grey: bool
+    largest: int
+    alpha: NDArray[np.uint8] | None
+    metadata: dict[str, Any]
+
+
+def check_pictures(paths: Sequence[Path], max_pixels: int | None) -> None:
+    """Check pictures by their headers; no picture is decoded.
+
+    Raises:
+        DataError: naming every file that cannot be used, at once.
+    """
+
+    def check(path: Path) -> None:
+        with opened(path, max_pixels, "max_pixels") as image:
+            _check_depth(image)
+
+    each({str(path): path for path in paths}, check)
+
+
+def read_picture(path: Path, max_pixels: int | None) -> Picture:
+    """Read a file; of several frames, the first one.
+
+    The pixels stay as they are stored: an EXIF orientation is kept, not applied.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is empty or too large, or has numbers that cannot be kept.
+    """
+    with opened(path, max_pixels, "max_pixels") as image:
+        _check_depth(image)
+        metadata = _metadata(image)
+        image.load()
+        if image.mode.startswith("I"):
+            return Picture(_colours(_checked(np.asarray(image)), 65535), True, 65535, None, metadata)
+        has_alpha = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+        grey = image.mode in ("1", "L", "LA", "La")
+        if image.mode in ("CMYK", "LAB"):
+            metadata.pop("icc_profile", None)  # it describes those colours
+        pixels = np.asarray(image.convert(("LA" if has_alpha else "L") if grey else "RGBA" if has_alpha else "RGB"))
+        alpha = pixels[:, :, -1].copy() if has_alpha else None
+        return Picture(_colours(pixels[:, :, :-1] if has_alpha else pixels, 255), grey, 255, alpha, metadata)
+
+
+def write_picture(path: Path, picture: Picture, colours: Tensor) -> None:
+    """Write new colours in the place of those of a picture: grey or not, with its depth, alpha and metadata.
+
+    A JPEG file gets quality 95.
+
+    Args:
+        path: of the file, which is written completely or not at all.
+        picture: that was read.
+        colours: (3, H, W); clamped to [0, 1].
+
+    Raises:
+        OSError: if it cannot be written.
+        ValueError: if the format of the suffix cannot have such a picture.
+    """
+    scaled = colours.clamp(0, 1).permute(1, 2, 0).numpy() * np.float32(picture.largest)
+    if picture.grey:
+        scaled = scaled.mean(axis=2, keepdims=True)
+    pixels = np.rint(scaled).astype(np.uint8 if picture.largest == 255 else np.uint16)
+    if picture.alpha is not None:
+        pixels = np.concatenate([pixels, picture.alpha[:, :, None]], axis=2)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {**picture.metadata, **_OPTIONS.get(path.suffix.lower(), {})}
+    try:
+        image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()], **options)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"a {path.suffix} file cannot have such a picture ({error}); choose another suffix") from error
+    write_atomically(path, buffer.getbuffer())
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, in order, without those that `default_output` names."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in files if not path.stem.endswith(MARK)]
+
+
+def default_output(path: Path) -> Path:
+    """Return photo.denoised.png for photo.png; a GIF, which has 256 colours only, becomes a PNG."""
+    suffix = ".png" if path.suffix.lower() == ".gif" else path.suffix
+    return path.with_name(f"{path.stem}{MARK}{suffix}")
+
+
+def _metadata(image: Image.Image) -> dict[str, Any]:
+    """Return EXIF data and ICC profile; of a TIFF file, whose tags also describe the pixels, those that do not."""
+    metadata = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
+    if image.format == "TIFF":
+        kept, exif = Image.Exif(), image.getexif()
+        for tag in _TIFF_TAGS & exif.keys():
+            kept[tag] = exif[tag]
+        metadata["exif"] = kept.tobytes()
+    return metadata
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Refuse 16-bit colours, of which Pillow reads only 8 bits."""
+    if ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA"):
+        raise ValueError("of 16-bit colours only 8 bits would be kept; save it with 8 bits, or as 16-bit grey")
+
+
+def _checked(grey: NDArray[Any]) -> NDArray[Any]:
+    if grey.min() < 0 or grey.max() > _LARGEST["uint16"]:
+        raise ValueError(f"numbers must be in [0, 65535], but are in [{grey.min()}, {grey.max()}]")
+    return grey
+
+
+def _colours(pixels: NDArray[Any], largest: int) -> Tensor:
+    scaled = pixels.astype(np.float32) / largest
+    if scaled.ndim == 2:
+        scaled = scaled[:, :, None]
+    return torch.from_numpy(np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)).transpose(2, 0, 1)))
