@@ -86,7 +86,7 @@ def _results() -> dict[str, Any]:
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
         "selectedColumns": list(_COLUMNS),
-        "columnOrder": [],
+        "columnOrder": [*(f"attributes.`{name}`" for name in ("Run Name", "Created", "Duration")), *_COLUMNS],
         "columnWidths": _WIDTHS,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
