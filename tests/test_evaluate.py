@@ -6,13 +6,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import preloaded
 from scratch_dl import evaluate, kernels
+from scratch_dl.data import Gaussian
+from scratch_dl.data.dataset import generator_of
 from scratch_dl.system import provenance
 from scratch_dl.train import train
+from scratch_dl.training.result import read_summary
 
 SMALL = ("debug=fast", "threads=1", "verification=off", "diagnosis=off", "model.channels=[2,2,2]", "trainer.epochs=1",
          "trainer.test=false", "data.downsample=8", "data.crop_size=16", "data.crops_per_epoch=8",
@@ -101,9 +106,11 @@ def test_an_evaluation_is_recorded_with_all_that_it_was_made_of(evaluated):
     assert (status, err) == (0, "")
     run = run_of(new)
     assert f"recorded  {run.info.run_id} (experiment debug)\n" in out
-    assert (run.info.status, run.info.run_name) == ("FINISHED", "evaluation-one-Poisson")
+    evaluated_run = read_summary(Path("mlruns/one"))["run_id"]
+    name = f"evaluation of {evaluated_run[:8]} on photos, Poisson(peak=30)"
+    assert (run.info.status, run.info.run_name) == ("FINISHED", name)
     tags, git = run.data.tags, provenance.git_state()
-    assert (tags["evaluates"], tags["note"], tags["kernels"]) == ("mlruns/one", "mine", kernels.used())
+    assert (tags["evaluates"], tags["note"], tags["kernels"]) == (evaluated_run, "mine", kernels.used())
     assert {"command", "version"} <= set(tags)
     assert (tags["git.commit"], tags["git.dirty"]) == (git.commit, str(git.dirty).lower())
     assert {"checkpoint": "best", "noise.peak": "30", "threads": "1"}.items() <= run.data.params.items()
@@ -114,7 +121,33 @@ def test_an_experiment_of_ones_own_is_taken(evaluated):
     status, out, _, (new,) = evaluated("run=mlruns/one", "splits=[validation]", "tracking.experiment=mine")
     assert status == 0
     assert "(experiment mine)" in out
-    assert run_of(new).data.tags["evaluates"] == "mlruns/one"
+    assert run_of(new).data.tags["evaluates"] == read_summary(Path("mlruns/one"))["run_id"]
+
+
+def test_all_pictures_of_a_folder_of_ones_own_are_one_set(evaluated, folder):
+    """One is enough. Noise is added to them as to the photographs of the training."""
+    (folder / "own").mkdir(exist_ok=True)
+    for number, size in enumerate([(40, 30), (64, 64)]):
+        Image.effect_noise(size, 60).save(folder / "own" / f"{number}.png")
+    status, out, err, (new,) = evaluated("run=latest", "data=folder", "data.path=own", "data.downsample=1")
+    assert (status, err) == (0, "")
+    assert "all pictures" in out
+    assert "validation" not in out
+    assert "data      WholeFolder(path=own, downsample=1, seed=0, max_pixels=100000000)" in out
+    assert "noise     Gaussian(std=0.098)" in out
+    metrics = run_of(new).data.metrics
+    noisy = torch.stack([psnr_of_noisy(folder / "own" / f"{number}.png") for number in (0, 1)]).mean()
+    assert metrics["test/noisy_psnr_db"] == pytest.approx(float(noisy), abs=1e-4)
+    shutil.rmtree(folder / "own")
+
+
+def psnr_of_noisy(path):
+    """By the seed and the name of the picture alone."""
+    clean = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).astype(np.float32) / 255).permute(2, 0, 1)[
+        None
+    ]
+    noisy = Gaussian(25 / 255)(clean, None, generator_of("photograph", 0, path.name))
+    return -10 * (noisy - clean).double().square().mean().log10()
 
 
 def test_what_mlflow_has_not_got_is_told_with_a_cure_that_works(evaluated, monkeypatch):

@@ -1,4 +1,4 @@
-"""`python -m scratch_dl.evaluate run=<id or folder> [noise=...]`: score a trained network on whole photographs.
+"""`python -m scratch_dl.evaluate run=<id or folder> [noise=...] [data=...]`: score a network on whole photographs.
 
 The scores stand beside the baselines on the same pixels, and become an MLflow run tagged with the run they evaluate.
 """
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_settings
-from scratch_dl.config.plain import plain
+from scratch_dl.config.plain import brief, plain
 from scratch_dl.config.targets import check_keys, config_errors, make
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.checks import choice, integer
@@ -22,17 +22,30 @@ if TYPE_CHECKING:
     from scratch_dl.data import DataSet
     from scratch_dl.models import Denoiser
 
-KEYS = ("run", "checkpoint", "splits", "noise", "tracking", "backend", "threads", "allowed_targets")
+KEYS = ("run", "checkpoint", "splits", "data", "noise", "tracking", "backend", "threads", "allowed_targets")
+
+
+_WHOLE = "scratch_dl.data.WholeFolder"
 
 
 class _Prepared(NamedTuple):
-    """The settings, the folder of the trained run, and what is built from both; `step` is that of the weights."""
+    """The settings, the folder of the trained run, and what is built from both.
+
+    Attributes:
+        settings: of the command; data and noise are the run's where the command line names none.
+        trained: folder of the run.
+        data: whose photographs are scored.
+        network: with the run's weights.
+        step: of the weights.
+        is_own_data: whether the command line names the data.
+    """
 
     settings: dict[str, Any]
     trained: Path
     data: "DataSet"
     network: "Denoiser"
     step: int
+    is_own_data: bool
 
 
 @restored()
@@ -42,18 +55,25 @@ def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
     from rich.console import Console
 
     from scratch_dl import kernels
+    from scratch_dl.data import WholeFolder
     from scratch_dl.evaluation.baselines import BASELINES
     from scratch_dl.terminal import console
+    from scratch_dl.training.result import read_summary
 
     settings, trained = prepared.settings, prepared.trained
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
     kernels.use(settings["backend"])
-    name = f"evaluation-{trained.name}-{settings['noise']['_target_'].rpartition('.')[2]}"
-    with tracked_run(settings, folder, name, {"evaluates": str(settings["run"])}) as run:
+    noise = brief(settings["noise"])
+    of = read_summary(trained).get("run_id", trained.name)
+    name = f"evaluation of {of[:8]} on {prepared.data.name}, {noise}"
+    with tracked_run(settings, folder, name, {"evaluates": of}) as run:
         run.tags({"kernels": kernels.used()})
-        rows = {f"{split} photographs": _scores(prepared, split, run) for split in settings["splits"]}
-        lines = [f"of        {trained}", f"noise     {settings['noise']}"]
+        whole = isinstance(prepared.data, WholeFolder)
+        names = {split: "all pictures" if whole else f"{split} photographs" for split in settings["splits"]}
+        rows = {names[split]: _scores(prepared, split, run) for split in settings["splits"]}
+        data = brief(settings["data"]) if prepared.is_own_data else prepared.data.name
+        lines = [f"of        {trained}", f"data      {data}", f"noise     {noise}"]
         table = console.score_table(rows, (*BASELINES, "network"))
         Console(highlight=False).print(console.panel("evaluation", table, lines))
 
@@ -103,16 +123,29 @@ def _prepare(config: DictConfig) -> _Prepared:
     trained = find_folder(str(settings["run"]), settings["tracking"], "run")
     recorded = recorded_config(trained)
     settings["noise"] = settings.get("noise") or recorded["noise"]
+    own = _own_data(settings.get("data"))
+    settings["data"] = own or recorded["data"]
+    if settings["data"]["_target_"] == _WHOLE:
+        settings["splits"] = splits = ["test"]
     settings["tracking"]["experiment"] = settings["tracking"]["experiment"] or recorded["tracking"]["experiment"]
     tracking_settings(settings)
     allowed = settings["allowed_targets"]
-    sources = {"data": recorded["data"], "noise": settings["noise"], "allowed_targets": allowed}
+    sources = {"data": settings["data"], "noise": settings["noise"], "allowed_targets": allowed}
     data = make("data", sources, noise=make("noise", sources))
     weights = trained / "checkpoints" / f"{settings['checkpoint']}.pt"
     network = checkpoint.load_network(weights, allowed)
     with config_errors("", settings):
         scoring.check_photographs(network, data, splits)
-    return _Prepared(settings, trained, data, network, checkpoint.load(weights)["progress"]["step"])
+    return _Prepared(settings, trained, data, network, checkpoint.load(weights)["progress"]["step"], own is not None)
+
+
+def _own_data(given: Any) -> dict[str, Any] | None:
+    """Return the data that the command line names, if any; a folder's pictures are all evaluated, as one set."""
+    if given is None:
+        return None
+    if given["_target_"] != "scratch_dl.data.Folder":
+        return dict(given)
+    return {"_target_": _WHOLE, **{key: given[key] for key in ("path", "downsample", "seed", "max_pixels")}}
 
 
 def main() -> None:

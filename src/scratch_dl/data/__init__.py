@@ -2,7 +2,7 @@
 
 from scratch_dl.data.course import Course
 from scratch_dl.data.dataset import DataError, DataSet, Photograph
-from scratch_dl.data.folder import Folder
+from scratch_dl.data.folder import Folder, WholeFolder
 from scratch_dl.data.noise import Gaussian, Noise, Pixelation, Poisson, Recorded, SaltPepper
 from scratch_dl.data.photos import Photos
 
@@ -19,4 +19,5 @@ __all__ = [
     "Poisson",
     "Recorded",
     "SaltPepper",
+    "WholeFolder",
 ]

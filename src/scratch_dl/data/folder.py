@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scratch_dl.data.dataset import DataError
 from scratch_dl.data.files import SUFFIXES, read_all, shown
+from scratch_dl.data.metrics import SSIM_WINDOW
 from scratch_dl.data.noise import Noise
 from scratch_dl.data.pictures import SPLITS, Pictures
 from scratch_dl.system.checks import real, text
@@ -98,6 +99,21 @@ class Folder(Pictures):
 
     def _sources(self) -> str:
         return str(self.path.absolute())
+
+
+class WholeFolder(Folder):
+    """All images in a folder and below it as one set, "test"; it cannot be trained on. Arguments as in Folder."""
+
+    def __init__(self, noise: Noise, path: str, downsample: int, seed: int, max_pixels: int) -> None:
+        super().__init__(noise, path, 0.5, 0.25, "clean", SSIM_WINDOW, downsample, 1, 1, seed, False, max_pixels)
+
+    def _split(self) -> dict[str, list[str]]:
+        names = list(_images(self.path))
+        if not names:
+            raise DataError(
+                f"path must be a folder of images ({', '.join(SUFFIXES)}), but {shown(self.path)!r} has none"
+            )
+        return {"train": [], "validation": [], "test": sorted(names)}
 
 
 def _images(folder: Path) -> Iterator[str]:
