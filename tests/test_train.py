@@ -66,10 +66,10 @@ def test_a_runs_page_begins_with_its_result_and_ends_with_its_process(template, 
     tags = recorded[1].data.tags
     shown = [key for key in tags if not key.startswith("mlflow.")]
     assert shown[:5] == ["model", "noise", "verification", "diagnosis", "kernels"]
-    assert [tags[key] for key in shown[:4]] == ["paper", "Gaussian(std=0.098)", "passed", "healthy"]
+    assert [tags[key] for key in shown[:4]] == ["paper", "Gaussian(std=0.098)", "passed", "too_short"]
     note, result = tags["mlflow.note.content"], template[1]
     assert note.startswith(f"**FINISHED: {result.scores['test/psnr_db']:.2f} dB on the test photographs**, below every")
-    assert "- verification: passed\n- diagnosis: healthy; output " in note
+    assert "- verification: passed\n- diagnosis: too\\_short; output " in note
     assert f"| test photographs | {result.scores['test/noisy_psnr_db']:.2f} | " in note
     assert f"- again: {again(result.overrides)}".replace("[", "\\[").replace("]", "\\]").replace("_", "\\_") in note
     assert "No result yet" not in note

@@ -86,7 +86,7 @@ def compute_rates(faulty, healthy):
         "runs": len(healthy),
         "converged": len(converged),
         "false_alarms": sum(row["cause"] != "healthy" for row in converged),
-        "alarms_at_step_200": sum(row["cause_at_step_200"] != "healthy" for row in converged),
+        "alarms_at_step_200": sum(row["cause_at_step_200"] not in ("healthy", "too_short") for row in converged),
         "with_overruled_doubts": sum(bool(row["overruled"]) for row in converged),
     }
     return rates

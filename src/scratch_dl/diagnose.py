@@ -25,7 +25,7 @@ SCORES = {"noisy": "baseline/noisy_psnr_db", "blur": "baseline/blur_psnr_db", "n
 
 
 def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
-    """Print the verdict on a run; exit status 1 if it is not healthy."""
+    """Print the verdict on a run; exit status 1 if something is wrong with it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -33,13 +33,14 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     from scratch_dl import tracking
     from scratch_dl.diagnosis import explain, figure, own_signals
     from scratch_dl.terminal import console
+    from scratch_dl.training.result import read_summary
     from scratch_dl.training.resume import find_folder
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
     journal = tracking.Journal(folder, repair=False)
     status, reason = journal.ending()
     history = journal.history()
-    verdict = explain(folder, history, reason)
+    verdict = explain(folder, history, reason, read_summary(folder).get("overrides", []))
     table = Table.grid(padding=(0, 1))
     for row in _rows(f"{folder.name}: {status or 'has not ended, or was killed'}", reason, history, verdict):
         table.add_row(*map(Text, row))
@@ -50,7 +51,7 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
         (into / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
         if (drawn := figure.draw(own_signals(history), verdict)) is not None:
             drawn.savefig(into / "diagnosis.png")
-    return 0 if verdict.healthy else FAILURE
+    return FAILURE if verdict.finds_fault else 0
 
 
 def _rows(run: str, reason: str | None, history: "History", verdict: "Verdict") -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ import pytest
 
 from scratch_dl import tracking
 from scratch_dl.diagnosis import Verdict, explain, own_signals
+from scratch_dl.diagnosis.diagnosis import verify_command
 from scratch_dl.diagnosis.output_class import CLASSES
 from scratch_dl.train import train
 from scratch_dl.training import checkpoint
@@ -137,17 +138,46 @@ def test_the_terminal_has_the_verdict_of_a_sick_training(trained, name, override
         assert "epoch 1/1" in told, "it was said too late"
 
 
-def test_a_healthy_training_is_healthy_everywhere(trained):
+def test_a_training_of_a_few_steps_is_too_short_to_judge_everywhere(trained):
     """No module, no figure under tracking.detail=trial, and nothing on the terminal but the panel's line."""
     ended = trained(*HEALTHY[:1], *HEALTHY[1])
-    assert ended.verdict.healthy, ended.verdict
-    assert ended.run.data.tags["diagnosis"] == "healthy"
+    assert (ended.verdict.healthy, ended.verdict.finds_fault) == (False, False), ended.verdict
+    assert ended.verdict.what.endswith("an output that is worse than its input: 20 of 500 steps")
+    assert ended.run.data.tags["diagnosis"] == "too_short"
     assert {value for tag, value in ended.run.data.tags.items() if tag.startswith("diagnosis.")} == {"none"}
-    assert "diagnosis healthy" in ended.out
+    assert "diagnosis too_short" in ended.out
     assert "diagnosis: " not in ended.out
-    assert ended.summary["diagnosis"]["cause"] == "healthy"
+    assert ended.summary["diagnosis"]["cause"] == "too_short"
     assert ended.artifacts("figures") == set()
     assert "diagnosis/verdict.json" in ended.artifacts("diagnosis")
+
+
+@pytest.mark.parametrize(
+    ("steps", "gains", "cause"),
+    [
+        pytest.param(499, [-4.0, -3.9], "too_short", id="short-and-below-its-input"),
+        pytest.param(499, [-4.0, 0.1], "healthy", id="short-and-above-its-input"),
+        pytest.param(500, [-4.0, -3.9], "not_converged", id="long-and-below-its-input"),
+        pytest.param(500, [-4.0, 2.0], "healthy", id="long-and-above-its-input"),
+    ],
+)
+def test_healthy_needs_an_output_that_is_better_than_its_input(tmp_path, steps, gains, cause):
+    places = [0, steps]
+    history = {
+        "train/loss": [(steps, 0.1)], "watch/relu1/dead": [(0, 0.0)],
+        "watch/output_class": [(place, float(CLASSES.index("worse_than_blur"))) for place in places],
+        "val/psnr_db": [(place, 20 + gain) for place, gain in zip(places, gains, strict=True)],
+        "val/gain_db": list(zip(places, gains, strict=True)),
+    }  # fmt: skip
+    assert explain(tmp_path, history, None).cause == cause
+
+
+def test_the_command_that_verifies_has_the_runs_own_settings():
+    words = ["model=unet", "fault=relu_mask_from_gradient", "tracking.dir=a b", "verification=off", "hydra.run.dir=x",
+             "optimizer.lr=0.1", "model.channels=[8, 8]"]  # fmt: skip
+    own = "model=unet fault=relu_mask_from_gradient optimizer.lr=0.1 'model.channels=[8, 8]'"
+    assert verify_command(words) == f"python -m scratch_dl.verify {own}"
+    assert verify_command([]) == "python -m scratch_dl.verify"
 
 
 def test_mlflow_has_the_signals_at_the_watched_steps_and_the_class_at_each_validation(trained):

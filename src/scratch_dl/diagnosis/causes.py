@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from scratch_dl.faults import FAULTS
 
-HEALTHY, UNKNOWN = "healthy", "unknown"
+HEALTHY, UNKNOWN, TOO_SHORT = "healthy", "unknown", "too_short"
 
 
 class Cause(NamedTuple):
@@ -19,6 +19,10 @@ CAUSES = {
     UNKNOWN: Cause(
         "the run was not watched (diagnosis=off)",
         "train again under diagnosis=default",
+    ),
+    TOO_SHORT: Cause(
+        "no rule of the diagnosis fired, but the training is too short to judge an output that is worse than its input",
+        "train longer (trainer.epochs)",
     ),
     "forward_wrong": Cause(
         "the forward does not compute what its reference does",

@@ -6,9 +6,10 @@ A run that was killed is therefore explained from its record just like a run tha
 import json
 import logging
 import math
+import shlex
 import textwrap
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from scratch_dl import tracking
 from scratch_dl.diagnosis import figure, signals
-from scratch_dl.diagnosis.causes import CAUSES, UNKNOWN
+from scratch_dl.diagnosis.causes import CAUSES, TOO_SHORT, UNKNOWN
 from scratch_dl.diagnosis.inspection import DATA, inspect
 from scratch_dl.diagnosis.output_class import CLASSES, classify
 from scratch_dl.diagnosis.recognition import recognise, unrecognised
@@ -34,6 +35,8 @@ NOTHING = "none"
 FLAT = ("not_finite", "zeros", "ones", "half", "mean")
 LEAST_GAIN_DB, LEAST_STEPS = 0.5, 500
 _WIDTH = 80
+_VERIFY = "python -m scratch_dl.verify"
+_NOT_VERIFIED = ("hydra", "tracking.", "verification", "diagnosis", "resume", "trainer.max_minutes")
 log = logging.getLogger(__name__)
 
 
@@ -43,14 +46,16 @@ class Diagnosis:
     Args:
         setup: of the training; it is never changed.
         run: gets metrics `watch/...`, tags, the verdict and the figure.
+        overrides: of the command line, for the commands in the verdict.
 
     Attributes:
         blur_psnr_db: PSNR of the blurred validation crops; set it before the first validation.
         say: is called with each line about a certain mistake, as soon as it is seen.
     """
 
-    def __init__(self, setup: "Setup", run: tracking.Run) -> None:
+    def __init__(self, setup: "Setup", run: tracking.Run, overrides: Sequence[str] = ()) -> None:
         self.setup = setup
+        self.overrides = overrides
         self.run = run
         self.blur_psnr_db = math.inf
         self.say: Callable[[str], object] = print
@@ -106,7 +111,7 @@ class Diagnosis:
         """
         record = tracking.Journal(self.run.folder)
         history = record.history()
-        verdict = explain(record.folder, history, reason)
+        verdict = explain(record.folder, history, reason, self.overrides)
         self.run.tags(
             {
                 "diagnosis": verdict.cause,
@@ -118,7 +123,7 @@ class Diagnosis:
         )
         self.run.text(json.dumps(verdict.to_json(), indent=1), VERDICT)
         drawn_before = (self.run.folder / tracking.ARTIFACTS / FIGURE).is_file()
-        if (files or drawn_before or not verdict.healthy) and (
+        if (files or drawn_before or verdict.finds_fault) and (
             drawn := figure.draw(own_signals(history), verdict)
         ) is not None:
             self.run.figure(drawn, FIGURE)
@@ -134,6 +139,7 @@ class Diagnosis:
         signs = signs_of(self.run.folder, tracking.Journal(self.run.folder).history())
         if certain := [sign for sign in signs if sign.rank == CERTAIN]:
             verdict = conclude(certain, progress=False)
+            verdict = replace(verdict, cure=verdict.cure.replace(_VERIFY, verify_command(self.overrides)))
             self._said = True
             for line in lines(verdict):
                 self.say(line)
@@ -161,13 +167,14 @@ def signs_of(folder: Path, history: History) -> list[Sign]:
     return known + read_signs(own_signals(history))
 
 
-def explain(folder: Path, history: History, reason: str | None) -> Verdict:
+def explain(folder: Path, history: History, reason: str | None, overrides: Sequence[str] = ()) -> Verdict:
     """Return the verdict on a run, only from what it recorded.
 
     Args:
         folder: of the run.
         history: its metrics, or those up to some step.
         reason: why it ended early, if it did.
+        overrides: of its command line, for the commands in the verdict.
     """
     signs = signs_of(folder, history)
     if not signs and not set(own_signals(history)) - {OUTPUT_CLASS, f"{DATA}/level"}:  # no module was seen
@@ -183,7 +190,19 @@ def explain(folder: Path, history: History, reason: str | None) -> Verdict:
     if last >= LEAST_STEPS and not progress:
         said = "on the validation crops the output is farther from the clean picture than its input is"
         signs.append(Sign("below_input", "not_converged", "network", "forward", last, said, DOUBTFUL, order=95))
-    return conclude(signs, progress, name)
+    verdict = conclude(signs, progress, name)
+    if verdict.healthy and last < LEAST_STEPS and not progress:
+        what, cure = CAUSES[TOO_SHORT]
+        return replace(verdict, cause=TOO_SHORT, what=f"{what}: {last} of {LEAST_STEPS} steps", cure=cure)
+    if _VERIFY in verdict.cure:
+        return replace(verdict, cure=verdict.cure.replace(_VERIFY, verify_command(overrides)))
+    return verdict
+
+
+def verify_command(overrides: Sequence[str]) -> str:
+    """Return the command that verifies what a training with these overrides trains."""
+    own = [word for word in overrides if not word.lstrip("+~").startswith(_NOT_VERIFIED)]
+    return f"python -m scratch_dl.verify {shlex.join(own)}".rstrip()
 
 
 def _progress(history: History) -> bool:

@@ -64,7 +64,7 @@ def _panel(axes: "Axes", table: "np.ndarray", label: str, colours: str) -> None:
 def _mark(axes: "Axes", modules: Sequence[str], steps: Sequence[int], verdict: Verdict) -> None:
     from matplotlib.patches import Rectangle
 
-    if verdict.healthy:
+    if not verdict.finds_fault:
         return
     column = sum(step < verdict.step for step in steps)
     if verdict.module in modules:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from scratch_dl.diagnosis.causes import CAUSES, HEALTHY
+from scratch_dl.diagnosis.causes import CAUSES, HEALTHY, TOO_SHORT
 
 CERTAIN, DOUBTFUL = 0, 1
 """Ranks of signs: CERTAIN is a mistake in any case, DOUBTFUL only if the network makes no progress."""
@@ -63,6 +63,11 @@ class Verdict:
     def healthy(self) -> bool:
         """Whether no cause was found: no certain sign, and no doubtful one in a network without progress."""
         return self.cause == HEALTHY
+
+    @property
+    def finds_fault(self) -> bool:
+        """Whether something is wrong: not if no cause was found, in a training that is long enough or too short."""
+        return self.cause not in (HEALTHY, TOO_SHORT)
 
     @property
     def line(self) -> str:

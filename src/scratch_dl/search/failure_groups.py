@@ -22,7 +22,10 @@ MAX_SHOWN = 3
 MAX_CHOICES = 6
 """A setting with more distinct values does not count as a choice: any two numbers would be "this or that" number."""
 
-_HEALTHY, _NOT_DIAGNOSED = "healthy", ("", "unknown")  # as in scratch_dl.diagnosis.causes, which imports torch
+_HEALTHY, _NOT_DIAGNOSED = (
+    ("healthy", "too_short"),
+    ("", "unknown"),
+)  # as in scratch_dl.diagnosis.causes, which imports torch
 _OUTPUTS = {
     "not_finite": "output not finite",
     "zeros": "collapsed to zero",
@@ -97,9 +100,9 @@ def cause_label(row: TrialRow) -> str:
     cause = "" if result.cause in _NOT_DIAGNOSED else result.cause
     if result.state in (State.FAILED, State.PRUNED):
         label = _failure(result.reason) if result.state == State.FAILED else State.PRUNED
-        return f"{label} ({cause})" if cause not in ("", _HEALTHY) else label
+        return f"{label} ({cause})" if cause not in ("", *_HEALTHY) else label
     output = _OUTPUTS.get(result.output_class, result.output_class)
-    if cause in ("", _HEALTHY):
+    if cause in ("", *_HEALTHY):
         label = cause or "not diagnosed"
         return f"{label}, {output}" if output else label
     return f"{output} ({cause})" if output else cause
@@ -107,7 +110,7 @@ def cause_label(row: TrialRow) -> str:
 
 def reason_text(result: TrialResult) -> str:
     """Return the reason and the verdict in one line; "" if there is nothing to say."""
-    verdict = "" if result.verdict in (_HEALTHY, *_NOT_DIAGNOSED) else result.verdict
+    verdict = "" if result.verdict in (*_HEALTHY, *_NOT_DIAGNOSED) else result.verdict
     return "; ".join(text for text in (result.reason, "" if verdict in result.reason else verdict) if text)
 
 

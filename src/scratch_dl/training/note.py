@@ -84,7 +84,7 @@ def verdict_lines(verification: str, diagnosis: "Verdict | None") -> dict[str, s
     lines = {"verification": verification}
     if diagnosis is not None:
         lines["diagnosis"] = f"{diagnosis.line}; output {diagnosis.output_class or 'not seen'}"
-        if not diagnosis.healthy and diagnosis.cure:
+        if diagnosis.cure:
             lines["cure"] = diagnosis.cure
     return lines
 

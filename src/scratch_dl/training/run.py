@@ -145,7 +145,7 @@ class _TrackedTraining(Listener):
         if self.setup.diagnosis.enabled:
             from scratch_dl.diagnosis import Diagnosis
 
-            self.diagnosis = Diagnosis(self.setup, self.run)
+            self.diagnosis = Diagnosis(self.setup, self.run, self.overrides)
         self._verify(fresh=restored is None)
         crops = baselines.baseline_psnr(self.setup.data, "crops", self.cache)
         self.scores.update({f"baseline/{name}_psnr_db": value for name, value in crops.items()})
