@@ -14,11 +14,16 @@ import pytest
 import torch
 
 import preloaded
+import scratch_dl
 from scratch_dl import tracking
+from scratch_dl.config.composing import compose_config
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.train import train
 from scratch_dl.training import checkpoint
+from scratch_dl.training.loop import Diverged
 from scratch_dl.training.note import again
+from scratch_dl.training.result import attached_result
+from scratch_dl.training.summary import print_summary
 
 SMALL = ["debug=fast", "threads=1", "model.channels=[4,5,4]", "tracking.detail=trial"]
 
@@ -383,23 +388,62 @@ def test_help_and_cfg_say_what_there_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_end_panel_fits_80_columns_and_15_lines(template, capsys):
-    from scratch_dl.config.composing import compose_config
-    from scratch_dl.training.summary import print_summary
-
-    print_summary(template[1], compose_config("train", SMALL))
+def test_the_end_has_a_panel_of_80_columns_and_commands_that_can_be_copied(template, capsys):
+    """However long they are: they stand below the panel, a line each."""
+    long = [*SMALL, "tracking.tags.note=" + "x" * 100]
+    print_summary(replace(template[1], overrides=long), compose_config("train", SMALL))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 15
-    assert max(map(len, lines)) <= 80
+    panel = [line for line in lines if line[0] in "╭│╰"]
+    assert {len(line) for line in panel} == {80}
+    commands = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[len(panel) :]}
+    assert list(commands) == ["look", "resume", "evaluate", "denoise", "again"]
+    assert commands["again"] == again(long)
 
 
-def test_the_end_panel_permits_in_its_command_to_resume_what_the_run_needed(template, capsys):
-    from scratch_dl.config.composing import compose_config
-    from scratch_dl.training.summary import print_summary
-
+def test_the_commands_permit_what_the_run_needed(template, capsys):
     print_summary(replace(template[1], overrides=[]), compose_config("train", ["allowed_targets=[my.]"]))
-    words = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())
-    assert f"train resume={template[1].run_id} 'allowed_targets=[my.]'" in words
+    out = capsys.readouterr().out
+    assert f"\nresume    python -m scratch_dl.train resume={template[1].run_id} 'allowed_targets=[my.]'\n" in out
+
+
+def test_a_run_that_fails_ends_with_its_folder_and_the_commands_too(store, capsys):
+    words = [*SMALL, "fault=sigmoid_gradient_at_upstream", f"tracking.dir={store}", "model.channels=[24,32,24]"]
+    with pytest.raises(Diverged) as failed:
+        train([*words, f"hydra.run.dir={store}/hydra/a/failed"])
+    result = attached_result(failed.value)
+    assert (result.status, result.folder) == ("FAILED", store / "hydra" / "a" / "failed")
+    lines = capsys.readouterr().out.splitlines()
+    (title,) = [line for line in lines if "─ FAILED: best at step " in line]
+    assert lines.index(title) > len(lines) - 20
+    assert f"diagnose  python -m scratch_dl.diagnose run={result.run_id} tracking.dir={store}" in lines
+
+
+def test_a_result_is_short_in_a_notebook_and_shows_a_table_and_the_curve(template):
+    result = template[1]
+    said = repr(result)
+    assert len(said) < 300
+    assert said.startswith(
+        f"<RunResult: FINISHED, run {result.run_id}, {result.progress.best_psnr_db:.2f} dB on the val"
+    )
+    shown = result._repr_html_()
+    assert shown.count("<tr>") == 4
+    assert f"<td>{result.scores['test/tv_psnr_db']:.2f}</td>" in shown
+    assert 'src="data:image/png;base64,' in shown
+
+
+def test_a_typo_is_one_line_in_a_notebook():
+    """IPython asks an error for it."""
+    with pytest.raises(ConfigError) as refused:
+        train(["optimizer.lrr=1"])
+    assert refused.value._render_traceback_() == [
+        "UnknownKeyError: optimizer.lrr is not a setting; did you mean 'optimizer.lr'?"
+    ]
+
+
+@pytest.mark.parametrize("module", ["train", "verify", "denoise"])
+def test_the_version_is_that_of_this_package(module, tmp_path):
+    done = command("--version", cwd=tmp_path, module=module)
+    assert (done.returncode, done.stdout) == (0, f"scratch_dl {scratch_dl.__version__}\n")
 
 
 def test_the_same_run_cannot_be_worked_on_twice_at_once(template):

@@ -91,15 +91,21 @@ def _run(config: DictConfig, folder: Path, setup: "Setup | None") -> int | dict[
 
 
 def _train(config: DictConfig, folder: Path, overrides: list[str], setup: "Setup | None") -> "RunResult":
+    from scratch_dl.training.result import attached_result
     from scratch_dl.training.resume import resume_run
     from scratch_dl.training.run import train_run
     from scratch_dl.training.summary import print_summary
 
-    with restored():  # not as a decorator, because a launcher pickles this module's functions
-        if config.resume.run is not None:
-            result = resume_run(config, overrides)
-        else:
-            result = train_run(setup or build(config), folder, overrides)
+    try:
+        with restored():  # not as a decorator, because a launcher pickles this module's functions
+            if config.resume.run is not None:
+                result = resume_run(config, overrides)
+            else:
+                result = train_run(setup or build(config), folder, overrides)
+    except Exception as error:
+        if (failed := attached_result(error)) is not None:
+            print_summary(failed, config)
+        raise
     print_summary(result, config)
     if config.tracking.register and result.status == "FINISHED":
         _register(config, result.run_id)

@@ -15,7 +15,27 @@ def test_without_a_terminal_an_epoch_is_one_plain_line(capsys):
         reporter.step(1, 0.5)
         reporter.step(2, 0.3)
         reporter.epoch(1, VALUES)
-    assert capsys.readouterr().out == ("epoch  1/10  loss 0.40000  val psnr 21.50 dB  gain +1.25 dB  ssim 0.700\n")
+    assert capsys.readouterr().out == "epoch  1/10  loss 0.40000  val psnr 21.50 dB (+1.25)  ssim 0.700  0 s left\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "seconds", "left"),
+    [
+        pytest.param(0, 10, 5.0, "  45 s left", id="seconds"),
+        pytest.param(0, 1, 5.0, "  8 min left", id="minutes"),
+        pytest.param(50, 60, 5.0, "  20 s left", id="a-resumed-run-counts-its-own-steps"),
+        pytest.param(0, 100, 5.0, "", id="none"),
+        pytest.param(20, 20, 5.0, "", id="not-known-yet"),
+    ],
+)
+def test_the_time_left_is_that_of_the_steps_left_at_the_pace_so_far(start, step, seconds, left, monkeypatch, capsys):
+    clock = iter([0.0, seconds])
+    monkeypatch.setattr("scratch_dl.terminal.console.time.monotonic", lambda: next(clock))
+    reporter = Reporter(100, 10, start)
+    if step > start:
+        reporter.step(step, 0.5)
+    reporter.epoch(1, VALUES)
+    assert capsys.readouterr().out.rstrip("\n").partition("ssim 0.700")[2] == left
 
 
 def test_the_line_of_an_epoch_fits_80_columns(capsys):
@@ -32,6 +52,18 @@ def test_a_score_that_is_not_known_is_left_empty():
     assert "20.12" in text
     assert "nan" not in text
     assert max(map(len, text.splitlines())) == 80
+
+
+def test_on_a_narrow_screen_no_number_is_cut():
+    columns = ("noisy", "blur", "tv", "nlm", "first", "best", "last")
+    names = ("validation crops", "validation photographs", "test photographs")
+    rows = {name: {column: 20 + i + j / 10 for j, column in enumerate(columns)} for i, name in enumerate(names)}
+    console = Console(width=40, file=io.StringIO())
+    console.print(panel("title", score_table(rows, columns, 40), ["a line"], 40))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) == 40
+    for values in rows.values():
+        assert all(f"{value:.2f}" in text for value in values.values()), text
 
 
 @pytest.mark.parametrize("length", [10, 200])

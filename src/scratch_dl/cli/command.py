@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from scratch_dl import __version__
 from scratch_dl.cli.errors import exit_with
 from scratch_dl.config.composing import Composer, command_composer, given_overrides, prepare_hydra
 from scratch_dl.config.environment import from_environment
@@ -94,6 +95,9 @@ class Command:
             from scratch_dl import faults
 
             print(faults.help_text())
+            raise SystemExit(0)
+        if "--version" in arguments:  # Hydra would print its own
+            print(f"scratch_dl {__version__}")
             raise SystemExit(0)
         prepare_hydra()
         options = get_args_parser().parse_intermixed_args(list(arguments))

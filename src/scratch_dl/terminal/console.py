@@ -1,6 +1,7 @@
 """Output during and at the end of a run: a progress bar on a terminal, plain lines otherwise."""
 
-import math
+import importlib.util
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -20,11 +21,13 @@ class Reporter:
     def __init__(self, total_steps: int, epochs: int, start: int = 0) -> None:
         self.console = Console(highlight=False)
         self.epochs = epochs
+        self._total, self._start, self._step, self._began = total_steps, start, start, time.monotonic()
         self._losses = 0.0
         self._steps = 0
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        if self.console.is_terminal:
+        in_notebook = self.console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        if self.console.is_terminal or in_notebook:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
             self._task = self._bar.add_task("training", total=total_steps, completed=start)
@@ -48,6 +51,7 @@ class Reporter:
         """Show a finished step."""
         self._losses += loss
         self._steps += 1
+        self._step = step
         if self._bar:
             self._bar.update(self._task, completed=step)
 
@@ -55,28 +59,41 @@ class Reporter:
         """Print the scores of an epoch's validation."""
         loss = f"loss {self._losses / self._steps:.5f}" if self._steps else "untrained   "
         line = (
-            f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}  {loss}  val psnr {values['val/psnr_db']:.2f} dB  "
-            f"gain {values['val/gain_db']:+.2f} dB  ssim {values['val/ssim']:.3f}"
+            f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}  {loss}  val psnr {values['val/psnr_db']:.2f} dB "
+            f"({values['val/gain_db']:+.2f})  ssim {values['val/ssim']:.3f}{self._time_left()}"
         )
         self._losses, self._steps = 0.0, 0
         if self._bar:
             self._bar.update(self._task, description=f"epoch {epoch}/{self.epochs} {values['val/psnr_db']:.2f} dB")
         self.say(line)
 
+    def _time_left(self) -> str:
+        """Return how long the rest will take at the mean pace so far; "" before the first step and after the last."""
+        done, left = self._step - self._start, self._total - self._step
+        if not done or not left:
+            return ""
+        seconds = (time.monotonic() - self._began) / done * left
+        return f"  {seconds:.0f} s left" if seconds < 100 else f"  {seconds / 60:.0f} min left"
 
-def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> Table:
-    """Return a table of PSNRs in dB: a row per set of pictures, a column per method; unknown cells are empty."""
+
+def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str], width: int = WIDTH) -> Table:
+    """Return a table of PSNRs in dB: a row per set of pictures, a column per method; unknown cells are empty.
+
+    On a screen narrower than WIDTH, a row per method and a column per set, so that no number is cut.
+    """
+    cells = {(name, column): values[column] for name, values in rows.items() for column in columns if column in values}
+    across, down = (columns, list(rows)) if width >= WIDTH else (list(rows), columns)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("PSNR, dB")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, values in rows.items():
-        cells = [values.get(column, math.nan) for column in columns]
-        table.add_row(name, *("" if math.isnan(cell) else f"{cell:.2f}" for cell in cells))
+    for name in across:
+        table.add_column(name, justify="right", overflow="fold")
+    for name in down:
+        keys = [(name, other) if width >= WIDTH else (other, name) for other in across]
+        table.add_row(name, *(f"{cells[key]:.2f}" if key in cells else "" for key in keys))
     return table
 
 
-def panel(title: str, table: Table | None, lines: Sequence[str]) -> Panel:
-    """Return the panel at the end of a run, WIDTH columns wide; a longer line is broken at any character."""
+def panel(title: str, table: Table | None, lines: Sequence[str], width: int = WIDTH) -> Panel:
+    """Return the panel at the end of a run; a line that is longer than `width` is broken at any character."""
     texts = [Text(line, overflow="fold") for line in lines]
-    return Panel(Group(*([table] if table else []), *texts), title=title, width=WIDTH, title_align="left")
+    return Panel(Group(*([table] if table else []), *texts), title=title, width=width, title_align="left")

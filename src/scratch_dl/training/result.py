@@ -1,7 +1,9 @@
 """What a run leaves in its folder beside its checkpoints, and what `train` returns."""
 
+import html
 import json
 import math
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,14 +23,14 @@ CONFIG, SUMMARY = "config.yaml", "summary.json"
 COLUMNS = (*BASELINES, "first", "best", "last")
 
 
-@dataclass
+@dataclass(repr=False)
 class RunResult:
     """The result of a training.
 
     Attributes:
         run_id: in MLflow.
         folder: of the run's local files.
-        status: FINISHED, or KILLED after a signal.
+        status: FINISHED, KILLED after a signal, or FAILED after an error (see `attached_result`).
         scores: PSNR (dB) and SSIM by metric name, those of the baselines included.
         progress: how far the training came, and its first, best and last validation PSNR.
         network: with the best weights.
@@ -50,6 +52,35 @@ class RunResult:
     overrides: list[str] = field(default_factory=list)
     verification: str = "off"
     diagnosis: "Verdict | None" = None
+
+    def __repr__(self) -> str:
+        rows = score_rows(self.scores, self.progress)
+        scores = [f"{values['best']:.2f} dB on the {name}" for name, values in rows.items() if "best" in values]
+        diagnosis = [] if self.diagnosis is None else [f"diagnosis {self.diagnosis.line}"]
+        said = ", ".join([self.status, f"run {self.run_id}", *scores, f"verification {self.verification}", *diagnosis])
+        return f"<RunResult: {said}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the scores as a table, and the curve of PSNR if it was drawn."""
+        head = "".join(f"<th>{name}</th>" for name in ("PSNR, dB", *COLUMNS))
+        body = ""
+        for name, values in score_rows(self.scores, self.progress).items():
+            cells = "".join(f"<td>{values[column]:.2f}</td>" if column in values else "<td></td>" for column in COLUMNS)
+            body += f"<tr><th>{name}</th>{cells}</tr>"
+        picture = self.folder / "artifacts" / "figures" / "psnr.png"
+        data = b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
+        image = f'<img src="data:image/png;base64,{data}" width="600">' if data else ""
+        return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{body}</table>{image}"
+
+
+def attach_result(error: BaseException, result: RunResult) -> None:
+    """Let whoever handles the error of a training also have the run's result."""
+    error.__dict__["run_result"] = result
+
+
+def attached_result(error: BaseException) -> RunResult | None:
+    """Return the result of the run that ended by an error, if it had begun."""
+    return getattr(error, "run_result", None)
 
 
 def score_rows(scores: Mapping[str, float], progress: Progress) -> dict[str, dict[str, float]]:

@@ -23,7 +23,7 @@ from scratch_dl.training.description import Part, close_orphans, create_run, des
 from scratch_dl.training.events import Listener
 from scratch_dl.training.loop import Diverged, Progress, Training
 from scratch_dl.training.note import again, run_note, verdict_lines
-from scratch_dl.training.result import RunResult, write_summary
+from scratch_dl.training.result import RunResult, attach_result, write_summary
 from scratch_dl.training.signals import Interrupted, handling, interrupt
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class _TrackedTraining(Listener):
             reason = f"{type(error).__name__}: {error}"
             self._diagnose(reason)
             self._write_failure(reason)
-            if (explained := self._explained(error)) is not None:
+            explained = self._explained(error) or error
+            attach_result(explained, self._result("FAILED", self.setup.network))
+            if explained is not error:
                 raise explained from error
             raise
         finally:
@@ -125,6 +127,9 @@ class _TrackedTraining(Listener):
             self._write_summary(status, reason)
         if late and not exit_status:
             exit_status = 128 + late[0]
+        return self._result(status, network, tracked, exit_status)
+
+    def _result(self, status: str, network: Denoiser, tracked: bool = True, exit_status: int = 0) -> RunResult:
         return RunResult(
             run_id=self.run.run_id,
             folder=self.folder,

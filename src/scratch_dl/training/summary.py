@@ -6,39 +6,46 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.text import Text
 
 from scratch_dl.config.overrides import override_value
 from scratch_dl.system.passwords import without_password
 from scratch_dl.terminal import console
+from scratch_dl.training import checkpoint
 from scratch_dl.training.note import again
 from scratch_dl.training.result import COLUMNS, RunResult, score_rows
 
-LINES = 15
-
 
 def print_summary(result: RunResult, config: DictConfig) -> None:
-    """Print the panel: at most LINES lines of 80 columns; if paths are very long, the last commands are omitted."""
-    folder = _short(result.folder)
-    progress = result.progress
-    where = where_flags(config)
-    permit = "".join(f" {shlex.quote(word)}" for word in permission_overrides(config))
+    """Print the panel of a run that has ended in whatever way, and the commands below it, where they can be copied."""
+    screen, progress = Console(highlight=False), result.progress
     lines = [f"verified  {result.verification}"]
     if result.diagnosis is not None:
-        lines.append(f"diagnosis {result.diagnosis.line}; output {result.diagnosis.output_class}")
-    lines += [f"run       {result.run_id}", f"folder    {folder}"]
-    lines.append(f"look      python -m scratch_dl.ui{where}")
-    lines.append(f"resume    python -m scratch_dl.train resume={result.run_id}{where}{permit}")
-    if result.status == "FINISHED":
-        lines.append(f"evaluate  python -m scratch_dl.evaluate run={result.run_id}{where}{permit}")
-        lines.append(f"again     {again(result.overrides, config_dir())}")
-    rows = score_rows(result.scores, progress)
-    free = LINES - len(rows) - 3  # the table's head and the border
-    screen = Console(highlight=False)
-    while sum(len(Text(line, overflow="fold").wrap(screen, console.WIDTH - 4)) for line in lines) > free:
-        lines.pop()
+        lines.append(f"diagnosis {result.diagnosis.line}; output {result.diagnosis.output_class or 'not seen'}")
+    lines += [f"run       {result.run_id}", f"folder    {_short(result.folder)}"]
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
-    screen.print(console.panel(title, console.score_table(rows, COLUMNS), lines))
+    width = min(console.WIDTH, screen.width)
+    table = console.score_table(score_rows(result.scores, progress), COLUMNS, width)
+    if screen.is_terminal and result.status == "KILLED":
+        screen.print()  # the terminal has written ^C at the start of the line
+    screen.print(console.panel(title, table, lines, width))
+    for name, command in _commands(result, config).items():
+        screen.print(f"{name:<9} {command}", markup=False, soft_wrap=True)
+
+
+def _commands(result: RunResult, config: DictConfig) -> dict[str, str]:
+    """Return what to type next, by purpose."""
+    where = where_flags(config)
+    permit = "".join(f" {shlex.quote(word)}" for word in permission_overrides(config))
+    commands = {"look": f"python -m scratch_dl.ui{where}"}
+    if result.status == "FAILED" or (result.diagnosis is not None and result.diagnosis.finds_fault):
+        commands["diagnose"] = f"python -m scratch_dl.diagnose run={result.run_id}{where}"
+    if (result.folder / "checkpoints" / checkpoint.LAST).exists():
+        commands["resume"] = f"python -m scratch_dl.train resume={result.run_id}{where}{permit}"
+    if result.status == "FINISHED":
+        commands["evaluate"] = f"python -m scratch_dl.evaluate run={result.run_id}{where}{permit}"
+        commands["denoise"] = f"scratch-dl denoise photo.png run={result.run_id}{where}{permit}"
+    commands["again"] = again(result.overrides, config_dir())
+    return commands
 
 
 def where_flags(config: DictConfig) -> str:
