@@ -197,7 +197,9 @@ def test_several_objectives_have_pictures_of_their_own_and_a_front(tmp_path, obj
         pytest.param(MIXED[-3:], PICTURES, id="none-complete"),
         pytest.param([good(0)], PICTURES - {"history"}, id="one"),
         pytest.param([good(0), good(7), good(14)], {"importance_pedanova", "importance_fanova"}, id="all-the-same"),
-        pytest.param([good(0), good(1)], set(), id="two"),
+        pytest.param([good(0), good(1)], {"importance_pedanova", "importance_fanova"}, id="two"),
+        pytest.param([good(n) for n in range(9)], {"importance_pedanova", "importance_fanova"}, id="nine"),
+        pytest.param([good(n) for n in range(10)], set(), id="ten"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_says_why_and_leaves_no_old_picture(results, missing, tmp_path):
@@ -212,14 +214,14 @@ def test_what_cannot_be_drawn_says_why_and_leaves_no_old_picture(results, missin
 
 def test_a_single_setting_is_no_question_of_importance(tmp_path):
     study = optuna.create_study(direction="maximize")
-    for n in range(6):
+    for n in range(10):
         study.add_trial(
-            create_trial(params={"x": float(n)}, distributions={"x": FloatDistribution(0, 5)}, value=float(n))
+            create_trial(params={"x": float(n)}, distributions={"x": FloatDistribution(0, 9)}, value=float(n))
         )
     rows = tuple(
-        TrialRow(n, State.COMPLETE, {"x": float(n)}, TrialResult(State.COMPLETE, values=(float(n),))) for n in range(6)
+        TrialRow(n, State.COMPLETE, {"x": float(n)}, TrialResult(State.COMPLETE, values=(float(n),))) for n in range(10)
     )
-    summary = StudySummary("s", "sqlite://", {}, (PSNR,), 6, "tpe", "none", 0, rows, (5,), {}, {})
+    summary = StudySummary("s", "sqlite://", {}, (PSNR,), 10, "tpe", "none", 0, rows, (9,), {}, {})
     pictures = write_plots(study, summary, tmp_path)
     assert pictures["importance_fanova"] == "x is the only setting drawn in every complete trial"
 

@@ -80,7 +80,7 @@ def test_postgresql_has_one_run_of_the_study_and_one_a_trial(on_postgres):
     assert {run.info.status for run in nested.values()} == {"FINISHED"}
     assert parent.data.tags["best.trial"] == str(here.study().best_trial.number)
     assert any("the best of 5 complete trials" in done.stdout for done in both)
-    assert sum(len(re.findall(r"(?m)^\d/5 ", done.stdout)) for done in both) == 5
+    assert sum(len(re.findall(r"(?m)^\d of 5 trained ", done.stdout)) for done in both) == 5
 
 
 @pytest.mark.exhaustive

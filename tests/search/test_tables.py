@@ -14,24 +14,24 @@ HEALTHY = {"cause": "healthy", "output_class": "better_than_blur"}
 SIZES = "model: the output must have the input's size 32x32, but the sizes are: input 32x32, conv1 15x15"
 LINES = [
     pytest.param(TrialResult(State.COMPLETE, values=(28.2,), **HEALTHY), (PSNR,), 28.5,
-                 " 9/30 #17 complete 28.20 (best 28.50) healthy, better than blur: kernel_size=4 lr=1.23",
+                 " 9 of 30 trained #17 complete 28.20 (best 28.50) healthy, better than blur: kernel_size=4 lr=1.23",
                  id="complete"),
     pytest.param(TrialResult(State.PRUNED, reason="pruned at epoch 4: val/psnr_db 21 is behind", values=(21.0,)),
                  (PSNR,), 28.5,
-                 " 9/30 #17 pruned      21 (best 28.50) at epoch 4: kernel_size=4 lr=1.23", id="pruned"),
+                 " 9 of 30 trained #17 pruned      21 (best 28.50) at epoch 4: kernel_size=4 lr=1.23", id="pruned"),
     pytest.param(TrialResult(State.FAILED, reason="train/loss became nan at step 3", cause="dead_units"), (PSNR,), None,
-                 " 9/30 #17 failed         diverged (dead_units): kernel_size=4 lr=1.23", id="failed"),
+                 " 9 of 30 trained #17 failed         diverged (dead_units): kernel_size=4 lr=1.23", id="failed"),
     pytest.param(TrialResult(State.FAILED, reason="OSError: no space left on the device, whatever is done"),
                  (PSNR,), None,
-                 " 9/30 #17 failed         OSError: no space left on the device, wha...: kernel_size=4 lr=1.23",
+                 " 9 of 30 trained #17 failed         OSError: no space left on the device, wha...: kernel_size=4 lr=1.23",
                  id="cut"),
     pytest.param(TrialResult(State.REFUSED, reason=SIZES), (PSNR,), None,
-                 " 9/30 #17 refused        geometry: kernel_size=4 lr=1.23", id="refused"),
+                 " 9 of 30 trained #17 refused        geometry: kernel_size=4 lr=1.23", id="refused"),
     pytest.param(TrialResult(State.KILLED, reason="stopped by a signal"), (PSNR,), None,
-                 " 9/30 #17 killed         stopped by a signal: kernel_size=4 lr=1.23", id="killed"),
+                 " 9 of 30 trained #17 killed         stopped by a signal: kernel_size=4 lr=1.23", id="killed"),
     pytest.param(TrialResult(State.COMPLETE, values=(28.2, 26963.0), **HEALTHY), (PSNR, SIZE), None,
-                 " 9/30 #17 complete 28.20 26963 healthy, better than blur: kernel_size=4 lr=1.23", id="several"),
-    pytest.param(None, (PSNR,), None, " 9/30 #17 running: kernel_size=4 lr=1.23", id="running"),
+                 " 9 of 30 trained #17 complete 28.20 26963 healthy, better than blur: kernel_size=4 lr=1.23", id="several"),
+    pytest.param(None, (PSNR,), None, " 9 of 30 trained #17 running: kernel_size=4 lr=1.23", id="running"),
 ]  # fmt: skip
 
 

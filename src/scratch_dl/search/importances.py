@@ -18,6 +18,7 @@ QUESTIONS = {
     "fanova": "fANOVA (Hutter et al. 2014) says which settings explain the variance of the value over the whole space, "
     "bad regions included: it fits a random forest and divides its variance.",
 }
+LEAST_TRIALS = 10  # complete ones; with fewer, importances would be chance
 _TOP_SHARE, _TOP_TRIALS = 0.1, 5  # the best trials, for PED-ANOVA: fewer than five are no distribution
 
 
@@ -34,6 +35,8 @@ def importances(study: optuna.Study, evaluator: str, place: int, objective: Obje
     trials = complete_trials(study)
     if reason := too_few(trials):
         return reason
+    if len(trials) < LEAST_TRIALS:
+        return f"needs {LEAST_TRIALS} complete trials at least, but there are {len(trials)}"
     if len({trial.values[place] for trial in trials}) == 1:
         return "all complete trials have the same value"
     # These import scikit-learn, which takes a second, and a search needs it once.

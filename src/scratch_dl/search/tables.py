@@ -92,7 +92,7 @@ def describe_objectives(objectives: Sequence[Objective]) -> str:
 def trial_line(
     row: TrialRow, done: int, n_trials: int, objectives: Sequence[Objective], best: float | None = None
 ) -> str:
-    """Write a trial in one line, such as ` 9/30 #17 complete 27.85 (best 28.04) healthy, better than blur: lr=1.2`.
+    """Write a trial in one line, such as ` 9 of 30 trained #17 complete 27.85 (best 28.04) healthy: lr=1.2`.
 
     The words about what came of it are cut to MAX_OUTCOME characters. The drawn settings stand last and are not cut,
     so that a line with many settings is longer than 80 columns.
@@ -107,7 +107,7 @@ def trial_line(
     """
     width = len(str(n_trials))
     values = " ".join(map(format_value, row.values))
-    words = [f"{done:>{width}}/{n_trials}", f"{f'#{row.number}':>{width + 1}}"]
+    words = [f"{done:>{width}} of {n_trials} trained", f"{f'#{row.number}':>{width + 1}}"]
     words += [f"{row.state:<8}", f"{values:>{5 if len(objectives) == 1 else 0}}"]
     if best is not None and len(objectives) == 1:
         words.append(f"(best {format_value(best)})")

@@ -19,7 +19,7 @@ from scratch_dl.training import checkpoint
 
 FULL, SAME = "at full length", "at the trial's length, which gives its value bit for bit"
 _LENGTH = ("trainer.epochs", "trainer.max_minutes", "trainer.patience", "data.crops_per_epoch")
-_PRESETS = ("experiment", "debug")
+_PRESETS = ("experiment",)  # a debug is never the full length
 _GROUPS = ("model", "optimizer", "schedule", "data", "noise", "trainer")
 
 
