@@ -10,7 +10,7 @@ import scratch_dl
 
 ROOT = Path(scratch_dl.__file__).parent
 STUDIES = Path(__file__).parents[1] / "experiments"
-MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_FLAT = 300, 50, 7, 12
+MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_FLAT = 300, 50, 7, 18
 # Functions with more parameters, and why.
 WIDE = {
     "nn.conv.__init__": "PyTorch's arguments",
@@ -32,7 +32,7 @@ ORDER = [
     *("models", "optim", "schedule"),
     *("data", "evaluation", "faults", "config", "tracking", "verification", "diagnosis", "cli", "training"),
     *("search", "paper", "benchmarks"),
-    *("train", "verify", "diagnose", "evaluate", "bench", "ui", "__main__"),
+    *("train", "verify", "diagnose", "evaluate", "bench", "runs", "ui", "__main__"),
 ]
 
 

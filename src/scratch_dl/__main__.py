@@ -13,6 +13,7 @@ COMMANDS = {
     "diagnose": "why does a run not converge?",
     "evaluate": "score a trained network on whole photographs",
     "bench": "how fast is it beside PyTorch?",
+    "runs": "list the trainings, the best first",
     "ui": "look at the runs in MLflow's pages",
 }
 
