@@ -32,7 +32,7 @@ ORDER = [
     *("models", "optim", "schedule"),
     *("data", "evaluation", "faults", "config", "tracking", "verification", "diagnosis", "cli", "training"),
     *("search", "paper", "benchmarks"),
-    *("train", "verify", "diagnose", "evaluate", "bench", "runs", "ui", "__main__"),
+    *("train", "verify", "diagnose", "evaluate", "bench", "runs", "delete", "ui", "__main__"),
 ]
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "score a trained network on whole photographs",
     "bench": "how fast is it beside PyTorch?",
     "runs": "list the trainings, the best first",
+    "delete": "delete runs with all of their files",
     "ui": "look at the runs in MLflow's pages",
 }
 

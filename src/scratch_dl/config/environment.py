@@ -17,6 +17,7 @@ _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracki
 _NO_EXPERIMENT = {
     "evaluate": "an evaluation is recorded in its run's experiment",
     "diagnose": "it records nothing",
+    "delete": "a run is named by its id",
 }
 _PRINTS_DATA = ("runs",)  # commands whose output programs read: the lines about variables go to stderr
 
