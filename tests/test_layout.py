@@ -32,7 +32,7 @@ ORDER = [
     *("models", "optim", "schedule"),
     *("data", "evaluation", "faults", "config", "tracking", "verification", "diagnosis", "cli", "training"),
     *("denoising", "search", "paper", "benchmarks"),
-    *("train", "verify", "diagnose", "denoise", "register", "evaluate", "bench", "ui", "__main__"),
+    *("train", "verify", "diagnose", "denoise", "register", "evaluate", "bench", "runs", "delete", "ui", "__main__"),
 ]
 
 

@@ -18,6 +18,7 @@ import scratch_dl
 from scratch_dl import tracking
 from scratch_dl.config.composing import compose_config
 from scratch_dl.system.errors import ConfigError
+from scratch_dl.tracking.deletion import _other_thing
 from scratch_dl.train import train
 from scratch_dl.training import checkpoint
 from scratch_dl.training.loop import Diverged
@@ -78,6 +79,14 @@ def test_a_runs_page_begins_with_its_result_and_ends_with_its_process(template, 
     assert f"| test photographs | {result.scores['test/noisy_psnr_db']:.2f} | " in note
     assert f"- again: {again(result.overrides)}".replace("[", "\\[").replace("]", "\\]").replace("_", "\\_") in note
     assert "No result yet" not in note
+
+
+def test_everything_in_a_runs_folder_is_known_as_its_own(template):
+    """So that the run can be deleted: a folder with something else in it is left alone."""
+    folder, result = template
+    store = tracking.Store(folder, f"sqlite:///{folder}/mlflow.db")
+    assert (result.folder / "checkpoints").is_dir()
+    assert _other_thing(store, result.folder) is None
 
 
 def test_the_baselines_have_two_points_and_so_a_line_in_a_chart(recorded):

@@ -2,7 +2,7 @@
 
 The line of a training, and the package or module of each step:
 
-    what is typed           cli/        one command each: train, verify, diagnose, evaluate, bench, ui
+    what is typed           cli/        one command each: train, verify, diagnose, evaluate, bench, runs, delete, ui
     -> a configuration      config/     composed from conf/, checked before anything is written, built into objects
     -> data                 data/       photographs, noise, and batches as a function of (seed, step)
     -> a network            models.py   put together from nn/, whose sums are computed by kernels/

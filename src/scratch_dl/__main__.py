@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": "score a trained network on whole photographs",
     "register": "name a trained network in MLflow's registry; the best one is the champion",
     "bench": "how fast is it beside PyTorch?",
+    "runs": "list the trainings, the best first",
+    "delete": "delete runs with all of their files",
     "ui": "look at the runs in MLflow's pages",
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scratch_dl import bench, diagnose, evaluate, train, ui, verify
+from scratch_dl import bench, delete, diagnose, evaluate, runs, train, ui, verify
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.environment import EXPERIMENT, RUN_ID, URI, from_environment
 from scratch_dl.system.errors import ConfigError
@@ -54,6 +54,7 @@ def test_no_argument_holds_a_password_and_no_line_shows_it(monkeypatch, capsys):
         pytest.param(EXPERIMENT, ["resume.run='x'"], {}, "a resumed run stays in its experiment", id="experiment"),
         pytest.param(EXPERIMENT, [], {"name": "evaluate"}, "an evaluation is recorded in its run", id="of"),
         pytest.param(EXPERIMENT, [], {"name": "diagnose"}, "it records nothing", id="diagnose"),
+        pytest.param(EXPERIMENT, [], {"name": "delete"}, "a run is named by its id", id="delete"),
     ],
 )  # fmt: skip
 def test_a_variable_that_does_not_count_is_ignored_with_a_line(monkeypatch, capsys, variable, overrides, how, reason):
@@ -76,9 +77,10 @@ def test_an_address_that_cannot_be_used_is_refused_with_the_variable_and_the_cur
 
 @pytest.mark.parametrize(
     ("command", "arguments"),
-    [(train, ["seed=x"]), (verify, ["seed=x"]), (bench, ["seed=x"]), (diagnose, ["run=/x"]), (evaluate, ["run=/x"])],
-    ids=["train", "verify", "bench", "diagnose", "evaluate"],
-)
+    [(train, ["seed=x"]), (verify, ["seed=x"]), (bench, ["seed=x"]), (diagnose, ["run=/x"]), (evaluate, ["run=/x"]),
+     (delete, ["/x"])],
+    ids=["train", "verify", "bench", "diagnose", "evaluate", "delete"],
+)  # fmt: skip
 def test_every_command_uses_the_address(in_process, monkeypatch, tmp_path, command, arguments):
     """Before a fault of another setting is found, and without a trace in the folder."""
     monkeypatch.chdir(tmp_path)
@@ -87,6 +89,15 @@ def test_every_command_uses_the_address(in_process, monkeypatch, tmp_path, comma
     assert status == 2, err
     assert out == f"{URI}=postgresql://bob:***@127.0.0.1:1/db is used as tracking.uri\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_whose_output_programs_read_says_so_on_stderr(in_process, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(URI, SECRET)
+    status, out, err = in_process(runs, "format=x")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[0] == f"{URI}=postgresql://bob:***@127.0.0.1:1/db is used as tracking.uri"
+    assert "SE'C" not in err
 
 
 def test_the_ui_uses_the_address(in_process, monkeypatch):

@@ -1,7 +1,9 @@
 """MLflow's environment variables as settings: the command line overrides them; they override presets and defaults."""
 
 import os
+import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from scratch_dl.config.overrides import key_of
 from scratch_dl.system.addresses import check_uri
@@ -12,7 +14,12 @@ URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFL
 _EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
 WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set in the worker processes of a search
 _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
-_NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment", "diagnose": "it records nothing"}
+_NO_EXPERIMENT = {
+    "evaluate": "an evaluation is recorded in its run's experiment",
+    "diagnose": "it records nothing",
+    "delete": "a run is named by its id",
+}
+_PRINTS_DATA = ("runs",)  # commands whose output programs read: the lines about variables go to stderr
 
 
 def from_environment(overrides: Sequence[str], name: str = "train", several: bool = False) -> list[str]:
@@ -30,6 +37,7 @@ def from_environment(overrides: Sequence[str], name: str = "train", several: boo
     """
     given = set(map(key_of, overrides))
     used = []
+    file = sys.stderr if name in _PRINTS_DATA else sys.stdout
     for variable, key in _KEYS.items():
         value = os.environ.get(variable, "")
         if not value.strip() or given & {key, "tracking"}:
@@ -40,9 +48,10 @@ def from_environment(overrides: Sequence[str], name: str = "train", several: boo
                 check_variable(value)
             used.append(_override(variable))
         if WORKER not in os.environ:  # the process that started this one has printed it
-            _print(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}")
+            _print(variable, value, f"used as {key}" if reason is None else f"ignored: {reason}", file)
     if os.environ.get(_EXPERIMENT_ID, "").strip() and WORKER not in os.environ:
-        _print(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], "ignored: tracking.experiment chooses one by its name")
+        use = "ignored: tracking.experiment chooses one by its name"
+        _print(_EXPERIMENT_ID, os.environ[_EXPERIMENT_ID], use, file)
     return used
 
 
@@ -60,7 +69,7 @@ def check_variable(uri: str) -> None:
 
 def print_used(variable: str, value: str, key: str) -> None:
     """Print that a variable is used as a setting."""
-    _print(variable, value, f"used as {key}")
+    _print(variable, value, f"used as {key}", sys.stdout)
 
 
 def is_from_environment(override: str) -> bool:
@@ -82,5 +91,5 @@ def _ignored_because(variable: str, name: str, several: bool, resumed: bool) -> 
     return None
 
 
-def _print(variable: str, value: str, use: str) -> None:
-    print(f"{variable}={hide(value)} is {use}", flush=True)
+def _print(variable: str, value: str, use: str, file: TextIO) -> None:
+    print(f"{variable}={hide(value)} is {use}", file=file, flush=True)

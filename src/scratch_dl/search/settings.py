@@ -20,6 +20,7 @@ from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.checks import choice, integer, nearest, real, text
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
+from scratch_dl.tracking.names import less_is_better
 
 SAMPLERS: dict[str, Any] = {
     "tpe": samplers.TPESampler,
@@ -61,7 +62,6 @@ METRICS = (
     "training_s",
     "parameters",
 )
-_MINIMIZED = ("loss", "grad_norm", "training_s", "parameters")  # by default
 _METRIC_PREFIXES = ("val_whole/", "watch/", "verify/")  # of metrics whose names depend on the configuration
 _GROUP = "hydra.sweeper"
 
@@ -257,7 +257,7 @@ def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
                 f"objective must be one of {', '.join(METRICS)} or begin with {', '.join(_METRIC_PREFIXES)}, "
                 f"but got {name!r}{nearest(name, METRICS)}"
             )
-        usual = "minimize" if name.rpartition("/")[2] in _MINIMIZED else "maximize"
+        usual = "minimize" if less_is_better(name) else "maximize"
         objectives.append(
             Objective(name, at[0] if at else "best", choice("direction", usual if way is None else way, DIRECTIONS))
         )

@@ -8,6 +8,7 @@ sender.py        from the journal to MLflow, each (metric, step) exactly once;  
 replay.py        sends later what could not be sent
 store.py         where runs are stored;  database.py  creates its tables;  relocation.py  updates addresses after a move
 lookup.py        finds experiments, runs and their folders, and closes abandoned runs
+selection.py     finds the runs that a person means;  deletion.py  deletes them with their files
 locks.py         one process at a time;  process.py  which processes are alive
 mlflow_calls.py  calls MLflow without its console output, and translates its errors (errors.py)
 values.py        tags, parameters and metrics as MLflow accepts them;  names.py  their names;  artifacts.py  files

@@ -152,7 +152,7 @@ def close_orphans(store: Store) -> tuple[list[str], list[str]]:
     """
     closed, unknown = [], []
     for run in _running(store):
-        alive = _is_alive(store, run)
+        alive = process_is_alive(store, run)
         if alive is None:
             unknown.append(str(run.info.run_id))
         elif not alive:
@@ -173,7 +173,11 @@ def _running(store: Store) -> Iterator[Any]:
     return (run for run in runs if any(key.startswith("scratch_dl.") for key in run.data.tags))
 
 
-def _is_alive(store: Store, run: Any) -> bool | None:
+def process_is_alive(store: Store, run: Any) -> bool | None:
+    """Return whether a process works on a run; None if this cannot be seen from here.
+
+    A training's process holds the lock of its folder; a study may have several, which its tags name.
+    """
     if (folder := run.data.tags.get(FOLDER_TAG)) is not None:
         # On this machine, the same path may contain another run (the run's own may be on another machine or container).
         ours = _journal_run_id(Path(folder)) in (run.info.run_id, None)

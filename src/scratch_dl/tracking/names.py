@@ -1,4 +1,4 @@
-"""Names and values that MLflow accepts, and artifact paths that stay in a run's folder."""
+"""Names and values that MLflow accepts, artifact paths that stay in a run's folder, and which metrics are costs."""
 
 import hashlib
 import re
@@ -10,6 +10,7 @@ IMAGE_KEY_LENGTH = 100  # a file name consists of the key, the step, the time an
 # MLflow's limits on the length of a value, in characters.
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
+_COSTS = ("loss", "grad_norm", "training_s", "parameters")
 
 
 def check_name(what: str, name: str) -> None:
@@ -30,6 +31,11 @@ def check_name(what: str, name: str) -> None:
         )
     if len(name) > NAME_LENGTH:
         raise ValueError(f"the name of a {what} must have at most {NAME_LENGTH} characters, but got {len(name)}")
+
+
+def less_is_better(metric: str) -> bool:
+    """Return whether the smaller of two values of a metric is the better one, as far as its name says."""
+    return metric.rpartition("/")[2] in _COSTS
 
 
 def image_key(name: str) -> str:

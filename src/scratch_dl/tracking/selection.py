@@ -1,9 +1,9 @@
-"""Finds the run that a person means: by its id, by a unique beginning of its id, or as `latest` or `best`."""
+"""Finds the runs that a person means: one by its id, the beginning of its id, `latest` or `best`; or all trainings."""
 
 import difflib
-from collections.abc import Iterator
 from typing import Any
 
+from scratch_dl.system.checks import nearest
 from scratch_dl.tracking.errors import SettingError, TrackingError
 from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.store import Store, client
@@ -12,7 +12,7 @@ LATEST, BEST = "latest", "best"
 MODELS = "models:/"
 SCORE = "val/best_psnr_db"
 PAGE = 1000
-_IS_TRAINING = "trainer.epochs"  # a parameter that only trainings have
+EPOCHS = "trainer.epochs"  # a parameter that only trainings have
 _TRAIN = "train one: python -m scratch_dl.train"
 FULL, _SHORTEST = 32, 4  # characters of an id
 
@@ -85,9 +85,9 @@ def latest_run(store: Store, key: str = "run") -> Any:
     Raises:
         SettingError: if there is none.
     """
-    if (run := next(_trainings(store), None)) is None:
+    if not (runs := trainings(store)):
         raise SettingError(f"{key}={LATEST}, but no network was trained in tracking.uri={store.shown}; {_TRAIN}")
-    return run
+    return runs[0]
 
 
 def best_runs(store: Store, key: str = "run") -> list[Any]:
@@ -98,7 +98,7 @@ def best_runs(store: Store, key: str = "run") -> list[Any]:
     Raises:
         SettingError: if there is none.
     """
-    sound = [run for run in _trainings(store) if is_sound(run)]
+    sound = [run for run in trainings(store) if is_sound(run)]
     if not sound:
         raise SettingError(
             f"{key}={BEST}, but no run in tracking.uri={store.shown} is finished, verified and without fault; {_TRAIN}"
@@ -112,10 +112,20 @@ def is_sound(run: Any) -> bool:
     return bool(
         run.info.status == "FINISHED"
         and run.data.tags.get("verification") == "passed"
-        and "fault" not in run.data.tags
-        and run.data.params.get("fault", "none") == "none"
+        and not fault_of(run)
         and SCORE in run.data.metrics
     )
+
+
+def fault_of(run: Any) -> str:
+    """Return the name of the fault that was put into a training; "" if there was none."""
+    fault = str(run.data.tags.get("fault") or run.data.params.get("fault", "none"))
+    return "" if fault == "none" else fault
+
+
+def is_trial(run: Any) -> bool:
+    """Return whether a training is a trial of a search."""
+    return {"study", "trial"} <= set(run.data.tags)
 
 
 def data_and_noise(run: Any) -> tuple[tuple[str, str], ...]:
@@ -125,13 +135,36 @@ def data_and_noise(run: Any) -> tuple[tuple[str, str], ...]:
     return (*digests, *sorted(noise))
 
 
-def search_runs(store: Store, query: str = "") -> list[Any]:
-    """Return the runs of all experiments that match a query, the last one first, without those that were deleted."""
+def trainings(store: Store, experiment: str | None = None) -> list[Any]:
+    """Return the trainings of all experiments, or of the one of this name, the last one first.
+
+    Raises:
+        SettingError: if there is no such experiment.
+    """
+    return [run for run in search_runs(store, experiment=experiment) if EPOCHS in run.data.params]
+
+
+def search_runs(store: Store, query: str = "", experiment: str | None = None) -> list[Any]:
+    """Return the runs that match a query, the last one first, without those that were deleted.
+
+    Args:
+        store: where they are.
+        query: in MLflow's language; "" for all runs.
+        experiment: the name of the experiment to search; None for all.
+
+    Raises:
+        SettingError: if there is no such experiment; the message names the most similar one, or all.
+    """
     with mlflow_call():
         api = client(store)
-        experiments = [experiment.experiment_id for experiment in api.search_experiments(max_results=PAGE)]
-        if not experiments:
-            return []
+        known = {each.name: each.experiment_id for each in api.search_experiments(max_results=PAGE)}
+    if experiment is not None and experiment not in known:
+        hint = nearest(experiment, known) or f"; there are: {', '.join(known)}"
+        raise SettingError(f"experiment={experiment!r} is not in tracking.uri={store.shown}{hint}")
+    experiments = list(known.values()) if experiment is None else [known[experiment]]
+    if not experiments:
+        return []
+    with mlflow_call():
         found: list[Any] = []
         token: str | None = None
         while token != "":
@@ -141,7 +174,3 @@ def search_runs(store: Store, query: str = "") -> list[Any]:
             found += page
             token = page.token or ""
         return found
-
-
-def _trainings(store: Store) -> Iterator[Any]:
-    return (run for run in search_runs(store) if _IS_TRAINING in run.data.params)

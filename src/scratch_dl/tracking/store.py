@@ -103,6 +103,18 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
     return store
 
 
+def open_existing_store(directory: Path | str, uri: str | None = None) -> Store:
+    """Prepare a store for use as `open_store` does, without creating its database.
+
+    Raises:
+        TrackingError: if it does not exist, with the command that creates it; otherwise as for `open_store`.
+    """
+    file = sqlite_file(full_uri(Path(directory).expanduser().absolute(), uri))
+    if file is not None and not file.is_file():
+        raise TrackingError(f"there are no runs in {file}; train one: python -m scratch_dl.train")
+    return open_store(directory, uri)
+
+
 def probe(store: Store) -> None:
     """Check that a server answers; any other store passes, except a database server that does not answer.
 
