@@ -83,8 +83,14 @@ def test_an_error_of_the_report_is_a_warning_and_the_run_is_finished(tmp_path, m
 
 
 def test_the_last_samples_come_first_then_the_whole_photographs(tmp_path):
-    names = ["samples+step+9+timestamp+1+a", "samples+step+10+timestamp+2+b", "test_x+step+10+timestamp+3+c",
-             "val_whole_y+step+10+timestamp+4+d", "val_whole_y+step+10+timestamp+5+e", "m+step+1+timestamp+1+f"]  # fmt: skip
+    names = [
+        "samples+step+9+timestamp+1+a",
+        "samples+step+10+timestamp+2+b",
+        "test_x+step+10+timestamp+3+c",
+        "val_whole_y+step+10+timestamp+4+d",
+        "val_whole_y+step+10+timestamp+5+e",
+        "m+step+1+timestamp+1+f",
+    ]
     for name in names:
         (tmp_path / f"{name}.png").touch()
         (tmp_path / f"{name}+compressed.webp").touch()

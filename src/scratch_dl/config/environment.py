@@ -12,7 +12,11 @@ URI, EXPERIMENT, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFL
 _EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
 WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set in the worker processes of a search
 _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
-_NO_EXPERIMENT = {"evaluate": "an evaluation is recorded in its run's experiment", "diagnose": "it records nothing"}
+_NO_EXPERIMENT = {
+    "evaluate": "an evaluation is recorded in its run's experiment",
+    "compare": "a comparison is recorded in the experiment of its first run",
+    "diagnose": "it records nothing",
+}
 
 
 def from_environment(overrides: Sequence[str], name: str = "train", several: bool = False) -> list[str]:

@@ -5,10 +5,12 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
+_PAGE_PX = 1100
+_WIDTH = slice(16, 20)  # of a PNG: where its header has the width
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222;
        overflow-wrap: break-word; }
-.wide { overflow-x: auto; margin: 0.8em 0; }
+.wide, p:has(> img) { overflow-x: auto; margin: 0.8em 0; }
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 3px 9px; border-bottom: 1px solid #ddd; vertical-align: top; max-width: 40em;
          word-break: break-word; }
@@ -22,7 +24,10 @@ _ESCAPED = "\\`*_[]<>#|"
 
 
 def html_page(title: str, markdown: str, pictures: Mapping[str, Path | bytes]) -> str:
-    """Return a page. A table that is wider than the page scrolls in a box of its own.
+    """Return a page.
+
+    A table that is wider than the page scrolls in a box of its own. So does a picture that the page would shrink to
+    less than half of its size.
 
     Args:
         title: of the page, as text.
@@ -38,7 +43,10 @@ def html_page(title: str, markdown: str, pictures: Mapping[str, Path | bytes]) -
     body = body.replace("<table>", '<div class="wide">\n<table>').replace("</table>", "</table>\n</div>")
     for name, picture in pictures.items():
         content = picture.read_bytes() if isinstance(picture, Path) else picture
-        body = body.replace(f'src="{name}"', f'src="data:image/png;base64,{b64encode(content).decode()}"')
+        data = f'src="data:image/png;base64,{b64encode(content).decode()}"'
+        width = int.from_bytes(content[_WIDTH], "big")
+        style = f' style="min-width: {width // 2}px"' if width > 2 * _PAGE_PX else ""
+        body = body.replace(f'src="{name}"', data + style)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
