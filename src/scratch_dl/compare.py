@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_settings
-from scratch_dl.config.overrides import expand, key_of, override_value, value_of
+from scratch_dl.config.overrides import expand, key_of, override_value, unquoted, value_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.targets import check_keys, config_errors
 from scratch_dl.kernels.restoring import restored
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scratch_dl.comparison.pictures import Networks
     from scratch_dl.comparison.report import Comparison
 
-KEYS = ("runs", "baseline", "experiment", "best", "format", "output", "checkpoint", "backend", "threads",
+KEYS = ("runs", "baseline", "best_of", "best", "format", "output", "checkpoint", "backend", "threads",
         "allowed_targets", "tracking")  # fmt: skip
 PAGE = "compare.html"
 
@@ -99,8 +99,8 @@ def _prepare(config: DictConfig) -> _Prepared:
         if settings["threads"] is not None:
             integer("threads", settings["threads"], minimum=1)
     is_page = settings["format"] == "html"
-    output = _output(settings["output"], PAGE if is_page else None)
     folders, baseline = chosen_folders(settings)
+    output = _output(settings["output"], PAGE if is_page else None)
     runs = read_runs(folders, settings)
     comparison = Comparison(runs, runs[folders.index(baseline)])
     recorded = runs[0].config["tracking"]["experiment"]
@@ -123,9 +123,15 @@ def _output(given: Any, default: str | None) -> Path | None:
 
 
 def _expanded(words: Sequence[str]) -> list[str]:
-    """Return the overrides for Hydra; a word without `=`, or one that is a folder, is a run."""
+    """Return the overrides for Hydra; a word without `=`, or one that is a folder, is a run.
+
+    An experiment of MLflow becomes `best_of`, because `experiment` is a group of presets for Hydra.
+    """
     runs = [word for word in words if "=" not in word or Path(word).exists()]
-    others = expand([word for word in words if word not in runs])
+    others = []
+    for word in expand([word for word in words if word not in runs]):
+        key, _, value = word.partition("=")
+        others.append(f"best_of={override_value(unquoted(value))}" if key == "experiment" else word)
     if runs:
         others.append(f"runs={override_value(runs)}")
     if value_of("format", others) not in (None, "html") and "hydra.run.dir" not in map(key_of, others):

@@ -49,7 +49,7 @@ def sources_table(runs: Sequence[ComparedRun]) -> TextTable:
         "cpu": lambda run: run.environment.get("cpu"),
         "threads": lambda run: run.environment.get("torch_threads"),
         "kernels": lambda run: run.tags.get("kernels"),
-        "data digest": lambda run: run.digest,
+        "data digest": lambda run: run.digest[:12],
     }
     rows = []
     for name, fact in facts.items():
@@ -85,8 +85,8 @@ def other_pictures(runs: Sequence[ComparedRun]) -> str:
     what = " and ".join([*(["data"] if data or not noise else []), *(["noise"] if noise else [])])
     marks = ", ".join(run.mark for run in others)
     return (
-        f"{marks} had other {what} than {first.mark}: their scores are of different pictures. The pictures below are "
-        f"those of {first.mark} for every run."
+        f"{marks}: different {what} from {first.mark}, so these scores are of different pictures. "
+        f"The page shows every run on the pictures of {first.mark}."
     )
 
 

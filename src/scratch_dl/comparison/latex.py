@@ -1,5 +1,7 @@
 """Tables as LaTeX."""
 
+import re
+
 from scratch_dl.terminal.text_table import TextTable
 
 _ESCAPES = {
@@ -15,8 +17,9 @@ _ESCAPES = {
 
 
 def latex_text(text: str) -> str:
-    """Return a text in which LaTeX sees nothing but text."""
-    return "".join(_ESCAPES.get(letter, letter) for letter in text.replace("\n", " "))
+    """Return a text in which LaTeX sees nothing but text; a hyphen before a number in brackets becomes a minus."""
+    escaped = "".join(_ESCAPES.get(letter, letter) for letter in text.replace("\n", " "))
+    return re.sub(r"(?<=\()-(?=\d)", "$-$", escaped)
 
 
 def latex_table(table: TextTable) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scratch_dl.models import Denoiser
 
 _CROP_PX = 160  # about the edge of a crop as it is shown
+_LETTER_PX = 6  # about the width of a letter above it
 CROP = "validation crop"
 
 
@@ -104,5 +105,7 @@ def _png(noisy: Tensor, outputs: Mapping[str, Tensor], clean: Tensor, scale: int
         psnr = float(psnr_per_image(image[None], clean[None]))
         captions.append([f"{psnr:.2f} dB", "|error|"] if name != "clean" else ["", f"white is {1 / ERROR_SCALE:g}"])
     with BytesIO() as file:
-        Image.fromarray(grid(list(shown), columns, captions, scale)).save(file, format="PNG")
+        length = clean.shape[-1] * scale // _LETTER_PX
+        heads = [name if len(name) <= length else f"{name[: length - 3]}..." for name in shown]
+        Image.fromarray(grid(heads, columns, captions, scale)).save(file, format="PNG")
         return file.getvalue()

@@ -14,7 +14,6 @@ from scratch_dl.terminal.html_page import html_page, plain_text
 from scratch_dl.terminal.text_table import TextTable
 
 FORMATS = ("html", "markdown", "latex")
-_SAME = "no such setting differs"
 _RUNS_ACROSS = 5  # columns of runs beside one another on a terminal
 
 

@@ -66,7 +66,7 @@ def chosen_folders(settings: Mapping[str, Any]) -> tuple[list[Path], Path]:
     if not isinstance(words, list):
         raise ConfigError(f"runs must be a list of runs, for example scratch-dl compare latest best, but got {words!r}")
     folders = [find_folder(str(word), where, "runs") for word in words]
-    if (experiment := settings["experiment"]) is not None:
+    if (experiment := settings["best_of"]) is not None:
         store = existing_store(where, f"experiment {experiment!r}")
         best = best_of_experiment(store, str(experiment), settings["best"])
         folders += [find_folder(run.info.run_id, where, "experiment") for run in best]

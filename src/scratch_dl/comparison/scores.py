@@ -30,7 +30,7 @@ METRICS = (
 )
 LEGEND = (
     "PSNR in dB: the best on the validation crops, then of that checkpoint on whole photographs for validation and "
-    "test; SSIM of the test photographs; training time in s; in brackets the difference to {baseline}, unless a number of epochs or parameters is the same"
+    "test; SSIM of the test photographs; training time in s; in brackets the difference to {baseline}"
 )
 
 

@@ -13,7 +13,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 .wide, p:has(> img) { overflow-x: auto; margin: 0.8em 0; }
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 3px 9px; border-bottom: 1px solid #ddd; vertical-align: top; max-width: 40em;
-         word-break: break-word; }
+         overflow-wrap: break-word; }
+td[style*="right"] { white-space: nowrap; }
 th { border-bottom: 2px solid #999; text-align: left; }
 pre { background: #f5f5f5; padding: 0.7em; white-space: pre-wrap; overflow-wrap: anywhere; }
 code { font-size: 13px; background: #f5f5f5; }
