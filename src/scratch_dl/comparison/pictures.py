@@ -36,19 +36,22 @@ class Networks:
 
 
 def load_networks(runs: Sequence[ComparedRun], name: str, allowed: Sequence[str]) -> Networks:
-    """Build the data of the first run, and every network from its checkpoint `name`; what cannot be is noted.
+    """Build the data of the first run, and every network from its checkpoint `name`.
 
-    Raises:
-        ConfigError: if a model or the data need a permission that `allowed` does not give.
+    What cannot be built is noted, with the cure, because everything else can be compared nevertheless.
     """
     networks = Networks()
     sources = {**runs[0].config, "allowed_targets": list(allowed)}
-    networks.data = make("data", sources, noise=make("noise", sources))
+    try:
+        networks.data = make("data", sources, noise=make("noise", sources))
+    except (ConfigError, OSError) as error:
+        networks.notes.append(f"There are no pictures, as the data of {runs[0].mark} cannot be used: {_line(error)}")
+        return networks
     for run in runs:
         try:
             networks.trained[run.label] = checkpoint.load_network(run.folder / "checkpoints" / f"{name}.pt", allowed)
-        except checkpoint.CheckpointError as error:
-            networks.notes.append(f"{run.mark} has no pictures: {error}")
+        except (checkpoint.CheckpointError, ConfigError) as error:
+            networks.notes.append(f"{run.mark} has no pictures: {_line(error)}")
     return networks
 
 
@@ -69,7 +72,7 @@ def draw_pictures(networks: Networks, first: ComparedRun) -> dict[str, bytes]:
         noisy, clean = (images[:count].detach().float().cpu() for images in networks.data.validation)
         photographs = networks.data.photographs(split)[:count]
     except (DataError, ConfigError, OSError) as error:
-        networks.notes.append(f"There are no pictures: {' '.join(str(error).split())}")
+        networks.notes.append(f"There are no pictures: {_line(error)}")
         return drawn
     scale = max(1, round(_CROP_PX / clean.shape[-1]))
     for number in range(len(clean)):
@@ -88,9 +91,13 @@ def _outputs(networks: Networks, noisy: Tensor) -> dict[str, Tensor]:
         try:
             outputs[label] = scoring.denoise(network, noisy[None])[0].clamp(0, 1)
         except Exception as error:
-            networks.notes.append(f"{label[0]} is left out of the other pictures: {' '.join(str(error).split())}")
+            networks.notes.append(f"{label[0]} is left out of the other pictures: {_line(error)}")
             del networks.trained[label]
     return outputs
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _png(noisy: Tensor, outputs: Mapping[str, Tensor], clean: Tensor, scale: int) -> bytes:
