@@ -31,8 +31,9 @@ ORDER = [
     *("system", "terminal", "kernels", "nn"),
     *("models", "optim", "schedule"),
     *("data", "evaluation", "faults", "config", "tracking", "verification", "diagnosis", "cli", "training"),
-    *("denoising", "search", "paper", "benchmarks"),
-    *("train", "verify", "diagnose", "denoise", "register", "evaluate", "bench", "runs", "delete", "ui", "__main__"),
+    *("denoising", "comparison", "search", "paper", "benchmarks"),
+    *("train", "verify", "diagnose", "denoise", "compare", "register", "evaluate", "bench", "runs", "delete", "ui"),
+    "__main__",
 ]
 
 

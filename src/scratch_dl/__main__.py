@@ -13,6 +13,7 @@ COMMANDS = {
     "diagnose": "why does a run not converge?",
     "denoise": "denoise pictures of your own with a trained network",
     "evaluate": "score a trained network on whole photographs",
+    "compare": "several runs side by side: scores, settings, curves, pictures, verdicts",
     "register": "name a trained network in MLflow's registry; the best one is the champion",
     "bench": "how fast is it beside PyTorch?",
     "runs": "list the trainings, the best first",

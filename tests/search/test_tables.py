@@ -23,14 +23,16 @@ LINES = [
                  " 9 of 30 trained #17 failed         diverged (dead_units): kernel_size=4 lr=1.23", id="failed"),
     pytest.param(TrialResult(State.FAILED, reason="OSError: no space left on the device, whatever is done"),
                  (PSNR,), None,
-                 " 9 of 30 trained #17 failed         OSError: no space left on the device, wha...: kernel_size=4 lr=1.23",
+                 " 9 of 30 trained #17 failed         OSError: no space left on the device, wha...: "
+                 "kernel_size=4 lr=1.23",
                  id="cut"),
     pytest.param(TrialResult(State.REFUSED, reason=SIZES), (PSNR,), None,
                  " 9 of 30 trained #17 refused        geometry: kernel_size=4 lr=1.23", id="refused"),
     pytest.param(TrialResult(State.KILLED, reason="stopped by a signal"), (PSNR,), None,
                  " 9 of 30 trained #17 killed         stopped by a signal: kernel_size=4 lr=1.23", id="killed"),
     pytest.param(TrialResult(State.COMPLETE, values=(28.2, 26963.0), **HEALTHY), (PSNR, SIZE), None,
-                 " 9 of 30 trained #17 complete 28.20 26963 healthy, better than blur: kernel_size=4 lr=1.23", id="several"),
+                 " 9 of 30 trained #17 complete 28.20 26963 healthy, better than blur: kernel_size=4 lr=1.23",
+                 id="several"),
     pytest.param(None, (PSNR,), None, " 9 of 30 trained #17 running: kernel_size=4 lr=1.23", id="running"),
 ]  # fmt: skip
 

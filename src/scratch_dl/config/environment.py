@@ -16,6 +16,7 @@ WORKER = "SCRATCH_DL_SWEEP_WORKER"  # set in the worker processes of a search
 _KEYS = {URI: "tracking.uri", EXPERIMENT: "tracking.experiment", RUN_ID: "tracking.run_id"}
 _NO_EXPERIMENT = {
     "evaluate": "an evaluation is recorded in its run's experiment",
+    "compare": "a comparison is recorded in the experiment of its first run",
     "diagnose": "it records nothing",
     "delete": "a run is named by its id",
 }

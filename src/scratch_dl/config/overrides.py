@@ -14,7 +14,13 @@ from hydra.errors import HydraException
 from scratch_dl.config.yaml_files import parse_yaml
 from scratch_dl.system.errors import ConfigError
 
-PATHS = ("resume", "resume.run", "run", "output")  # their values are paths or ids, whatever characters they contain
+PATHS = (
+    "resume",
+    "resume.run",
+    "run",
+    "output",
+    "baseline",
+)  # their values are paths or ids, whatever characters they contain
 # Mappings that are empty by default; Hydra overrides a key that is not in them yet only with ++.
 _OPEN = re.compile(r"(tracking\.tags|hydra\.sweeper\.(params|conditions))(\.|=)")
 _DISTRIBUTION = re.compile(r"(?<!['\"\w,(])((?:choice|range|interval|tag)\((?:[^()]|\([^()]*\))*\))")

@@ -1,9 +1,7 @@
 """The report of a study: Markdown, one self-contained HTML file, the trials as CSV, and the pictures."""
 
 import csv
-import html
 import re
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from scratch_dl.search.tables import (
     short_names,
 )
 from scratch_dl.search.trial_result import State, StudySummary, TrialRow
+from scratch_dl.terminal.html_page import html_page
 from scratch_dl.terminal.text_table import TextTable
 
 MARKDOWN, HTML, CSV = "report.md", "report.html", "trials.csv"
@@ -35,16 +34,6 @@ _TITLES = {
     **{f"importance_{key}": f"Importance by {name}" for key, name in EVALUATORS.items()},
 }
 _MARKUP = re.compile(r"[*<]|\](?=\()|(?<![^\W_])_+|_+(?![^\W_])")  # an underscore inside a word is not markup
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 13px; margin: 0.8em 0; }
-th, td { padding: 3px 9px; border-bottom: 1px solid #ddd; vertical-align: top; max-width: 40em; }
-th { border-bottom: 2px solid #999; text-align: left; }
-pre { background: #f5f5f5; padding: 0.7em; white-space: pre-wrap; overflow-wrap: anywhere; }
-code { font-size: 13px; background: #f5f5f5; }
-img { max-width: 100%; }
-h2 { border-bottom: 1px solid #ddd; margin-top: 1.8em; }
-"""
 
 
 def write_report(study: optuna.Study, summary: StudySummary, folder: Path) -> list[Path]:
@@ -210,18 +199,8 @@ def _pictures_section(summary: StudySummary, pictures: Mapping[str, Path | str])
 
 def _html(summary: StudySummary, pictures: Mapping[str, Path | str]) -> str:
     """Return the report as one file. It has no links, because they would lead nowhere outside MLflow."""
-    from markdown_it import MarkdownIt
-
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(_markdown(summary, pictures, links=False))
-    for picture in pictures.values():
-        if isinstance(picture, Path):
-            data = b64encode(picture.read_bytes()).decode()
-            body = body.replace(f'src="{picture.name}"', f'src="data:image/png;base64,{data}"')
-    title = html.escape(f"Study {summary.study}")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+    files = {picture.name: picture for picture in pictures.values() if isinstance(picture, Path)}
+    return html_page(f"Study {summary.study}", _markdown(summary, pictures, links=False), files)
 
 
 def _outcome(row: TrialRow) -> str:

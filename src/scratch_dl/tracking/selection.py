@@ -107,6 +107,25 @@ def best_runs(store: Store, key: str = "run") -> list[Any]:
     return sorted(same, key=lambda run: -float(run.data.metrics[SCORE]))
 
 
+def best_of_experiment(store: Store, name: str, count: int, key: str = "experiment") -> list[Any]:
+    """Return the sound trainings of an experiment, the best on the validation crops first, at most `count`.
+
+    Raises:
+        SettingError: if there is no such experiment, or it has none.
+    """
+    with mlflow_call():
+        names = {each.experiment_id: each.name for each in client(store).search_experiments(max_results=PAGE)}
+    if name not in names.values():
+        raise SettingError(
+            f"{key}={name} is not an experiment of tracking.uri={store.shown}{nearest(name, names.values())}; "
+            f"there are: {', '.join(names.values())}"
+        )
+    sound = [run for run in trainings(store) if names.get(run.info.experiment_id) == name and is_sound(run)]
+    if not sound:
+        raise SettingError(f"{key}={name}, but none of its runs is finished, verified and without fault; {_TRAIN}")
+    return sorted(sound, key=lambda run: -float(run.data.metrics[SCORE]))[:count]
+
+
 def is_sound(run: Any) -> bool:
     """Return whether a run is a finished training without a fault that was verified and scored."""
     return bool(

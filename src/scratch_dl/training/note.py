@@ -8,6 +8,7 @@ from scratch_dl import tracking
 from scratch_dl.config.environment import is_from_environment
 from scratch_dl.evaluation.baselines import BASELINES
 from scratch_dl.system.passwords import hide
+from scratch_dl.terminal.html_page import plain_text
 from scratch_dl.terminal.text_table import TextTable
 from scratch_dl.training.loop import Progress
 from scratch_dl.training.result import COLUMNS, score_rows
@@ -15,7 +16,9 @@ from scratch_dl.training.result import COLUMNS, score_rows
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
 
+REPORT = "report.html"
 _PICTURES = {
+    REPORT: "report",
     "figures/psnr.png": "PSNR",
     "figures/loss.png": "loss",
     "figures/diagnosis.png": "diagnosis",
@@ -23,18 +26,24 @@ _PICTURES = {
 }
 
 
-def run_note(
-    run: tracking.Run,
+def run_note(run: tracking.Run, result: str) -> str:
+    """Return the description of a run that has ended: its result, and links to what it has recorded."""
+    links = [f"[{name}]({_artifact(run, path)})" for path, name in _PICTURES.items() if _exists(run, path)]
+    if not links:
+        return result
+    return f"{result}\nLook at: {', '.join(links)}; pictures of the validation and test sets are under Artifacts.\n"
+
+
+def result_text(
     status: str,
     reason: str | None,
     progress: Progress,
     scores: Mapping[str, float],
     verdicts: Mapping[str, str],
 ) -> str:
-    """Return the description of a run that has ended.
+    """Return the result of a run that has ended, as Markdown.
 
     Args:
-        run: whose page it is; what it has recorded is linked.
         status: FINISHED, FAILED or KILLED.
         reason: why it ended early; None if it did not.
         progress: how far it came.
@@ -42,8 +51,8 @@ def run_note(
         verdicts: what verification, diagnosis and so on concluded.
     """
     parts = [_headline(status, progress, scores)]
-    parts += [f"Ended early: {_plain(reason)}"] if reason else []
-    parts.append("\n".join(f"- {name}: {_plain(text)}" for name, text in verdicts.items()))
+    parts += [f"Ended early: {plain_text(reason)}"] if reason else []
+    parts.append("\n".join(f"- {name}: {plain_text(text)}" for name, text in verdicts.items()))
     if rows := score_rows(scores, progress):
         cells = [
             (name, *(f"{row[column]:.2f}" if column in row else "" for column in COLUMNS)) for name, row in rows.items()
@@ -51,9 +60,6 @@ def run_note(
         parts.append(
             TextTable("PSNR", "dB; first, best and last are the network's", 1, ("", *COLUMNS), cells).markdown()
         )
-    links = [f"[{name}]({_artifact(run, path)})" for path, name in _PICTURES.items() if _exists(run, path)]
-    if links:
-        parts.append(f"Look at: {', '.join(links)}; pictures of the validation and test sets are under Artifacts.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,8 +101,3 @@ def _exists(run: tracking.Run, path: str) -> bool:
 
 def _artifact(run: tracking.Run, path: str) -> str:
     return f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{path}"
-
-
-def _plain(text: str) -> str:
-    """Return a text in which Markdown sees nothing but text."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|" else letter for letter in text)

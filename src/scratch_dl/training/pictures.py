@@ -57,8 +57,6 @@ def composite(
     Returns:
         uint8 of shape (height, width, 3).
     """
-    from PIL import Image, ImageDraw
-
     noisy, output, clean = (images.detach().float().cpu() for images in (noisy, output, clean))
     output = output.clamp(0, 1)
     simple = (simple_output(noisy) if simple is None else simple).clamp(0, 1)
@@ -66,7 +64,26 @@ def composite(
     columns = [noisy, simple, output, clean, error]
     captions = [[f"{value:.2f} dB" for value in psnr_per_image(images, clean)] for images in columns[:3]]
     captions += [[""] * len(clean), [f"white is {1 / ERROR_SCALE:g}"] * len(clean)]
-    n, _, h, w = clean.shape
+    return grid(COLUMNS, columns, captions, scale)
+
+
+def grid(
+    heads: Sequence[str], columns: Sequence[Tensor], captions: Sequence[Sequence[str]], scale: int
+) -> NDArray[np.uint8]:
+    """Return columns of images side by side, each with a head, and a caption under each image.
+
+    Args:
+        heads: of the columns.
+        columns: (n, 3, h, w) each, float32 on the CPU; clamped to [0, 1].
+        captions: n for each column.
+        scale: how many times each pixel is repeated.
+
+    Returns:
+        uint8 of shape (height, width, 3).
+    """
+    from PIL import Image, ImageDraw
+
+    n, _, h, w = columns[0].shape
     h, w = h * scale, w * scale
     across, down = w + _GAP, h + _CAPTION + _GAP
     canvas = np.full((_HEADER + n * down, len(columns) * across - _GAP, 3), _WHITE, np.uint8)
@@ -77,7 +94,7 @@ def composite(
             canvas[top : top + h, left : left + w] = picture
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
-    for column, name in enumerate(COLUMNS):
+    for column, name in enumerate(heads):
         middle = column * across + w / 2
         _write(draw, middle, _HEADER / 2, name, w)
         for row, caption in enumerate(captions[column]):
@@ -86,10 +103,14 @@ def composite(
 
 
 def _write(draw: "ImageDraw.ImageDraw", x: float, y: float, text: str, width: int) -> None:
-    """Write a text around a point, in a font that is small enough for the width."""
+    """Write a text around a point, in a font that is small enough for the width; what is still too long is cut."""
     size = 14
     while size > 8 and draw.textlength(text, font_size=size) > width:
         size -= 1
+    if draw.textlength(text, font_size=size) > width:
+        while text and draw.textlength(f"{text}...", font_size=size) > width:
+            text = text[:-1]
+        text = f"{text.rstrip()}..."
     draw.text((x, y), text, fill=(0, 0, 0), anchor="mm", font_size=size)
 
 

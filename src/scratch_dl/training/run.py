@@ -22,8 +22,9 @@ from scratch_dl.training.conclusion import best_network, log_end, log_photograph
 from scratch_dl.training.description import Part, close_orphans, create_run, describe, headline
 from scratch_dl.training.events import Listener
 from scratch_dl.training.loop import Diverged, Progress, Training
-from scratch_dl.training.note import again, run_note, verdict_lines
+from scratch_dl.training.note import again, result_text, run_note, verdict_lines
 from scratch_dl.training.result import RunResult, attach_result, write_summary
+from scratch_dl.training.run_report import log_report
 from scratch_dl.training.signals import Interrupted, handling, interrupt
 
 if TYPE_CHECKING:
@@ -276,11 +277,12 @@ class _TrackedTraining(Listener):
 
     def _note(self, status: str, reason: str | None) -> None:
         """Put the result on top of the run's page."""
-        verdicts = verdict_lines(self.verification, self.verdict)
-        verdicts["again"] = again(self.overrides)
+        verdicts = {**verdict_lines(self.verification, self.verdict), "again": again(self.overrides)}
         try:
-            note = run_note(self.run, status, reason, self.progress, self.scores, verdicts)
-            self.run.tags({tracking.DESCRIPTION: note})
+            result = result_text(status, reason, self.progress, self.scores, verdicts)
+            if self.full:
+                log_report(self.run, self.setup.config, self.overrides, result)
+            self.run.tags({tracking.DESCRIPTION: run_note(self.run, result)})
         except (OSError, TypeError, ValueError) as error:  # the status of the run must be sent nevertheless
             log.warning("no description of the run: %s", error)
 
