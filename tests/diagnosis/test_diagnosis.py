@@ -126,10 +126,10 @@ def test_the_terminal_has_the_verdict_of_a_sick_training(trained, name, override
     said = [line for line in ended.out.splitlines() if line.startswith("diagnosis: ")]
     assert len(said) <= 1, said
     if ended.result is not None:
-        panel = ended.out[ended.out.index("FINISHED") :]
+        panel, _, commands = ended.out[ended.out.index("FINISHED") :].partition("╰")
         assert f"diagnosis {ended.verdict.cause}: {place[1]}" in panel
         assert max(map(len, panel.splitlines())) <= 80
-        assert len(panel.splitlines()) <= 15
+        assert f"\ndiagnose  python -m scratch_dl.diagnose run={ended.result.run_id} " in commands
     if name not in ("rate", "diverged", "init"):  # of which there is doubt, or which came later
         told = ended.out[ended.out.index(said[0]) :]
         assert max(map(len, told.partition("epoch")[0].splitlines())) <= 80
