@@ -391,7 +391,37 @@ def test_a_finished_run_is_evaluated_under_another_noise(template, run_command):
 
 
 def test_help_and_cfg_say_what_there_is(tmp_path):
-    assert "Settings (key=value)" in command("--help", cwd=tmp_path).stdout
+    """Every setting with its comment, of the model that is named."""
+    said = command("--help", "model=unet", cwd=tmp_path).stdout
+    assert max(map(len, said.splitlines())) <= 80
+    assert "\nmodel=unet (or paper, sequential)\n" in said
+    every = compose_config("train", ["model=unet"])
+    for group in (
+        "model",
+        "optimizer",
+        "schedule",
+        "data",
+        "noise",
+        "trainer",
+        "verification",
+        "diagnosis",
+        "tracking",
+    ):
+        for key in every[group]:
+            assert key == "_target_" or f"\n  {group}.{key}=" in said, key
+    for key in (
+        "seed",
+        "device",
+        "dtype",
+        "backend",
+        "threads",
+        "fault",
+        "allowed_targets",
+        "resume.run",
+        "resume.allow",
+    ):
+        assert f"\n  {key}=" in said, key
+    assert "trainer.epochs=40                 each ends with a validation and a checkpoint" in said
     shown = command("--cfg", "job", cwd=tmp_path).stdout
     assert "kernel_size: 4" in shown
     assert list(tmp_path.iterdir()) == []

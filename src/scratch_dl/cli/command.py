@@ -14,11 +14,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scratch_dl import __version__
+from scratch_dl.cli import help as settings_help
 from scratch_dl.cli.errors import exit_with
 from scratch_dl.config.composing import Composer, command_composer, given_overrides, prepare_hydra
 from scratch_dl.config.environment import from_environment
 from scratch_dl.config.explaining import with_cause
-from scratch_dl.config.overrides import expand
+from scratch_dl.config.overrides import expand, key_of, value_of
 from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.output import outlive_readers
@@ -104,6 +105,11 @@ class Command:
         flags = [word for word in arguments if word not in options.overrides]  # Hydra expects flags before overrides
         self._check_flags(options)
         overrides = self.expand(options.overrides)
+        own = options.config_dir is None and options.config_name is None  # otherwise only Hydra knows what there is
+        if options.help and own and self.name in settings_help.COMMANDS:
+            chosen = {key: str(value_of(key, overrides)) for key in map(key_of, overrides)}
+            print(settings_help.settings_help(self.name, chosen))
+            raise SystemExit(0)
         if any(getattr(options, flag) for flag in _INFORMATION):
             return [*flags, *overrides]
         composer = command_composer(self.run, self.name, options)
