@@ -199,7 +199,7 @@ def test_the_baseline_is_the_one_that_is_named(compared, trained):
         (("latest", "mlruns/hydra/zero", "baseline=mlruns/hydra/one"), "baseline=mlruns/hydra/one must be one of"),
         (("latest", "mlruns/hydra/zero", "output=mlruns"), "mlruns would be overwritten; choose another file: output="),
         (("latest", "mlruns/hydra/zero", "format=pdf"), "format must be one of html, markdown, latex, but got 'pdf'"),
-        (("experiment=dbug",), "experiment=dbug is not an experiment of tracking.uri="),
+        (("experiment=dbug",), "experiment='dbug' is not in tracking.uri="),
         (("experiment=debug", "best=1"), "best must be >= 2, but got 1"),
         (("experiment=Default",), "experiment=Default, but none of its runs is finished, verified and without fault"),
         (("latest", "mlruns/hydra/zero", "formt=html"), "formt is not a setting; did you mean 'format'?"),

@@ -13,7 +13,7 @@ from scratch_dl.tracking.store import client
 
 def trained(store, name, psnr=20.0):
     run = Run.create(store, store.directory / name, "experiment", name, {"verification": "passed"})
-    run.params({"trainer.epochs": 1})
+    run.params({"trainer.epochs": 1, "parameters": 9})
     if psnr is not None:
         run.metrics({"val/psnr_db": psnr, "val/best_psnr_db": psnr}, 1)
     assert run.finish("FINISHED")

@@ -92,8 +92,9 @@ def test_a_folder_is_denoised_file_by_file_also_into_another_one(run, pictures):
 
 @pytest.mark.usefixtures("pictures")
 def test_ensemble_and_checkpoint_are_what_they_say(run, trained):
-    status, _, err = run("photo.png", "ensemble=true", "checkpoint=last", "tile=16", f"run={trained[1].run_id[:6]}")
+    status, out, err = run("photo.png", "ensemble=true", "checkpoint=last", "tile=16", f"run={trained[1].run_id[:6]}")
     assert status == 0, err
+    assert out.startswith(f"paper of run {trained[1].run_id}, last checkpoint, trained for ")
     network = checkpoint.load_network(trained[1].folder / "checkpoints" / "last.pt")
     noisy = torch.from_numpy(pixels("photo.png").transpose(2, 0, 1).astype(np.float32) / 255)
     expected = denoise_picture(network, noisy, ensemble=True).clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
@@ -126,6 +127,21 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(run, pictures, words, s
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert sorted(map(str, pictures.rglob("*"))) == before
+
+
+def test_a_damaged_picture_is_named_and_the_others_are_denoised(run, pictures):
+    """Only headers are read before; an alpha channel that the output cannot have is seen before the computing."""
+    whole = (pictures / "photo.png").read_bytes()
+    (pictures / "more" / "damaged.png").write_bytes(whole[: len(whole) // 2])
+    status, out, err = run("more", "photo.png")
+    assert status == 1
+    assert err.startswith("error: more/damaged.png: image file is truncated")
+    assert err.count("\n") == 1
+    assert len(out.splitlines()) == 4
+    assert not (pictures / "more" / "damaged.denoised.png").exists()
+    status, out, err = run("more/b.png", "output=b.jpg")
+    said = "error: more/b.png: a .jpg file cannot have its alpha channel; choose another suffix\n"
+    assert (status, err) == (1, said)
 
 
 @pytest.mark.usefixtures("pictures")

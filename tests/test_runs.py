@@ -17,7 +17,7 @@ PSNR = 28.041234567890123
 def trained(store, name, psnr, experiment="denoising", params=None, metrics=None, status="FINISHED", **tags):
     tags = {"model": "paper", "noise": "Gaussian(std=0.098)", "verification": "passed", "diagnosis": "healthy", **tags}
     run = Run.create(store, store.directory / name, experiment, name, tags)
-    run.params({"trainer.epochs": 12, "fault": tags.get("fault", "none"), **(params or {})})
+    run.params({"trainer.epochs": 12, "parameters": 9, "fault": tags.get("fault", "none"), **(params or {})})
     run.metrics({**({} if psnr is None else {"val/psnr_db": psnr}), **(metrics or {})}, 10)
     if status is not None:
         assert run.finish(status)
@@ -28,15 +28,16 @@ def trained(store, name, psnr, experiment="denoising", params=None, metrics=None
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Two experiments; an evaluation, a study and a trial besides."""
+    """Two experiments; a verification, a study and a trial besides."""
     store = open_store(tmp_path_factory.mktemp("runs") / "mlruns")
     trained(store, "middle", 27.5, metrics={"train/loss": 0.01, "val/ssim": 0.8})
     trained(store, "Best of all", PSNR, metrics={"train/loss": 0.03})
     trained(store, "worst", 9.25, model="unet", metrics={"train/loss": 0.02})
     trained(store, "other", 20.0, "another one")
     trained(store, "trial 3", 31.0, study="geometry", trial="3")
-    for name in ("evaluation", "study"):
+    for name in ("verification", "study"):
         run = Run.create(store, store.directory / name, "denoising", name)
+        run.params({"trainer.epochs": 12})  # a verification has all settings of a training
         run.metric("val/psnr_db", 40.0, 0)
         assert run.finish("FINISHED")
     return store

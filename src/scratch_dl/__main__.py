@@ -16,7 +16,7 @@ COMMANDS = {
     "compare": "several runs side by side: scores, settings, curves, pictures, verdicts",
     "register": "name a trained network in MLflow's registry; the best one is the champion",
     "bench": "how fast is it beside PyTorch?",
-    "runs": "list the trainings, the best first",
+    "runs": "list the trainings, by their last PSNR",
     "delete": "delete runs with all of their files",
     "ui": "look at the runs in MLflow's pages",
 }

@@ -3,6 +3,7 @@
 Takes files and folders, of any size, and writes photo.denoised.png beside photo.png; nothing is overwritten.
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from scratch_dl.config.plain import brief, plain
 from scratch_dl.config.targets import check_keys, config_errors
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.checks import boolean, choice, integer
-from scratch_dl.system.errors import ConfigError
+from scratch_dl.system.errors import FAILURE, ConfigError
 
 if TYPE_CHECKING:
     from scratch_dl.models import Denoiser
@@ -36,13 +37,14 @@ class _Prepared(NamedTuple):
 
 
 @restored()
-def _run(_config: DictConfig, _folder: Path, prepared: _Prepared) -> None:
-    """Denoise every file, with a line for each."""
+def _run(_config: DictConfig, _folder: Path, prepared: _Prepared) -> int:
+    """Denoise every file, with a line for each; exit status 1 if one cannot be read or written."""
     import torch
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from scratch_dl import kernels
+    from scratch_dl.data.files import why
     from scratch_dl.denoising.files import read_picture, write_picture
     from scratch_dl.denoising.tiles import denoise_picture
 
@@ -50,6 +52,7 @@ def _run(_config: DictConfig, _folder: Path, prepared: _Prepared) -> None:
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
     kernels.use(settings["backend"])
+    failed = 0
     console.print(prepared.words, markup=False, soft_wrap=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         for source, target in prepared.files.items():
@@ -59,13 +62,22 @@ def _run(_config: DictConfig, _folder: Path, prepared: _Prepared) -> None:
             def show(done: int, total: int, task: TaskID = task) -> None:
                 bar.update(task, completed=done, total=total)
 
-            picture = read_picture(source, settings["max_pixels"])
-            output = denoise_picture(prepared.network, picture.colours, settings["tile"], settings["ensemble"], show)
-            write_picture(target, picture, output)
-            bar.remove_task(task)
+            try:
+                picture = read_picture(source, settings["max_pixels"], target.suffix)
+                output = denoise_picture(
+                    prepared.network, picture.colours, settings["tile"], settings["ensemble"], show
+                )
+                write_picture(target, picture, output)
+            except (OSError, ValueError, SyntaxError) as error:  # only its header had been read before
+                failed += 1
+                print(f"error: {source}: {why(error)}", file=sys.stderr)
+                continue
+            finally:
+                bar.remove_task(task)
             height, width = output.shape[1:]
             line = f"{source} -> {target} ({width}x{height}, {time.monotonic() - started:.1f} s)"
             console.print(line, markup=False, soft_wrap=True)
+    return FAILURE if failed else 0
 
 
 def _prepare(config: DictConfig) -> _Prepared:
@@ -98,7 +110,8 @@ def _prepare(config: DictConfig) -> _Prepared:
         folder / "checkpoints" / f"{settings['checkpoint']}.pt", settings["allowed_targets"]
     )
     score = summary.get("progress", {}).get("best_psnr_db")
-    reached = f", {score:.2f} dB on its validation crops" if isinstance(score, float) else ""
+    is_best = settings["checkpoint"] == "best" and isinstance(score, float)
+    reached = f", {score:.2f} dB on its validation crops" if is_best else f", {settings['checkpoint']} checkpoint"
     model = str(recorded["model"]["_target_"]).rpartition(".")[2]
     run_id = summary.get("run_id", folder.name)
     fault = recorded.get("fault") or "none"
@@ -129,7 +142,7 @@ def _files(inputs: Any, output: Any, max_pixels: int) -> dict[Path, Path]:
     else:
         if Path(output).is_file():
             raise ConfigError(f"output must be a folder for {len(paths)} pictures, but {output} is a file")
-        targets = [Path(output) / default_output(path).name.replace(".denoised", "") for path in paths]
+        targets = [Path(output) / path.with_suffix(default_output(path).suffix).name for path in paths]
     taken = [target for number, target in enumerate(targets) if target.exists() or target in targets[:number]]
     if taken:
         more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""

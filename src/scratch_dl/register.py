@@ -13,11 +13,11 @@ from scratch_dl.config.targets import check_keys
 
 def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> None:
     """Register the network of a run, and print what became of the alias."""
-    from scratch_dl.tracking import open_store
     from scratch_dl.tracking.registry import register
     from scratch_dl.tracking.selection import select_run
+    from scratch_dl.tracking.store import open_existing_store
 
-    store = open_store(settings["tracking"]["dir"], settings["tracking"]["uri"])
+    store = open_existing_store(settings["tracking"]["dir"], settings["tracking"]["uri"])
     print(register(store, select_run(store, str(settings["run"]))).words)
 
 

@@ -3,6 +3,7 @@
 Compose the configuration, build everything from it, train, and print the result.
 """
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -104,23 +105,34 @@ def _train(config: DictConfig, folder: Path, overrides: list[str], setup: "Setup
                 result = train_run(setup or build(config), folder, overrides)
     except Exception as error:
         if (failed := attached_result(error)) is not None:
-            print_summary(failed, config)
+            with contextlib.suppress(Exception):  # the error is what must be seen
+                print_summary(failed, config)
         raise
     print_summary(result, config)
-    if config.tracking.register and result.status == "FINISHED":
-        _register(config, result.run_id)
+    if result.status == "FINISHED" and (config.tracking.register or _is_to_be_registered(result.folder)):
+        _register(result)
     return result
 
 
-def _register(config: DictConfig, run_id: str) -> None:
+def _is_to_be_registered(folder: Path) -> bool:
+    """Return whether a run recorded that its network is to be registered, as a resumed one may have."""
+    from scratch_dl.training.resume import recorded_config
+
+    return bool(recorded_config(folder)["tracking"].get("register"))
+
+
+def _register(result: "RunResult") -> None:
     """Register the network of a run that has ended, and print what became of it; an error is a warning."""
     from scratch_dl import tracking
     from scratch_dl.tracking.registry import register
     from scratch_dl.tracking.selection import get_run
 
+    if not result.tracked:
+        print("not registered, as MLflow has not received everything: scratch-dl register", file=sys.stderr)
+        return
     try:
-        store = tracking.open_store(config.tracking.dir, config.tracking.uri)
-        print(register(store, get_run(store, run_id)).words)
+        store = tracking.open_store(*tracking.store_location(result.folder))
+        print(register(store, get_run(store, result.run_id)).words)
     except tracking.TrackingError as error:
         print(f"not registered: {error}", file=sys.stderr)
 

@@ -154,8 +154,11 @@ def show(store: Store, port: int) -> None:
 
 def _print_views(store: Store, url: str) -> None:
     """Print where the saved views of the experiments are that were changed last."""
-    with mlflow_call():
-        found = client(store).search_experiments(order_by=["last_update_time DESC"], max_results=_SHOWN)
+    try:
+        with mlflow_call():
+            found = client(store).search_experiments(order_by=["last_update_time DESC"], max_results=_SHOWN)
+    except TrackingError:  # the pages are served nevertheless
+        return
     for experiment in found:
         for view in (RESULTS, CURVES):
             if has_view(experiment.tags, view):

@@ -71,6 +71,20 @@ def test_orientation_and_profile_are_kept(suffix, tmp_path):
         assert after.size == (14, 9)
 
 
+def test_metadata_behind_the_pixels_are_kept(tmp_path):
+    """As the PNG specification permits."""
+    Image.fromarray(COLOURS[:, :, :3]).save(tmp_path / "a.png", exif=oriented())
+    content = (tmp_path / "a.png").read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4])
+    chunk = content[start:end]
+    place = content.index(b"IEND") - 4
+    (tmp_path / "b.png").write_bytes(content[:start] + content[end:place] + chunk + content[place:])
+    write_picture(tmp_path / "c.png", picture := read_picture(tmp_path / "b.png", None), picture.colours)
+    with Image.open(tmp_path / "c.png") as after:
+        assert after.getexif()[0x0112] == 6
+
+
 def test_what_lies_beyond_white_and_black_is_clamped_and_grey_is_the_mean_of_the_channels(tmp_path):
     Image.fromarray(np.full((2, 2), 100, np.uint8)).save(tmp_path / "a.png")
     picture = read_picture(tmp_path / "a.png", None)

@@ -20,7 +20,7 @@ def store(tmp_path):
 def trained(store, name, status="FINISHED", folder=None, experiment="experiment"):
     """A run with a checkpoint, an artifact and a logged model: (id, local folder, folder of the model)."""
     run = Run.create(store, folder or store.directory / "hydra" / name, experiment, name)
-    run.params({"trainer.epochs": 1})
+    run.params({"trainer.epochs": 1, "parameters": 9})
     run.metric("val/psnr_db", 20.0, 1)
     (run.folder / "checkpoints").mkdir(exist_ok=True)
     (run.folder / "checkpoints" / "last.pt").write_bytes(b"weights")
@@ -82,7 +82,7 @@ def test_a_run_named_twice_is_deleted_once(store):
 @pytest.mark.parametrize("name", ["best", "latest"])
 def test_a_run_is_named_by_its_id_and_not_by_what_it_is_today(store, name):
     run = Run.create(store, store.directory / "sound", "e", "sound", {"verification": "passed"})
-    run.params({"trainer.epochs": 1})
+    run.params({"trainer.epochs": 1, "parameters": 9})
     run.metric("val/best_psnr_db", 20.0, 1)
     assert run.finish("FINISHED")
     with pytest.raises(SettingError, match=f"^runs must be ids, .* but got '{name}'; now it is {run.run_id}$"):

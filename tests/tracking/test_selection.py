@@ -1,9 +1,11 @@
 """Which run a person means by the beginning of an id, `latest` and `best`."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from scratch_dl.tracking import Run, TrackingError, open_store
-from scratch_dl.tracking.selection import BEST, LATEST, best_runs, get_run, select_run
+from scratch_dl.tracking.selection import BEST, LATEST, best_runs, data_and_noise, get_run, select_run
 from scratch_dl.tracking.store import client
 
 
@@ -19,7 +21,8 @@ def empty(tmp_path):
 
 def trained(store, name, psnr, *, digest="d1", std=0.1, status="FINISHED", verification="passed", **tags):
     run = Run.create(store, store.directory / name, "chosen", name, {"verification": verification, **tags})
-    run.params({"trainer.epochs": 1, "noise.std": std, "fault": tags.get("fault", "none")})
+    run.params({"trainer.epochs": 1, "parameters": 9, "noise.std": std, "fault": tags.get("fault", "none")})
+    run.params({"data._target_": "scratch_dl.data.Folder", "data.path": "x"})
     run.dataset({"name": "photos", "digest": digest}, "training")
     run.metric("val/best_psnr_db", psnr, 10)
     assert run.finish(status)
@@ -36,15 +39,37 @@ def test_best_is_the_best_sound_run_of_the_last_ones_data_and_noise(store):
     trained(store, "wrong", 31.0, verification="failed")
     better = trained(store, "better", 29.0)
     trained(store, "worse", 27.0)
-    evaluation = Run.create(store, store.directory / "evaluation", "chosen", "evaluation")
-    evaluation.metric("val/best_psnr_db", 40.0, 0)
-    assert evaluation.finish("FINISHED")
+    trained(store, "trial-3", 39.0, study="custom", trial="3")
+    other = Run.create(store, store.directory / "verification", "chosen", "verification", {"verification": "passed"})
+    other.params({"trainer.epochs": 1, "noise.std": 0.1})  # a verification has all settings of a training
+    other.metric("val/best_psnr_db", 40.0, 0)
+    assert other.finish("FINISHED")
     assert select_run(store, BEST).info.run_id == better
     assert [run.info.run_name for run in best_runs(store)] == ["better", "good", "worse"]
-    assert select_run(store, LATEST).info.run_name == "worse"  # the evaluation trained nothing
+    assert select_run(store, LATEST).info.run_name == "trial-3"  # the verification trained nothing
     client(store).delete_run(better)
     assert select_run(store, BEST).info.run_id == good
     assert select_run(store, older[:7]).info.run_id == older
+
+
+def run_with(digest, data="Photos", std="0.1", **settings):
+    params = {f"data.{key}": value for key, value in {"_target_": f"scratch_dl.data.{data}", **settings}.items()}
+    inputs = SimpleNamespace(dataset_inputs=[SimpleNamespace(dataset=SimpleNamespace(digest=digest))])
+    return SimpleNamespace(data=SimpleNamespace(params={"noise.std": std, **params}), inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        pytest.param(run_with("d2", train="[a]"), True, id="train"),
+        pytest.param(run_with("d1", train="[a, b]", seed="1"), False, id="crops"),
+        pytest.param(run_with("d1", train="[a, b]", std="0.2"), False, id="noise"),
+    ],
+)
+def test_scores_can_be_compared_if_the_same_pixels_were_scored(other, same):
+    """Whatever was trained on; the pictures of a folder may have changed, which only their digest shows."""
+    assert (data_and_noise(run_with("d1", train="[a, b]")) == data_and_noise(other)) is same
+    assert data_and_noise(run_with("d1", "Folder")) != data_and_noise(run_with("d2", "Folder"))
 
 
 @pytest.mark.parametrize("name", [BEST, LATEST])

@@ -6,6 +6,7 @@ import pytest
 
 from scratch_dl.tracking import Journal, Run, open_store, views
 from scratch_dl.tracking.lookup import experiment_id
+from scratch_dl.tracking.sender import _batches
 from scratch_dl.tracking.store import client
 from scratch_dl.tracking.values import DENSE, DESCRIPTION, is_sent
 
@@ -80,6 +81,39 @@ def test_the_rule_adds_as_many_points_whenever_the_steps_double():
     counts = [sum(is_sent(step, None) for step in range(steps)) for steps in (256, 512, 1024, 2048, 65536)]
     assert counts == [2 * DENSE, 3 * DENSE, 4 * DENSE, 5 * DENSE, 10 * DENSE]
     assert sum(is_sent(step, None) for step in range(1, 12001)) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("kinds", "groups"),
+    [
+        pytest.param("m a m a m f", [(None, "a"), (None, "a"), (5, "mmm"), (6, "f")], id="files-overtake"),
+        pytest.param("a m a", [(1, "a"), (None, "a"), (3, "m")], id="a-file-before-any"),
+        pytest.param("m model m", [(1, "m"), (2, "model"), (3, "m")], id="a-model-needs-what-came-before"),
+        pytest.param("l l", [(2, "")], id="only-what-the-folder-keeps"),
+        pytest.param("m l", [(2, "m")], id="and-after-something"),
+    ],
+)
+def test_nothing_is_marked_as_sent_before_all_of_it_is(kinds, groups):
+    """m: metrics, a: a file, f: the end, l: metrics that MLflow does not get; positions are those of entries' ends."""
+    full = {"a": "artifact", "f": "finish"}
+    entries = [
+        {"kind": "metrics" if kind in ("m", "l") else full.get(kind, kind), "values": {"x": 1.0}, "name": kind}
+        | ({"local": True} if kind == "l" else {})
+        for kind in kinds.split()
+    ]
+    found = [(end, "".join(entry["name"] for entry in group)) for end, group in _batches(enumerate(entries, 1))]
+    assert found == groups
+
+
+def test_an_experiment_whose_tags_cannot_be_set_is_used_all_the_same(caplog):
+    class Refusing:
+        def set_experiment_tag(self, *_):
+            raise RuntimeError("you may not")
+
+    views.describe_experiment(Refusing(), "7", {})
+    assert [record.getMessage() for record in caplog.records] == [
+        "the experiment's pages in MLflow are not described: you may not"
+    ]
 
 
 def test_a_table_is_marked_as_one(store):

@@ -5,6 +5,7 @@ from PIL import Image
 
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
+from scratch_dl.system.errors import ConfigError
 from scratch_dl.training.run_name import LENGTH, run_name
 
 FAULT = "fault=sigmoid_gradient_at_upstream"
@@ -39,8 +40,20 @@ def test_a_name_has_what_differs_with_the_most_telling_first(overrides, name, tm
     assert len(name) <= LENGTH
 
 
-def test_a_name_never_exceeds_its_length():
-    overrides = ["+model.extra_long=1"]
+def test_a_name_never_exceeds_its_length_and_has_settings_that_only_this_run_has():
     setup = build(compose_config("train", []))
-    setup.config["model"]["name" * 30] = "x" * 100
-    assert len(run_name(setup, overrides[:0])) <= LENGTH
+    setup.config["model"]["own"] = 3
+    assert run_name(setup, []) == "paper own=3"
+    setup.config["model"]["own"] = "x" * 100
+    assert run_name(setup, ["seed=1"]) == "paper +1"
+    setup.config["model"]["_target_"] = "my." + "X" * 100
+    assert run_name(setup, []) == "X" * LENGTH
+
+
+def test_a_preset_that_cannot_be_composed_without_the_rest_costs_the_name_only(monkeypatch):
+    def refuse(*_, **__):
+        raise ConfigError("data.path must be given")
+
+    setup = build(compose_config("train", []))
+    monkeypatch.setattr("scratch_dl.training.run_name._settings", refuse)
+    assert run_name(setup, []) == "paper"

@@ -77,12 +77,12 @@ def verdicts_table(runs: Sequence[ComparedRun]) -> TextTable:
 def other_pictures(runs: Sequence[ComparedRun]) -> str:
     """Return a sentence if the runs have different data or noise; otherwise ""."""
     first = runs[0]
-    others = [run for run in runs[1:] if run.digest != first.digest or run.config["noise"] != first.config["noise"]]
+    others = [run for run in runs[1:] if _pixels(run) != _pixels(first) or run.config["noise"] != first.config["noise"]]
     if not others:
         return ""
     noise = any(run.config["noise"] != first.config["noise"] for run in others)
     data = any(_pixels(run) != _pixels(first) for run in others)
-    what = " and ".join([*(["data"] if data or not noise else []), *(["noise"] if noise else [])])
+    what = " and ".join([*(["data"] if data else []), *(["noise"] if noise else [])])
     marks = ", ".join(run.mark for run in others)
     return (
         f"{marks}: different {what} from {first.mark}, so these scores are of different pictures. "
@@ -91,9 +91,10 @@ def other_pictures(runs: Sequence[ComparedRun]) -> str:
 
 
 def _pixels(run: ComparedRun) -> dict[str, Any]:
-    """Return the settings of the data that decide what is scored, not what is trained on."""
+    """Return what decides which pixels are scored; of pictures that do not ship with a package, also their digest."""
     own = {"train", "target", "crops_per_epoch", "augment"}
-    return {key: value for key, value in run.config["data"].items() if key not in own}
+    settings = {key: value for key, value in run.config["data"].items() if key not in own}
+    return settings if settings["_target_"] == "scratch_dl.data.Photos" else {**settings, "digest": run.digest}
 
 
 def _by_run(title: str, legend: str, runs: Sequence[ComparedRun], rows: Sequence[tuple[str, ...]]) -> TextTable:

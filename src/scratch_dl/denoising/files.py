@@ -19,6 +19,7 @@ MARK = ".denoised"
 _LARGEST = {"uint8": 255, "uint16": 65535}
 # Description, make, model, orientation, software, date, artist and copyright.
 _TIFF_TAGS = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
+_OPAQUE = (".jpg", ".jpeg")
 _JPEG = {"quality": 95, "subsampling": 0}
 _OPTIONS: dict[str, dict[str, Any]] = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": {"lossless": True}}
 
@@ -56,19 +57,26 @@ def check_pictures(paths: Sequence[Path], max_pixels: int | None) -> None:
     each({str(path): path for path in paths}, check)
 
 
-def read_picture(path: Path, max_pixels: int | None) -> Picture:
+def read_picture(path: Path, max_pixels: int | None, suffix: str | None = None) -> Picture:
     """Read a file; of several frames, the first one.
 
     The pixels stay as they are stored: an EXIF orientation is kept, not applied.
 
+    Args:
+        path: of the file.
+        max_pixels: how many pixels it may have; None: any number.
+        suffix: of the file that is to be written, if it must be able to have what this one has.
+
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is empty or too large, or has numbers that cannot be kept.
+        ValueError: if it is empty or too large, or has numbers or an alpha channel that cannot be kept.
     """
     with opened(path, max_pixels, "max_pixels") as image:
         _check_depth(image)
-        metadata = _metadata(image)
+        tiff = _tiff_exif(image) if image.format == "TIFF" else {}
         image.load()
+        # Only now, as a PNG file may have them behind its pixels.
+        metadata = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)} | tiff
         if image.mode.startswith("I"):
             return Picture(_colours(_checked(np.asarray(image)), 65535), True, 65535, None, metadata)
         has_alpha = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
@@ -76,6 +84,8 @@ def read_picture(path: Path, max_pixels: int | None) -> Picture:
         if image.mode in ("CMYK", "LAB"):
             metadata.pop("icc_profile", None)  # it describes those colours
         pixels = np.asarray(image.convert(("LA" if has_alpha else "L") if grey else "RGBA" if has_alpha else "RGB"))
+        if has_alpha and suffix is not None and suffix.lower() in _OPAQUE:
+            raise ValueError(f"a {suffix} file cannot have its alpha channel; choose another suffix")
         alpha = pixels[:, :, -1].copy() if has_alpha else None
         return Picture(_colours(pixels[:, :, :-1] if has_alpha else pixels, 255), grey, 255, alpha, metadata)
 
@@ -122,15 +132,12 @@ def default_output(path: Path) -> Path:
     return path.with_name(f"{path.stem}{MARK}{suffix}")
 
 
-def _metadata(image: Image.Image) -> dict[str, Any]:
-    """Return EXIF data and ICC profile; of a TIFF file, whose tags also describe the pixels, those that do not."""
-    metadata = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
-    if image.format == "TIFF":
-        kept, exif = Image.Exif(), image.getexif()
-        for tag in _TIFF_TAGS & exif.keys():
-            kept[tag] = exif[tag]
-        metadata["exif"] = kept.tobytes()
-    return metadata
+def _tiff_exif(image: Image.Image) -> dict[str, bytes]:
+    """Return as EXIF data those tags of a TIFF file that do not describe its pixels."""
+    kept, exif = Image.Exif(), image.getexif()
+    for tag in _TIFF_TAGS & exif.keys():
+        kept[tag] = exif[tag]
+    return {"exif": kept.tobytes()}
 
 
 def _check_depth(image: Image.Image) -> None:

@@ -21,7 +21,7 @@ CAUSES = {
         "train again under diagnosis=default",
     ),
     TOO_SHORT: Cause(
-        "no rule of the diagnosis fired, but the training is too short to judge an output that is worse than its input",
+        "no rule of the diagnosis fired, but the training is too short to judge an output without clear progress",
         "train longer (trainer.epochs)",
     ),
     "forward_wrong": Cause(

@@ -24,7 +24,8 @@ from scratch_dl.search.trial_result import (
 )
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import without_password
-from scratch_dl.training.summary import config_dir, where_flags
+from scratch_dl.training.note import config_dir
+from scratch_dl.training.summary import where_flags
 
 log = logging.getLogger(__name__)
 FOLDER = "sweeps"

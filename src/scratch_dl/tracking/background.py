@@ -51,12 +51,12 @@ class BackgroundSender:
         Returns:
             Whether everything requested has been sent.
         """
-        last_progress, sent = time.monotonic(), self._journal.sent_bytes
+        last_progress, delivered = time.monotonic(), self._sender.delivered
         with self._condition:
             while self._attempted < self._requested:
                 self._condition.wait(_POLL_S)
-                if self._journal.sent_bytes != sent:
-                    last_progress, sent = time.monotonic(), self._journal.sent_bytes
+                if self._sender.delivered != delivered:
+                    last_progress, delivered = time.monotonic(), self._sender.delivered
                 patience_s = min(patience_s, self.limit_s)
                 if time.monotonic() - last_progress > patience_s:
                     self._warn(f"it accepted nothing for {patience_s:g} s")

@@ -20,11 +20,11 @@ from scratch_dl.tracking.journal import JOURNAL
 from scratch_dl.tracking.locks import RUN_LOCK, BusyError, folder_lock, is_folder_locked
 from scratch_dl.tracking.lookup import FOLDER_TAG, locate_folder, process_is_alive
 from scratch_dl.tracking.mlflow_calls import mlflow_call
+from scratch_dl.tracking.registry import CHAMPION
 from scratch_dl.tracking.relocation import local_path
 from scratch_dl.tracking.selection import BEST, LATEST, get_run, select_run
 from scratch_dl.tracking.store import Store, client
 
-CHAMPION = "champion"
 _ACTIVE, _NOT_FOUND = "active", "RESOURCE_DOES_NOT_EXIST"
 # What lies in a run's folder, with Hydra's own files and what a killed process leaves. A folder that a user chose as
 # hydra.run.dir may have other things in it.

@@ -1,10 +1,11 @@
 """Registers trained networks in MLflow's model registry; the best one on the same validation has the alias champion."""
 
+import math
 from typing import Any, NamedTuple
 
 from scratch_dl.tracking.errors import SettingError, TrackingError
 from scratch_dl.tracking.mlflow_calls import mlflow_call
-from scratch_dl.tracking.selection import SCORE, data_and_noise, get_run, is_sound
+from scratch_dl.tracking.selection import SCORE, data_and_noise, is_sound
 from scratch_dl.tracking.store import Store, client
 from scratch_dl.tracking.values import DESCRIPTION
 
@@ -13,6 +14,9 @@ _TEXT = (
     "Hand-written networks that denoise pictures: float32 of shape (n, 3, height, width), any size, white is 1. "
     f"The alias {CHAMPION} belongs to the best one on its validation crops."
 )
+
+
+_GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 class Registration(NamedTuple):
@@ -39,22 +43,27 @@ def register(store: Store, run: Any) -> Registration:
         champion = _champion_run(store, api)
         if champion is None or champion.info.run_id == run.info.run_id:
             words = f"{NAME} version {version} is the {CHAMPION}"
+        elif reason := _kept_because(run, champion):
+            kept = f"kept the {CHAMPION} of run {champion.info.run_id}{reason}"
+            return Registration(version, f"{NAME} version {version} is registered; {kept}")
         else:
-            words = _verdict(version, run, champion)
-            if words.startswith("kept"):
-                return Registration(version, f"{NAME} version {version} is registered; {words}")
+            own, other = _score(run), _score(champion)
+            words = f"{NAME} version {version} is the new {CHAMPION}: {own:.2f} dB, before {other:.2f} dB"
         api.set_registered_model_alias(NAME, CHAMPION, version)
     return Registration(version, words)
 
 
-def _verdict(version: str, run: Any, champion: Any) -> str:
-    """Return whether the run beats the champion, in words; they start with "kept" if it does not."""
-    own, other = float(run.data.metrics[SCORE]), float(champion.data.metrics.get(SCORE, -1e9))
+def _kept_because(run: Any, champion: Any) -> str:
+    """Return why a run does not replace the champion, to follow its id; "" if it does."""
     if data_and_noise(run) != data_and_noise(champion):
-        return f"kept the {CHAMPION} of run {champion.info.run_id}, which was validated on other data or another noise"
-    if own <= other:
-        return f"kept the {CHAMPION} of run {champion.info.run_id}: {other:.2f} dB, this one {own:.2f} dB"
-    return f"{NAME} version {version} is the new {CHAMPION}: {own:.2f} dB, before {other:.2f} dB"
+        return ", which was validated on other data or another noise"
+    if _score(run) <= _score(champion):
+        return f": {_score(champion):.2f} dB, this one {_score(run):.2f} dB"
+    return ""
+
+
+def _score(run: Any) -> float:
+    return float(run.data.metrics.get(SCORE, -math.inf))
 
 
 def _champion_run(store: Store, api: Any) -> Any | None:
@@ -62,9 +71,12 @@ def _champion_run(store: Store, api: Any) -> Any | None:
     try:
         with mlflow_call():
             run_id = str(api.get_model_version_by_alias(NAME, CHAMPION).run_id)
-        return get_run(store, run_id)
-    except TrackingError:
-        return None
+            return client(store).get_run(run_id)
+    except TrackingError as error:
+        # Any other error, such as that of a locked database, must not put a weaker network in the champion's place.
+        if getattr(error.__cause__, "error_code", None) in (_GONE, "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def _version(api: Any, run: Any) -> str | None:

@@ -12,7 +12,9 @@ LATEST, BEST = "latest", "best"
 MODELS = "models:/"
 SCORE = "val/best_psnr_db"
 PAGE = 1000
-EPOCHS = "trainer.epochs"  # a parameter that only trainings have
+_TRAINED_ON = {f"data.{key}" for key in ("train", "target", "crops_per_epoch", "augment", "test")}
+EPOCHS = "trainer.epochs"
+_OF_TRAININGS = "parameters"  # a parameter that only trainings have; a verification has their settings too
 _TRAIN = "train one: python -m scratch_dl.train"
 FULL, _SHORTEST = 32, 4  # characters of an id
 
@@ -93,12 +95,13 @@ def latest_run(store: Store, key: str = "run") -> Any:
 def best_runs(store: Store, key: str = "run") -> list[Any]:
     """Return the trainings that can be compared with the last one of them, the best on the validation crops first.
 
-    They are finished, verified and without a fault, and have its data and its noise.
+    They are finished, verified and without a fault, have its data and its noise, and are no trials of a search, which
+    log no model.
 
     Raises:
         SettingError: if there is none.
     """
-    sound = [run for run in trainings(store) if is_sound(run)]
+    sound = [run for run in trainings(store) if is_sound(run) and not is_trial(run)]
     if not sound:
         raise SettingError(
             f"{key}={BEST}, but no run in tracking.uri={store.shown} is finished, verified and without fault; {_TRAIN}"
@@ -113,14 +116,7 @@ def best_of_experiment(store: Store, name: str, count: int, key: str = "experime
     Raises:
         SettingError: if there is no such experiment, or it has none.
     """
-    with mlflow_call():
-        names = {each.experiment_id: each.name for each in client(store).search_experiments(max_results=PAGE)}
-    if name not in names.values():
-        raise SettingError(
-            f"{key}={name} is not an experiment of tracking.uri={store.shown}{nearest(name, names.values())}; "
-            f"there are: {', '.join(names.values())}"
-        )
-    sound = [run for run in trainings(store) if names.get(run.info.experiment_id) == name and is_sound(run)]
+    sound = [run for run in trainings(store, name) if is_sound(run)]
     if not sound:
         raise SettingError(f"{key}={name}, but none of its runs is finished, verified and without fault; {_TRAIN}")
     return sorted(sound, key=lambda run: -float(run.data.metrics[SCORE]))[:count]
@@ -148,10 +144,19 @@ def is_trial(run: Any) -> bool:
 
 
 def data_and_noise(run: Any) -> tuple[tuple[str, str], ...]:
-    """Return what two runs must have in common if their scores are to be compared: data (by digest) and noise."""
-    digests = [("data", each.dataset.digest) for each in getattr(run.inputs, "dataset_inputs", [])]
-    noise = [item for item in run.data.params.items() if item[0].startswith("noise.")]
-    return (*digests, *sorted(noise))
+    """Return what two runs must have in common if their scores are to be compared.
+
+    These are the noise and the settings of the data that do not concern the training alone; of pictures that do not
+    ship with a package, also the digest of the data.
+    """
+    own = sorted(
+        item
+        for item in run.data.params.items()
+        if item[0].startswith(("noise.", "data.")) and item[0] not in _TRAINED_ON
+    )
+    if run.data.params.get("data._target_") == "scratch_dl.data.Photos":
+        return tuple(own)
+    return (*own, *(("digest", each.dataset.digest) for each in getattr(run.inputs, "dataset_inputs", [])))
 
 
 def trainings(store: Store, experiment: str | None = None) -> list[Any]:
@@ -160,7 +165,7 @@ def trainings(store: Store, experiment: str | None = None) -> list[Any]:
     Raises:
         SettingError: if there is no such experiment.
     """
-    return [run for run in search_runs(store, experiment=experiment) if EPOCHS in run.data.params]
+    return [run for run in search_runs(store, experiment=experiment) if _OF_TRAININGS in run.data.params]
 
 
 def search_runs(store: Store, query: str = "", experiment: str | None = None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Sends a run's journal to MLflow: in order, in batches, each (metric, step) exactly once.
+"""Sends a run's journal to MLflow: in batches, which files may overtake, each (metric, step) exactly once.
 
 Every kind of entry can be sent twice without harm: files are overwritten, tags and parameters get the same value
 again, and what MLflow would store twice (metrics, models) is looked up first whenever it may have arrived already.
@@ -39,6 +39,9 @@ class Sender:
         store: of the run.
         journal: of the run.
         sole_sender: whether no other object has ever sent entries of the journal, so that nothing must be looked up.
+
+    Attributes:
+        delivered: how many groups of entries the store has accepted.
     """
 
     def __init__(self, store: Store, journal: Journal, *, sole_sender: bool) -> None:
@@ -46,6 +49,7 @@ class Sender:
         self._journal = journal
         self._sole_sender = sole_sender
         self._stored_steps: dict[str, set[int]] = {}
+        self.delivered = 0
         self._run_id = str(journal.header["run_id"])
         self._experiment_id = str(journal.header["experiment_id"])
 
@@ -70,6 +74,7 @@ class Sender:
                 self._sole_sender = False
                 self._stored_steps.clear()
                 raise
+            self.delivered += 1
             if size is not None:
                 self._journal.mark_sent(size)
 
@@ -173,15 +178,15 @@ class Sender:
                     return
                 api.delete_logged_model(model.model_id)  # incomplete, from a killed process
         run = api.get_run(self._run_id)
-        told = {**run.data.params, **run.data.tags}
+        known = {**run.data.params, **run.data.tags}
         model = api.create_logged_model(
             self._experiment_id,
             MODEL_NAME,
             source_run_id=self._run_id,
-            params={key: told[key] for key in _MODEL_PARAMS if key in told},
+            params={key: known[key] for key in _MODEL_PARAMS if key in known},
             tags={
                 DESCRIPTION: f"The best weights of the run {run.info.run_name}, of step {entry['step']}.",
-                **{key: told[key] for key in _MODEL_TAGS if key in told},
+                **{key: known[key] for key in _MODEL_TAGS if key in known},
             },
         )
         with tempfile.TemporaryDirectory(dir=self._journal.folder) as folder:

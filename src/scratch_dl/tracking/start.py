@@ -16,7 +16,7 @@ from scratch_dl.tracking.mlflow_calls import mlflow_call
 from scratch_dl.tracking.process import this_process
 from scratch_dl.tracking.selection import get_run
 from scratch_dl.tracking.store import Store, client
-from scratch_dl.tracking.values import texts
+from scratch_dl.tracking.values import clip_tag, texts
 
 
 def start_run(
@@ -24,7 +24,8 @@ def start_run(
 ) -> Journal:
     """Create a run in MLflow and its journal in `folder`; see `Run.create`."""
     experiment, name = hide(experiment), None if name is None else hide(name)
-    every_tag = {**origin_tags(), **texts("tag", tags), FOLDER_TAG: str(folder)}
+    own = {key: clip_tag(key, text) for key, text in texts("tag", tags).items()}  # create_run cuts nothing
+    every_tag = {**origin_tags(), **own, FOLDER_TAG: str(folder)}
     try:
         create = adopt_mlflow_run if run_id else create_mlflow_run
         info = retry_while_locked(lambda: create(store, run_id or experiment, name, every_tag), store.shown)

@@ -40,7 +40,7 @@ def nonfinite_tags(values: Mapping[str, float], step: int) -> dict[str, str]:
 
 
 def is_sent(step: int, every: int | None) -> bool:
-    """Return whether MLflow gets the values of a step that has neighbours on both sides.
+    """Return whether MLflow gets the values of this step, of which every step has some.
 
     Without `every`, it gets all of the first 2 * DENSE steps, every 2nd one of as many again, then every 4th, and so
     on: DENSE points whenever the number of steps doubles. The rule looks at the step alone, so that a training that is

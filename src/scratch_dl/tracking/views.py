@@ -7,13 +7,17 @@ falls back to its own choice.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scratch_dl.tracking.errors import one_line
 from scratch_dl.tracking.values import DESCRIPTION
 
+log = logging.getLogger(__name__)
+
 RESULTS, CURVES = "results", "curves"
-_STATE = "mlflow.sharedViewState."
+_STATE, _KIND = "mlflow.sharedViewState.", "mlflow.experimentKind"
 _MODE = "workflowType=machine_learning"  # the page would start in its mode for language models otherwise
 _PSNR = "metrics.`val/psnr_db`"
 _COLUMNS = (
@@ -36,14 +40,16 @@ def experiment_tags(experiment_id: str) -> dict[str, str]:
     """Return the tags of an experiment: its description, its mode, and its saved views."""
     return {
         DESCRIPTION: _TEXT.format(id=experiment_id, mode=_MODE),
-        "mlflow.experimentKind": "custom_model_development",
+        _KIND: "custom_model_development",
         _STATE + RESULTS: json.dumps(_results()),
         _STATE + CURVES: json.dumps(_curves()),
     }
 
 
 def describe_experiment(api: Any, experiment_id: str, tags: Mapping[str, str]) -> None:
-    """Set the experiment's tags, given those that it has; a description of its user's own stays.
+    """Set the experiment's tags, given those that it has; a description and a mode of its user's own stay.
+
+    An error only becomes a warning: a run can be recorded in an experiment whose pages are not described.
 
     Args:
         api: an MlflowClient.
@@ -51,8 +57,12 @@ def describe_experiment(api: Any, experiment_id: str, tags: Mapping[str, str]) -
         tags: that it has.
     """
     for key, value in experiment_tags(experiment_id).items():
-        if tags.get(key) != value and not (key == DESCRIPTION and tags.get(key)):
-            api.set_experiment_tag(experiment_id, key, value)
+        if tags.get(key) != value and not (key in (DESCRIPTION, _KIND) and tags.get(key)):
+            try:
+                api.set_experiment_tag(experiment_id, key, value)
+            except Exception as error:  # perhaps another process sets it at this moment
+                log.warning("the experiment's pages in MLflow are not described: %s", one_line(error))
+                return
 
 
 def has_view(tags: Mapping[str, str], view: str) -> bool:

@@ -59,13 +59,11 @@ def create_run(
         print(f"{RUN_ID}={run_id} is ignored, as it is the run of {taken} already: this training gets a new one")
         run_id = None
     name = settings.run_name or (None if run_id else part.name if part else run_name(setup, overrides))
-    source, diff = provenance.source_tags()
+    source, _ = provenance.source_tags()
     tags = {**_first_tags(setup), **settings.tags, "overrides": " ".join(overrides), **source}
-    tags |= part.tags if part else {}
-    run = tracking.Run.create(store, folder, settings.experiment, name, tags, run_id)
-    if diff:
-        run.text(diff, "git.diff")
-    return run
+    return tracking.Run.create(
+        store, folder, settings.experiment, name, {**tags, **(part.tags if part else {})}, run_id
+    )
 
 
 def _first_tags(setup: Setup) -> dict[str, str]:
@@ -93,6 +91,8 @@ def describe(run: tracking.Run, setup: Setup, folder: Path, overrides: Sequence[
         run.text(config, CONFIG)
         run.params({"parameters": count_parameters(setup.network)})
         run.text(repr(setup.network) + "\n", "network.txt")
+        if diff := provenance.source_tags()[1]:
+            run.text(diff, "git.diff")
         run.dataset(setup.data.describe(), "training, validation" + (", test" if setup.trainer.test else ""))
         if setup.tracking.detail == "full":
             run.text(json.dumps(provenance.environment(), indent=2), "environment.json")

@@ -1,6 +1,7 @@
 """The description with which a run's page in MLflow begins: its result in Markdown."""
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -74,15 +75,17 @@ def _headline(status: str, progress: Progress, scores: Mapping[str, float]) -> s
     return f"**{status}**; {at}"
 
 
-def again(overrides: Sequence[str], flags: Sequence[str] = ()) -> str:
-    """Return the command that repeats a training.
-
-    Args:
-        overrides: of the training.
-        flags: of Hydra.
-    """
+def again(overrides: Sequence[str]) -> str:
+    """Return the command that repeats a training with these overrides, started in the same way as this process."""
     own = [word for word in overrides if not is_from_environment(word)]
-    return f"python -m scratch_dl.train {shlex.join([*flags, *map(hide, own)])}".rstrip()
+    return f"python -m scratch_dl.train {shlex.join([*config_dir(), *map(hide, own)])}".rstrip()
+
+
+def config_dir() -> list[str]:
+    """Return Hydra's flag for a folder of configurations, if this process was started with it; otherwise []."""
+    words = sys.argv[1:]
+    flags = [number for number, word in enumerate(words) if word in ("--config-dir", "-cd")]
+    return words[flags[-1] : flags[-1] + 2] if flags else [word for word in words if word.startswith("--config-dir=")]
 
 
 def verdict_lines(verification: str, diagnosis: "Verdict | None") -> dict[str, str]:

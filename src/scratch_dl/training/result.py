@@ -57,8 +57,8 @@ class RunResult:
         rows = score_rows(self.scores, self.progress)
         scores = [f"{values['best']:.2f} dB on the {name}" for name, values in rows.items() if "best" in values]
         diagnosis = [] if self.diagnosis is None else [f"diagnosis {self.diagnosis.line}"]
-        said = ", ".join([self.status, f"run {self.run_id}", *scores, f"verification {self.verification}", *diagnosis])
-        return f"<RunResult: {said}>"
+        words = ", ".join([self.status, f"run {self.run_id}", *scores, f"verification {self.verification}", *diagnosis])
+        return f"<RunResult: {words}>"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the scores as a table, and the curve of PSNR if it was drawn."""

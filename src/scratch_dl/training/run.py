@@ -104,8 +104,7 @@ class _TrackedTraining(Listener):
             self.run.hurry()
 
         try:
-            network = self._train(restored)
-            status = "FINISHED"
+            network, status = self._train(restored), "FINISHED"
         except Interrupted as interrupted:
             status, reason, exit_status = "KILLED", str(interrupted), interrupted.exit_status
             with handling(note_late):
@@ -276,15 +275,16 @@ class _TrackedTraining(Listener):
         return None
 
     def _note(self, status: str, reason: str | None) -> None:
-        """Put the result on top of the run's page."""
-        verdicts = {**verdict_lines(self.verification, self.verdict), "again": again(self.overrides)}
+        """Put the result on top of the run's page, unless its user has put something there."""
         try:
+            verdicts = verdict_lines(self.verification, self.verdict) | {"again": again(self.overrides)}
             result = result_text(status, reason, self.progress, self.scores, verdicts)
             if self.full:
                 log_report(self.run, self.setup.config, self.overrides, result)
-            self.run.tags({tracking.DESCRIPTION: run_note(self.run, result)})
-        except (OSError, TypeError, ValueError) as error:  # the status of the run must be sent nevertheless
-            log.warning("no description of the run: %s", error)
+            if tracking.DESCRIPTION not in self.setup.tracking.tags:
+                self.run.tags({tracking.DESCRIPTION: run_note(self.run, result)})
+        except Exception as error:  # the status of the run must be sent nevertheless
+            log.warning("no description of the run: %s: %s", type(error).__name__, error)
 
     def _write_summary(self, status: str, reason: str | None) -> None:
         summary = {

@@ -5,15 +5,19 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.config.environment import is_from_environment
 from scratch_dl.config.overrides import key_of, value_of
 from scratch_dl.config.plain import brief_value, flat
 from scratch_dl.config.schema import Setup
+from scratch_dl.system.errors import ConfigError
 
 LENGTH = 80
+_MISSING = object()
 # The most telling first. An experiment or a debug stands for all that it sets.
 _PRESETS = ("experiment", "debug")
 _GROUPS = ("model", "noise", *_PRESETS, "optimizer", "schedule", "data", "trainer")
@@ -30,8 +34,11 @@ def run_name(setup: Setup, overrides: Sequence[str]) -> str:
         overrides: that it was composed with.
     """
     words = [f"fault={setup.fault.name}"] if setup.fault else []
-    words += _differences(setup.config, [word for word in overrides if not is_from_environment(word)])
-    for kept in range(len(words), 1, -1):
+    try:
+        words += _differences(setup.config, [word for word in overrides if not is_from_environment(word)])
+    except (ConfigError, HydraException, OmegaConfBaseException):  # a preset that cannot be composed without the rest
+        words.append(str(setup.config["model"]["_target_"]).rpartition(".")[2])
+    for kept in range(len(words), 0, -1):
         name = " ".join([*words[:kept], *([f"+{len(words) - kept}"] if kept < len(words) else [])])
         if len(name) <= LENGTH:
             return name
@@ -51,7 +58,7 @@ def _differences(config: dict[str, Any], overrides: Sequence[str]) -> Iterator[s
         elif group in _PRESETS and choice:
             yield str(choice)
         for key, value in own.items():
-            if key.startswith(f"{group}.") and key != target and base.get(key, value) != value:
+            if key.startswith(f"{group}.") and key != target and base.get(key, _MISSING) != value:
                 yield f"{key.rpartition('.')[2]}={brief_value(value)}"
     yield from (f"{key}={own[key]}" for key in _OTHERS if own[key] != base[key])
 

@@ -1,7 +1,6 @@
 """The panel at the end of a run: its scores beside the baselines, its folder, and the commands to type next."""
 
 import shlex
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -44,7 +43,7 @@ def _commands(result: RunResult, config: DictConfig) -> dict[str, str]:
     if result.status == "FINISHED":
         commands["evaluate"] = f"python -m scratch_dl.evaluate run={result.run_id}{where}{permit}"
         commands["denoise"] = f"scratch-dl denoise photo.png run={result.run_id}{where}{permit}"
-    commands["again"] = again(result.overrides, config_dir())
+    commands["again"] = again(result.overrides)
     return commands
 
 
@@ -60,13 +59,6 @@ def permission_overrides(config: DictConfig) -> list[str]:
     """Return the override with which a command permits what a configuration names; [] if no permission is needed."""
     allowed = list(config.allowed_targets)
     return [f"allowed_targets={override_value(allowed)}"] if allowed else []
-
-
-def config_dir() -> list[str]:
-    """Return Hydra's flag for a folder of configurations, if this process was started with it; otherwise []."""
-    words = sys.argv[1:]
-    flags = [number for number, word in enumerate(words) if word in ("--config-dir", "-cd")]
-    return words[flags[-1] : flags[-1] + 2] if flags else [word for word in words if word.startswith("--config-dir=")]
 
 
 def _short(folder: Path) -> str:
