@@ -142,7 +142,7 @@ def test_a_training_of_a_few_steps_is_too_short_to_judge_everywhere(trained):
     """No module, no figure under tracking.detail=trial, and nothing on the terminal but the panel's line."""
     ended = trained(*HEALTHY[:1], *HEALTHY[1])
     assert (ended.verdict.healthy, ended.verdict.finds_fault) == (False, False), ended.verdict
-    assert ended.verdict.what.endswith("an output that is worse than its input: 20 of 500 steps")
+    assert ended.verdict.what.endswith("an output without clear progress: 20 of 500 steps")
     assert ended.run.data.tags["diagnosis"] == "too_short"
     assert {value for tag, value in ended.run.data.tags.items() if tag.startswith("diagnosis.")} == {"none"}
     assert "diagnosis too_short" in ended.out

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum, auto
 from typing import Any
 
+from scratch_dl.tracking.views import run_page
+
 
 class State(StrEnum):
     """The state of a trial; see `TrialResult`."""
@@ -77,7 +79,7 @@ class TrialResult:
     @property
     def page(self) -> str:
         """MLflow's page of the run, relative to its server; "" without a run."""
-        return f"#/experiments/{self.experiment_id}/runs/{self.run_id}" if self.run_id else ""
+        return run_page("", self.experiment_id, self.run_id) if self.run_id else ""
 
 
 @dataclass

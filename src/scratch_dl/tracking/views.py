@@ -76,9 +76,10 @@ def page(address: str, experiment_id: str, view: str = RESULTS) -> str:
     return f"{address}/#/experiments/{experiment_id}/runs?{_MODE}&viewStateShareKey={view}{mode}"
 
 
-def run_page(address: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run's page; with "" for `address`, a link inside MLflow's pages."""
-    return f"{address}{'/' if address else ''}#/experiments/{experiment_id}/runs/{run_id}?{_MODE}"
+def run_page(address: str, experiment_id: str, run_id: str, artifact: str = "") -> str:
+    """Return the address of a run's page or one of its artifacts; with "" for `address`, a link inside the pages."""
+    path = f"/artifacts/{artifact}" if artifact else ""
+    return f"{address}{'/' if address else ''}#/experiments/{experiment_id}/runs/{run_id}{path}?{_MODE}"
 
 
 def start_page(address: str) -> str:

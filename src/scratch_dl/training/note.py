@@ -11,6 +11,7 @@ from scratch_dl.evaluation.baselines import BASELINES
 from scratch_dl.system.passwords import hide
 from scratch_dl.terminal.html_page import plain_text
 from scratch_dl.terminal.text_table import TextTable
+from scratch_dl.tracking.views import run_page
 from scratch_dl.training.loop import Progress
 from scratch_dl.training.result import COLUMNS, score_rows
 
@@ -29,7 +30,11 @@ _PICTURES = {
 
 def run_note(run: tracking.Run, result: str) -> str:
     """Return the description of a run that has ended: its result, and links to what it has recorded."""
-    links = [f"[{name}]({_artifact(run, path)})" for path, name in _PICTURES.items() if _exists(run, path)]
+    links = [
+        f"[{name}]({run_page('', run.experiment_id, run.run_id, path)})"
+        for path, name in _PICTURES.items()
+        if _exists(run, path)
+    ]
     if not links:
         return result
     return f"{result}\nLook at: {', '.join(links)}; pictures of the validation and test sets are under Artifacts.\n"
@@ -100,7 +105,3 @@ def verdict_lines(verification: str, diagnosis: "Verdict | None") -> dict[str, s
 
 def _exists(run: tracking.Run, path: str) -> bool:
     return (run.folder / tracking.ARTIFACTS / path).is_file()
-
-
-def _artifact(run: tracking.Run, path: str) -> str:
-    return f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{path}"
