@@ -129,7 +129,7 @@ def test_the_report_says_what_was_searched_what_came_of_it_and_how_to_have_it_ag
         "# Study my_study",
         "- objective: maximize best val/psnr_db",
         "| `optimizer.lr` | `tag(log,interval(0.01,10)) if optimizer=sgd` |",
-        "Trial [0](#/experiments/5/runs/00000000000000000000000000000000?workflowType=machine_learning): best val/psnr_db **28**",
+        f"Trial [0](#/experiments/5/runs/{32 * '0'}?workflowType=machine_learning): best val/psnr_db **28**",
         f"```\n{RETRAIN}\n```",
         "| the winner | 27.00 |",
         "| healthy, better than blur | 14 | 78% | 28 |",
