@@ -45,8 +45,8 @@ def test_the_report_needs_no_network_and_the_note_links_it(trained):
     page = (result.folder / "artifacts" / "report.html").read_text()
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in re.findall(r'src="(.*?)"', page))
     assert not re.search(r"https?://|<script|<link|href=", page)
-    page = f"#/experiments/1/runs/{result.run_id}/artifacts/report.html?workflowType=machine_learning"
-    assert f"Look at: [report]({page}), [PSNR]" in note_of(result, folder)
+    address = f"#/experiments/1/runs/{result.run_id}/artifacts/report.html?workflowType=machine_learning"
+    assert f"Look at: [report]({address}), [PSNR]" in note_of(result, folder)
     assert (folder / "artifacts" / result.run_id / "artifacts" / "report.html").read_text() == page
 
 
