@@ -50,7 +50,7 @@ def compared(trained, monkeypatch, in_process, tmp_path):
 def client():
     from mlflow import MlflowClient
 
-    return MlflowClient("sqlite:///mlruns/mlflow.db")
+    return MlflowClient(f"sqlite:///{Path('mlruns').absolute()}/mlflow.db")
 
 
 def text_of(page):

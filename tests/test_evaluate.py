@@ -54,7 +54,7 @@ def run_of(folder):
 
     from scratch_dl.tracking import Journal
 
-    return MlflowClient("sqlite:///mlruns/mlflow.db").get_run(Journal(folder).header["run_id"])
+    return MlflowClient(f"sqlite:///{Path('mlruns').absolute()}/mlflow.db").get_run(Journal(folder).header["run_id"])
 
 
 @pytest.mark.parametrize(
