@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_settings
+from scratch_dl.config.inference import check_inference, use_inference
 from scratch_dl.config.overrides import expand, key_of, override_value, unquoted, value_of
 from scratch_dl.config.plain import plain
 from scratch_dl.config.targets import check_keys, config_errors
@@ -42,10 +43,6 @@ class _Prepared(NamedTuple):
 @restored()
 def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
     """Write or print the comparison, and record a page."""
-    import torch
-
-    from scratch_dl import kernels
-
     settings, comparison, networks, output = prepared
     if networks is None:
         text = comparison.markdown() if settings["format"] == "markdown" else comparison.latex()
@@ -54,9 +51,7 @@ def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
         else:
             _write(output, text)
         return
-    if settings["threads"] is not None:
-        torch.set_num_threads(settings["threads"])
-    kernels.use(settings["backend"])
+    use_inference(settings)
     page = comparison.page(networks)
     assert output is not None
     _write(output, page)
@@ -84,20 +79,16 @@ def _prepare(config: DictConfig) -> _Prepared:
     Raises:
         ConfigError: if a setting cannot be used, or there is no such run.
     """
-    from scratch_dl import kernels
     from scratch_dl.comparison.pictures import load_networks
     from scratch_dl.comparison.report import FORMATS, Comparison
     from scratch_dl.comparison.runs import chosen_folders, read_runs
 
     settings = plain(config)
     check_keys("", settings, list(KEYS))
+    check_inference(settings)
     with config_errors("", settings):
-        kernels.check(settings["backend"])
         choice("format", settings["format"], FORMATS)
-        choice("checkpoint", settings["checkpoint"], ("best", "last"))
         integer("best", settings["best"], minimum=2)
-        if settings["threads"] is not None:
-            integer("threads", settings["threads"], minimum=1)
     is_page = settings["format"] == "html"
     folders, baseline = chosen_folders(settings)
     output = _output(settings["output"], PAGE if is_page else None)

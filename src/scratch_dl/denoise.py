@@ -13,11 +13,12 @@ from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_settings
+from scratch_dl.config.inference import check_inference, use_inference
 from scratch_dl.config.overrides import expand, override_value
 from scratch_dl.config.plain import brief, plain
 from scratch_dl.config.targets import check_keys, config_errors
 from scratch_dl.kernels.restoring import restored
-from scratch_dl.system.checks import boolean, choice, integer
+from scratch_dl.system.checks import boolean, integer
 from scratch_dl.system.errors import FAILURE, ConfigError
 
 if TYPE_CHECKING:
@@ -39,19 +40,15 @@ class _Prepared(NamedTuple):
 @restored()
 def _run(_config: DictConfig, _folder: Path, prepared: _Prepared) -> int:
     """Denoise every file, with a line for each; exit status 1 if one cannot be read or written."""
-    import torch
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from scratch_dl import kernels
     from scratch_dl.data.files import why
     from scratch_dl.denoising.files import read_picture, write_picture
     from scratch_dl.denoising.tiles import denoise_picture
 
     settings, console = prepared.settings, Console(highlight=False)
-    if settings["threads"] is not None:
-        torch.set_num_threads(settings["threads"])
-    kernels.use(settings["backend"])
+    use_inference(settings)
     failed = 0
     console.print(prepared.words, markup=False, soft_wrap=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -87,21 +84,17 @@ def _prepare(config: DictConfig) -> _Prepared:
         ConfigError: if a setting or a file cannot be used, or there is no such run.
         CheckpointError: if the run's checkpoint cannot be read.
     """
-    from scratch_dl import kernels
     from scratch_dl.training import checkpoint
     from scratch_dl.training.result import read_summary
     from scratch_dl.training.resume import find_folder, recorded_config
 
     settings = plain(config)
     check_keys("", settings, list(KEYS))
+    check_inference(settings)
     with config_errors("", settings):
-        kernels.check(settings["backend"])
-        choice("checkpoint", settings["checkpoint"], ("best", "last"))
         boolean("ensemble", settings["ensemble"])
         integer("tile", settings["tile"], minimum=1)
         integer("max_pixels", settings["max_pixels"], minimum=1)
-        if settings["threads"] is not None:
-            integer("threads", settings["threads"], minimum=1)
     tracking_settings(settings)
     files = _files(settings["inputs"], settings["output"], settings["max_pixels"])
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")

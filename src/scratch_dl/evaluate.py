@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 from scratch_dl.cli.command import Command
 from scratch_dl.config.build import tracking_settings
+from scratch_dl.config.inference import check_inference, use_inference
 from scratch_dl.config.plain import brief, plain
 from scratch_dl.config.targets import check_keys, config_errors, make
 from scratch_dl.kernels.restoring import restored
-from scratch_dl.system.checks import choice, integer
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking import tracked_run
 
@@ -51,7 +51,6 @@ class _Prepared(NamedTuple):
 @restored()
 def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
     """Evaluate one run, print a table, and record it."""
-    import torch
     from rich.console import Console
 
     from scratch_dl import kernels
@@ -61,9 +60,7 @@ def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
     from scratch_dl.training.result import read_summary
 
     settings, trained = prepared.settings, prepared.trained
-    if settings["threads"] is not None:
-        torch.set_num_threads(settings["threads"])
-    kernels.use(settings["backend"])
+    use_inference(settings)
     noise = brief(settings["noise"])
     of = read_summary(trained).get("run_id", trained.name)
     name = f"evaluation of {of[:8]} on {prepared.data.name}, {noise}"
@@ -105,18 +102,13 @@ def _prepare(config: DictConfig) -> _Prepared:
         ConfigError: if a setting cannot be used, or there is no such run.
         CheckpointError: if the run's checkpoint cannot be read.
     """
-    from scratch_dl import kernels
     from scratch_dl.evaluation import scoring
     from scratch_dl.training import checkpoint
     from scratch_dl.training.resume import find_folder, recorded_config
 
     settings = plain(config)
     check_keys("", settings, list(KEYS))
-    with config_errors("", settings):
-        kernels.check(settings["backend"])
-        choice("checkpoint", settings["checkpoint"], ("best", "last"))
-        if settings["threads"] is not None:
-            integer("threads", settings["threads"], minimum=1)
+    check_inference(settings)
     splits = settings["splits"]
     if not isinstance(splits, list) or not splits or not set(map(str, splits)) <= set(scoring.PREFIXES):
         raise ConfigError(f"splits must be some of {', '.join(scoring.PREFIXES)}, but got {splits!r}")

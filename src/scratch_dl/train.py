@@ -128,7 +128,8 @@ def _register(result: "RunResult") -> None:
     from scratch_dl.tracking.selection import get_run
 
     if not result.tracked:
-        print("not registered, as MLflow has not received everything: scratch-dl register", file=sys.stderr)
+        later = f"once it has: scratch-dl register run={result.run_id}"
+        print(f"not registered, as MLflow has not received everything; {later}", file=sys.stderr)
         return
     try:
         store = tracking.open_store(*tracking.store_location(result.folder))

@@ -22,10 +22,8 @@ MAX_SHOWN = 3
 MAX_CHOICES = 6
 """A setting with more distinct values does not count as a choice: any two numbers would be "this or that" number."""
 
-_HEALTHY, _NOT_DIAGNOSED = (
-    ("healthy", "too_short"),
-    ("", "unknown"),
-)  # as in scratch_dl.diagnosis.causes, which imports torch
+# As in scratch_dl.diagnosis.causes, which imports torch.
+_HEALTHY, _NOT_DIAGNOSED = ("healthy", "too_short"), ("", "unknown")
 _OUTPUTS = {
     "not_finite": "output not finite",
     "zeros": "collapsed to zero",
