@@ -29,6 +29,8 @@ class Denoiser(Sequential):
             every module.
     """
 
+    multiple: int
+
     def __init__(self, modules: Mapping[str, Any], multiple: int, size: Pair) -> None:
         super().__init__(modules)
         self.multiple = multiple

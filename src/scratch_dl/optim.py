@@ -22,6 +22,7 @@ class Optimizer(ABC):
     A subclass keeps tensors in the shape of each parameter, by name (`_slots`), and says what one step does.
     """
 
+    parameters: list[Parameter]
     _slots: tuple[str, ...] = ()
     _always_kept = True
 

@@ -317,13 +317,14 @@ def test_nested_targets_lie_in_lists_and_in_one_another():
 
 def test_a_model_whose_output_has_another_size_is_refused_whoever_built_it(tmp_path, monkeypatch):
     (tmp_path / "my_small_models.py").write_text(
-        "from scratch_dl.nn import Conv2d, Sequential\n"
+        "from scratch_dl.models import Denoiser\n"
+        "from scratch_dl.nn import Conv2d\n"
         "def half():\n"
-        "    return Sequential({'conv': Conv2d(3, 3, 2, stride=2)})\n"
+        "    return Denoiser({'conv': Conv2d(3, 3, 2, stride=2, padding=1)}, 1, size=(1, 1))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     config = plain(compose_config("train", ["allowed_targets=[my_small_models.]"]))
-    with pytest.raises(ConfigError, match=r"model: the output must have .*conv 16x16"):
+    with pytest.raises(ConfigError, match=r"model: the output must have .*conv 17x17"):
         build({**config, "model": {"_target_": "my_small_models.half"}})
 
 

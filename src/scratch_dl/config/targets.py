@@ -7,16 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from scratch_dl.config.protocols import check_protocol
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.errors import ConfigError, UnknownKeyError
 
-_REQUIRED_ATTRIBUTE = {
-    "model": "backward",
-    "optimizer": "step",
-    "schedule": "factor",
-    "data": "batch",
-    "noise": "needs_subpixels",
-}
 # A configuration may come with a checkpoint from someone else, so it can only name targets of its group.
 _OWN_TARGETS = {
     "model": ("scratch_dl.models.", "scratch_dl.nn."),
@@ -34,14 +28,18 @@ def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     call gets only `generator`. The global random states are seeded for each call, and restored afterwards.
 
     Raises:
-        ConfigError: if an argument is unknown, missing or refused; the message names its key.
+        ConfigError: if an argument is unknown, missing or refused; the message names its key. Also if the result
+            lacks a method of its group.
     """
     if not isinstance(config.get(group), Mapping) or "_target_" not in config[group]:
         raise ConfigError(f"{group} must be one of the group's choices, with a _target_, but got {config.get(group)!r}")
     check_targets({group: config[group], "allowed_targets": config.get("allowed_targets", [])})
-    made = _call(group, config[group], extra, config.get("seed"))
-    if not hasattr(made, _REQUIRED_ATTRIBUTE[group]):
-        raise ConfigError(f"{group}._target_ must make a {group}, but {config[group]['_target_']!r} does not")
+
+    def call(**extra: Any) -> Any:
+        return _call(group, config[group], extra, config.get("seed"))
+
+    made = call(**extra)
+    check_protocol(group, config[group]["_target_"], made, call)
     return made
 
 

@@ -5,6 +5,7 @@ from scratch_dl.data.dataset import DataError, DataSet, Photograph
 from scratch_dl.data.folder import Folder, WholeFolder
 from scratch_dl.data.noise import Gaussian, Noise, Pixelation, Poisson, Recorded, SaltPepper
 from scratch_dl.data.photos import Photos
+from scratch_dl.data.pictures import Pictures
 
 __all__ = [
     "Course",
@@ -15,6 +16,7 @@ __all__ = [
     "Noise",
     "Photograph",
     "Photos",
+    "Pictures",
     "Pixelation",
     "Poisson",
     "Recorded",
