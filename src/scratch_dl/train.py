@@ -20,7 +20,6 @@ from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config, given_overrides
 from scratch_dl.config.environment import from_environment
 from scratch_dl.config.overrides import expand
-from scratch_dl.kernels.restoring import restored
 from scratch_dl.system.errors import UNTRACKED, ConfigError
 
 if TYPE_CHECKING:
@@ -45,8 +44,18 @@ def train(overrides: Sequence[str] = ()) -> "RunResult":
     if config.hydra.mode == RunMode.MULTIRUN:
         words = shlex.join(overrides)
         raise ConfigError(f"a grid or a search is for the command line: python -m scratch_dl.train -m {words}")
+    print(_opening(config), flush=True)
     setup = check_given(_check, config, given)
     return _train(config, Path(config.hydra.run.dir).absolute(), given, setup)
+
+
+def _opening(config: DictConfig) -> str:
+    """Return the first line that is printed: what is trained, by the names of the groups' choices."""
+    if config.resume.run is not None:
+        return f"resume={config.resume.run}"
+    choices = config.hydra.runtime.choices
+    names = ("model", "optimizer", "data", "noise", "experiment", "debug", "search")
+    return " ".join(f"{name}={choices[name]}" for name in names if choices.get(name))
 
 
 def _check(config: DictConfig) -> "Setup | None":
@@ -92,6 +101,7 @@ def _run(config: DictConfig, folder: Path, setup: "Setup | None") -> int | dict[
 
 
 def _train(config: DictConfig, folder: Path, overrides: list[str], setup: "Setup | None") -> "RunResult":
+    from scratch_dl.kernels.restoring import restored
     from scratch_dl.training.result import attached_result
     from scratch_dl.training.resume import resume_run
     from scratch_dl.training.run import train_run
@@ -140,7 +150,7 @@ def _register(result: "RunResult") -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    Command("train", _check, _run, grids=True).main()
+    Command("train", _check, _run, grids=True, opening=_opening).main()
 
 
 if __name__ == "__main__":

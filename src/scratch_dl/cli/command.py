@@ -39,6 +39,7 @@ class Command:
             Returns the exit status, None for success, or, as a job of a grid or search, its outcome.
         expand: turns what the user typed into Hydra's overrides.
         grids: whether the command accepts `-m`.
+        opening: returns the line that is printed once the configuration is composed, before seconds of imports.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Command:
         run: Callable[[DictConfig, Path, Any], Any],
         expand: Callable[[Sequence[str]], list[str]] = expand,
         grids: bool = False,
+        opening: Callable[[DictConfig], str] | None = None,
     ) -> None:
         self.name = name
         self.check = check
         self.run = run
         self.expand = expand
         self.grids = grids
+        self.opening = opening
         self.checked: Any = None
 
     def main(self) -> None:
@@ -120,6 +123,8 @@ class Command:
         if variables := from_environment(overrides, self.name, several=mode == RunMode.MULTIRUN):
             overrides += variables
             config = composer.compose(overrides, mode)
+        if self.opening is not None:
+            print(self.opening(config), flush=True)
         self._check(composer, config, overrides, mode)
         return [*flags, *overrides]
 
