@@ -215,7 +215,7 @@ def test_the_ratio_is_of_pairs():
 
 def test_better_is_the_one_of_the_lower_median():
     """Round by round against that one, even where the other was faster for once."""
-    rivals = {"eager": [4, 1, 4], "eager last": [2, 2, 2], "compiled": [1, 1, 1], "compiled last": [3, 3, 0.5]}
+    rivals = {"eager": [4, 1, 4], "eager, channels_last": [2, 2, 2], "compiled": [1, 1, 1], "compiled, channels_last": [3, 3, 0.5]}
     found = {one.name: one for one in steps.comparisons(cases.NEAREST, [1, 2, 3], rivals)}
     assert found["steps/nearest_100/better"].ratio == Quartiles.from_values([0.5, 1, 1.5])
     assert found["steps/nearest_100/compiled"].ratio == Quartiles.from_values([1, 2, 3])
@@ -224,8 +224,8 @@ def test_better_is_the_one_of_the_lower_median():
 
 def test_without_a_compiler_it_is_left_out():
     """And the other ratios stand."""
-    found = steps.comparisons(cases.NEAREST, [1], {"eager": [1], "eager last": [2]})
-    assert [one.rival for one in found] == ["eager", "eager last", "better"]
+    found = steps.comparisons(cases.NEAREST, [1], {"eager": [1], "eager, channels_last": [2]})
+    assert [one.rival for one in found] == ["eager", "eager, channels_last", "better"]
 
 
 @pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 2.0])

@@ -53,11 +53,11 @@ class BenchCase:
         return torch.rand(self.batch, 3, *self.size, generator=generator)
 
 
-NEAREST = BenchCase("nearest_100", "nearest, n100", 100, (32, 32))
-TRANSPOSED = BenchCase("transposed_100", "transposed, n100", 100, (32, 32), kernel_size=4, upsampling="transposed")
-DEFAULT = BenchCase("default", "default run, n8", 8, (32, 32), "model=paper", calls=5)
-LARGE = BenchCase("image_128", "128x128, n8", 8, (128, 128))
-UNET = BenchCase("unet", "unet, n8", 8, (32, 32), "model=unet")
+NEAREST = BenchCase("nearest_100", "nearest, batch 100", 100, (32, 32))
+TRANSPOSED = BenchCase("transposed_100", "transposed, batch 100", 100, (32, 32), kernel_size=4, upsampling="transposed")
+DEFAULT = BenchCase("default", "24-32-24, batch 8", 8, (32, 32), "model=paper", calls=5)
+LARGE = BenchCase("image_128", "128x128, batch 8", 8, (128, 128))
+UNET = BenchCase("unet", "unet, batch 8", 8, (32, 32), "model=unet")
 SMALL = (
     BenchCase("nearest_100", "nearest, tiny", 2, (8, 8), (2, 4, 2)),
     BenchCase("transposed_100", "transposed, tiny", 2, (8, 8), (2, 4, 2), 4, "transposed"),

@@ -30,7 +30,7 @@ def measure(settings: BenchSettings) -> PartResult:
     for case in SMALL[:1] if settings.smoke else (NEAREST, TRANSPOSED, LARGE):
         pairs = [[beyond(case, side, settings) for side in ("own", "pytorch")] for _ in range(rounds)]
         mine, theirs = zip(*pairs, strict=True)
-        comparisons.append(Comparison.of(f"memory/{case.name}", case.label, "eager last", mine, theirs, _MIB))
+        comparisons.append(Comparison.of(f"memory/{case.name}", case.label, "eager, channels_last", mine, theirs, _MIB))
     legend = f"beyond what is there before, {_STEPS} steps in a fresh process, {rounds} of each"
     table = ComparisonTable("memory", "Peak memory of a training step", legend, "MiB")
     return table.result(settings.threads, comparisons)

@@ -30,7 +30,7 @@ def measure(settings: BenchSettings) -> PartResult:
             case = replace(model, batch=batch, size=size)
             network, images = case.build(generator), case.images(generator)
             models = {"eager": (pytorch_twin(network), images)}
-            models["eager last"] = (
+            models["eager, channels_last"] = (
                 in_channels_last(pytorch_twin(network)),
                 images.contiguous(memory_format=torch.channels_last),
             )

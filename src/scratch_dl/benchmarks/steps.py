@@ -25,7 +25,7 @@ from scratch_dl.benchmarks.settings import BenchSettings
 from scratch_dl.system.timing import Side, interleave
 from scratch_dl.verification.counterparts import AT_A_KINK, check_equal
 
-_EAGER, _LAST, _COMPILED, _COMPILED_LAST = "eager", "eager last", "compiled", "compiled last"
+_EAGER, _LAST, _COMPILED, _COMPILED_LAST = "eager", "eager, channels_last", "compiled", "compiled, channels_last"
 
 
 def measure(settings: BenchSettings) -> PartResult:
