@@ -215,7 +215,12 @@ def test_the_ratio_is_of_pairs():
 
 def test_better_is_the_one_of_the_lower_median():
     """Round by round against that one, even where the other was faster for once."""
-    rivals = {"eager": [4, 1, 4], "eager, channels_last": [2, 2, 2], "compiled": [1, 1, 1], "compiled, channels_last": [3, 3, 0.5]}
+    rivals = {
+        "eager": [4, 1, 4],
+        "eager, channels_last": [2, 2, 2],
+        "compiled": [1, 1, 1],
+        "compiled, channels_last": [3, 3, 0.5],
+    }
     found = {one.name: one for one in steps.comparisons(cases.NEAREST, [1, 2, 3], rivals)}
     assert found["steps/nearest_100/better"].ratio == Quartiles.from_values([0.5, 1, 1.5])
     assert found["steps/nearest_100/compiled"].ratio == Quartiles.from_values([1, 2, 3])
