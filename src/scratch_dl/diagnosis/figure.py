@@ -18,12 +18,12 @@ PANELS = (
     ("grad_norm", "log10 of the gradient's norm at the output", "magma"),
 )
 _MARK = "#00b4d8"
-_NOTHING = -12.0
+_ZERO, _NOT_FINITE = "#dddddd", "#777777"
 _LABELS = 12
 
 
 def draw(history: History, verdict: Verdict) -> "Figure | None":
-    """Return a figure of modules x steps, the first module on top, grey for exactly 0; None if nothing was watched."""
+    """Return a figure of modules x steps, the first module on top, grey for 0 and for what is not finite; None if nothing was watched."""
     from matplotlib.figure import Figure
 
     modules = [name.removesuffix("/grad_norm") for name in history if name.endswith("/grad_norm")]
@@ -38,8 +38,9 @@ def draw(history: History, verdict: Verdict) -> "Figure | None":
         axes.set_yticks(range(len(modules)), modules, fontsize=8)
         shown = range(0, len(steps), max(1, math.ceil(len(steps) / _LABELS)))
         axes.set_xticks(shown, [str(steps[position]) for position in shown], fontsize=8)
-        axes.set(xlabel="optimizer step (watched ones)")
+        axes.set(xlabel="optimizer step (the watched ones, not to scale)")
         _mark(axes, modules, steps, verdict)
+    _explain(figure, verdict)
     return figure
 
 
@@ -48,17 +49,31 @@ def _table(history: History, modules: Sequence[str], steps: Sequence[int], signa
     for row, module in enumerate(modules):
         for step, value in history.get(f"{module}/{signal}", ()):
             if step in steps:
-                table[row, steps.index(step)] = math.log10(value) if value > 0 else -math.inf
+                table[row, steps.index(step)] = (
+                    -math.inf if value == 0 else math.log10(value) if value > 0 else math.nan
+                )
     return table
 
 
 def _panel(axes: "Axes", table: "np.ndarray", label: str, colours: str) -> None:
     import matplotlib
 
-    colour_map = matplotlib.colormaps[colours].with_extremes(bad="#dddddd")
-    finite = np.where(np.isfinite(table), table, np.nan)
-    image = axes.imshow(finite, aspect="auto", cmap=colour_map, interpolation="nearest")
+    colour_map = matplotlib.colormaps[colours].with_extremes(bad=_NOT_FINITE, under=_ZERO)
+    finite = table[np.isfinite(table)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    shown = np.where(np.isneginf(table), low - 1, np.where(np.isfinite(table), table, np.nan))
+    image = axes.imshow(shown, aspect="auto", cmap=colour_map, interpolation="nearest", vmin=low, vmax=high)
     axes.figure.colorbar(image, ax=axes, label=label)
+
+
+def _explain(figure: "Figure", verdict: Verdict) -> None:
+    """Say below the panels what the greys and the frame mean."""
+    from matplotlib.patches import Patch
+
+    keys = [Patch(color=_ZERO, label="exactly 0"), Patch(color=_NOT_FINITE, label="NaN, infinite or not watched")]
+    if verdict.finds_fault:
+        keys.append(Patch(fill=False, edgecolor=_MARK, linewidth=2.5, label="where and since when it is wrong"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)
 
 
 def _mark(axes: "Axes", modules: Sequence[str], steps: Sequence[int], verdict: Verdict) -> None:
