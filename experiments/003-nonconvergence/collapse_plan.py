@@ -79,11 +79,12 @@ def _point(group, geometry, rate, *more, steps, momentum=0.0, seed=0, verify=Fal
     """Return one training; `steps` are all its steps, and those between two validations."""
     total, every = steps
     overrides = (
+        "experiment=paper_sgd",
         "model.channels=[16,32,16]",
         *GEOMETRIES[geometry][1:],  # its own channels come after the common ones, and the last word counts
         *more,
         f"optimizer.lr={rate!r}",
-        *(() if "optimizer=adam" in more else (f"optimizer.momentum={momentum}",)),
+        "optimizer.betas=[0.9,0.999]" if "optimizer=adam" in more else f"optimizer.momentum={momentum}",
         f"seed={seed}",
         f"trainer.batch_size={BATCH}",
         f"data.crops_per_epoch={BATCH * every}",

@@ -6,12 +6,13 @@ from typing import NamedTuple
 from _trainings import Point
 from scratch_dl import faults
 
+PRESET = "experiment=paper_sgd"
 GEOMETRIES = {
     "k4 transposed": ["model.kernel_size=4", "model.upsampling=transposed", "model.channels=[16,32,16]"],
     "k2 transposed": ["model.kernel_size=2", "model.upsampling=transposed", "model.channels=[16,32,16]"],
     "k3 nearest": ["model.kernel_size=3", "model.upsampling=nearest", "model.channels=[16,32,16]"],
     "k5 nearest": ["model.kernel_size=5", "model.upsampling=nearest", "model.channels=[8,16,8]"],
-    "unet": ["model=unet", "model.channels=8"],
+    "unet": ["model=unet", "model.channels=8", "model.kernel_size=3", "model.upsampling=nearest", "model.init=he"],
 }
 # kinds of evidence
 MODES = {
@@ -19,7 +20,8 @@ MODES = {
     "no oracle": ["verification=quick", "verification.oracle=false"],
     "signals": ["verification=off"],
 }
-SEEDS = {0: ["optimizer.lr=0.5"], 1: ["optimizer=adam"]}
+ADAM = ["optimizer=adam", "optimizer.lr=0.002", "optimizer.betas=[0.9,0.999]"]
+SEEDS = {0: ["optimizer.lr=0.5"], 1: ADAM}
 OPTIMIZERS = {
     "SGD 0.1": ["optimizer.lr=0.1", "optimizer.momentum=0"],
     "SGD 1": ["optimizer.lr=1", "optimizer.momentum=0"],
@@ -27,8 +29,8 @@ OPTIMIZERS = {
     "SGD 10": ["optimizer.lr=10", "optimizer.momentum=0"],
     "momentum 0.5": ["optimizer.lr=0.5"],
     "momentum 1": ["optimizer.lr=1"],
-    "Adam 0.0003": ["optimizer=adam", "optimizer.lr=0.0003"],
-    "Adam 0.002": ["optimizer=adam"],
+    "Adam 0.0003": [*ADAM, "optimizer.lr=0.0003"],
+    "Adam 0.002": ADAM,
 }
 # beside the usual optimizer
 UNUSUAL = {
@@ -99,4 +101,4 @@ def healthy_trainings(smoke):
 
 
 def _point(name_parts, overrides):
-    return Point("-".join(map(str, name_parts)).replace(" ", "_"), (*overrides, *COMMON))
+    return Point("-".join(map(str, name_parts)).replace(" ", "_"), (PRESET, *overrides, *COMMON))

@@ -3,7 +3,7 @@
 import statistics
 from functools import cache
 
-from fault_plan import GEOMETRIES, MODES, SEEDS, STEPS
+from fault_plan import GEOMETRIES, MODES, PRESET, SEEDS, STEPS
 
 from _trainings import REFUSED
 from scratch_dl import faults
@@ -118,7 +118,7 @@ def _share(truths):
 def _places(fault, geometry):
     """Return the names of the modules that have the fault."""
     entry = faults.FAULTS[fault]
-    overrides = [*GEOMETRIES[geometry], *SEEDS[0]]
+    overrides = [PRESET, *GEOMETRIES[geometry], *SEEDS[0]]
     names = entry.put_into_network(build(compose_config("train", overrides)).network)
     if fault == "stale_gradient_reference":
         return {*names, "optimizer"}

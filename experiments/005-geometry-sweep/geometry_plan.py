@@ -10,7 +10,14 @@ F1 = "sigmoid_gradient_at_upstream"
 SEEDS = (0, 1, 2)
 KERNELS = ("2", "3", "4", "5", "6", "[6,4,4,6]", "[5,3,3,5]")
 MODES = ("nearest", "transposed")
-RECIPE = ("optimizer=adam", "optimizer.lr=0.002", "schedule=cosine", "model.init=xavier")
+RECIPE = (
+    "experiment=paper_sgd",
+    "optimizer=adam",
+    "optimizer.lr=0.002",
+    "optimizer.betas=[0.9,0.999]",
+    "schedule=cosine",
+    "model.init=xavier",
+)
 SPACE = (
     "model.channels=[32,64,32]",
     f"model.kernel_size=choice({','.join(KERNELS)})",

@@ -55,7 +55,7 @@ class BenchCase:
 
 NEAREST = BenchCase("nearest_100", "nearest, batch 100", 100, (32, 32))
 TRANSPOSED = BenchCase("transposed_100", "transposed, batch 100", 100, (32, 32), kernel_size=4, upsampling="transposed")
-DEFAULT = BenchCase("default", "24-32-24, batch 8", 8, (32, 32), "model=paper", calls=5)
+DEFAULT = BenchCase("default", "24-32-24, batch 8", 8, (32, 32), "experiment=paper_sgd", calls=5)
 LARGE = BenchCase("image_128", "128x128, batch 8", 8, (128, 128))
 UNET = BenchCase("unet", "unet, batch 8", 8, (32, 32), "model=unet")
 SMALL = (

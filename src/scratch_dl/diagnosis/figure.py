@@ -23,7 +23,7 @@ _LABELS = 12
 
 
 def draw(history: History, verdict: Verdict) -> "Figure | None":
-    """Return a figure of modules x steps, the first module on top, grey for 0 and for what is not finite; None if nothing was watched."""
+    """Return a figure of modules x steps, the first module on top; None if nothing was watched."""
     from matplotlib.figure import Figure
 
     modules = [name.removesuffix("/grad_norm") for name in history if name.endswith("/grad_norm")]
