@@ -126,8 +126,8 @@ def test_if_one_of_several_must_not_be_deleted_none_is(store, command):
 
 def test_without_a_store_there_is_nothing_to_delete_and_none_is_made(tmp_path, command):
     status, out, err, _ = command("973b3352", "yes=true")
-    assert (status, out) == (1, "")
-    assert err.startswith(f"error: there are no runs in {tmp_path}/mlruns/mlflow.db; ")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: tracking.dir=mlruns holds no runs; ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -191,8 +191,8 @@ def test_what_cannot_be_listed_is_one_line_and_exit_2(store, command, argument, 
 
 def test_without_any_run_the_message_has_the_command_that_makes_one(tmp_path, command):
     status, out, err = command(open_later(tmp_path / "mlruns"))
-    assert (status, out) == (1, "")
-    assert err == f"error: there are no runs in {tmp_path}/mlruns/mlflow.db; train one: python -m scratch_dl.train\n"
+    assert (status, out) == (2, "")
+    assert err == f"error: tracking.dir={tmp_path}/mlruns holds no runs; train one: python -m scratch_dl.train\n"
     assert list(tmp_path.iterdir()) == []
     store = open_store(tmp_path / "mlruns")
     status, out, err = command(store)

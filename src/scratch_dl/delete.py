@@ -38,7 +38,7 @@ def _run(config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     from scratch_dl.tracking.store import open_existing_store
 
     where = settings["tracking"]
-    store = open_existing_store(where["dir"], where["uri"])
+    store = open_existing_store(where)
     deletions = plan_deletions(store, settings["runs"])
     for deletion in deletions:
         print(_shown(deletion))

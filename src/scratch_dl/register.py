@@ -17,7 +17,7 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> None:
     from scratch_dl.tracking.selection import select_run
     from scratch_dl.tracking.store import open_existing_store
 
-    store = open_existing_store(settings["tracking"]["dir"], settings["tracking"]["uri"])
+    store = open_existing_store(settings["tracking"])
     print(register(store, select_run(store, str(settings["run"]))).words)
 
 

@@ -43,7 +43,7 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> None:
 
     where = settings["tracking"]
     with contextlib.redirect_stdout(sys.stderr):  # which may have a notice, and stdout is read by programs
-        store = open_existing_store(where["dir"], where["uri"])
+        store = open_existing_store(where)
     found = selection.trainings(store, where["experiment"])
     listed = [run for run in found if settings["trials"] or not selection.is_trial(run)]
     trials = len(found) - len(listed)

@@ -69,7 +69,7 @@ def _label(comparison: Comparison) -> str:
 
 def _ratios(axes: "Axes", group: Sequence[PartResult]) -> None:
     """Medians, with a bar from quartile to quartile, for each number of threads, and a line at 1."""
-    low, high = _MARKS[0], _MARKS[-1]
+    low, high = float(_MARKS[0]), float(_MARKS[-1])
     labels = [_label(comparison) for comparison in _shown(group[0].comparisons)]
     for number, outcome in enumerate(group):
         ratios = [comparison.ratio for comparison in _shown(outcome.comparisons)]

@@ -10,8 +10,9 @@ from typing import Any
 from scratch_dl import tracking
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.tracking.selection import best_of_experiment, get_run
+from scratch_dl.tracking.store import open_existing_store
 from scratch_dl.training.result import CONFIG, read_summary
-from scratch_dl.training.resume import existing_store, find_folder, recorded_config
+from scratch_dl.training.resume import find_folder, recorded_config
 
 MARKS = string.ascii_uppercase
 _NAME = "mlflow.runName"
@@ -67,7 +68,7 @@ def chosen_folders(settings: Mapping[str, Any]) -> tuple[list[Path], Path]:
         raise ConfigError(f"runs must be a list of runs, for example scratch-dl compare latest best, but got {words!r}")
     folders = [find_folder(str(word), where, "runs") for word in words]
     if (experiment := settings["best_of"]) is not None:
-        store = existing_store(where, f"experiment {experiment!r}")
+        store = open_existing_store(where, f"experiment {experiment!r}")
         best = best_of_experiment(store, str(experiment), settings["best"])
         folders += [find_folder(run.info.run_id, where, "experiment") for run in best]
     folders = list(dict.fromkeys(folder.resolve() for folder in folders))
@@ -138,7 +139,7 @@ def _tags(folder: Path, run_id: str, settings: Mapping[str, Any]) -> dict[str, s
             if own:
                 store = tracking.open_store(*tracking.store_location(folder))
             else:
-                store = existing_store(settings["tracking"], "run")
+                store = open_existing_store(settings["tracking"])
             return dict(get_run(store, run_id).data.tags)
         except (tracking.TrackingError, ConfigError, OSError):
             continue

@@ -29,7 +29,9 @@ class Reporter:
         in_notebook = self.console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
         if self.console.is_terminal or in_notebook:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            self._bar = Progress(
+                *columns, TimeRemainingColumn(), TextColumn("left"), console=self.console, transient=True
+            )
             self._task = self._bar.add_task("training", total=total_steps, completed=start)
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ import sqlite3
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scratch_dl.system.addresses import check_directory, check_uri
+from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.files import advice_suffix, is_read_only
 from scratch_dl.system.passwords import hide, without_password
 from scratch_dl.tracking.database import (
@@ -103,15 +105,19 @@ def open_store(directory: Path | str, uri: str | None = None) -> Store:
     return store
 
 
-def open_existing_store(directory: Path | str, uri: str | None = None) -> Store:
-    """Prepare a store for use as `open_store` does, without creating its database.
+def open_existing_store(settings: Mapping[str, Any], wanted: str | None = None) -> Store:
+    """Prepare the store of the settings `tracking` for use as `open_store` does, without creating its database.
 
     Raises:
-        TrackingError: if it does not exist, with the command that creates it; otherwise as for `open_store`.
+        ConfigError: if it does not exist, so that there is nothing that is `wanted`.
+        TrackingError: as for `open_store`.
     """
+    directory, uri = settings["dir"], settings["uri"]
     file = sqlite_file(full_uri(Path(directory).expanduser().absolute(), uri))
     if file is not None and not file.is_file():
-        raise TrackingError(f"there are no runs in {file}; train one: python -m scratch_dl.train")
+        where = f"tracking.dir={directory}" if uri is None else f"tracking.uri={uri}"
+        missing = f", so there is no {wanted}" if wanted else ""
+        raise ConfigError(f"{where} holds no runs{missing}; train one: python -m scratch_dl.train")
     return open_store(directory, uri)
 
 

@@ -16,7 +16,7 @@ from scratch_dl.config.targets import check_targets
 from scratch_dl.config.yaml_files import read_yaml
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hidden
-from scratch_dl.tracking.database import sqlite_file
+from scratch_dl.tracking.store import open_existing_store
 from scratch_dl.training import checkpoint
 from scratch_dl.training.loop import Progress
 from scratch_dl.training.result import CONFIG, RunResult, read_summary
@@ -155,25 +155,11 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
         return path.absolute()
     if path.exists() or ("/" in run and not run.startswith(tracking.MODELS)):
         raise ConfigError(f"{key} must be a run's folder (with a {CONFIG}), its id, latest or best, but got {run!r}")
-    store = existing_store(settings, f"run {run!r}")
+    store = open_existing_store(settings, f"run {run!r}")
     try:
         return tracking.find_folder(store, run, key)
     except tracking.TrackingError as error:
         raise ConfigError(str(error)) from error
-
-
-def existing_store(settings: Mapping[str, Any], wanted: str) -> tracking.Store:
-    """Return the store of the settings `tracking` without creating one.
-
-    Raises:
-        ConfigError: if there is none, and therefore nothing that is `wanted`.
-        TrackingError: if it cannot be used.
-    """
-    file = sqlite_file(settings["uri"] or f"sqlite:///{Path(settings['dir'], 'mlflow.db')}")
-    if file is not None and not file.exists():
-        where = f"tracking.dir={settings['dir']}" if settings["uri"] is None else f"tracking.uri={settings['uri']}"
-        raise ConfigError(f"{where} holds no runs, so there is no {wanted}; train one: python -m scratch_dl.train")
-    return tracking.open_store(settings["dir"], settings["uri"])
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:
