@@ -120,7 +120,7 @@ def test_mlflow_has_every_metric_by_its_name(template, recorded):
 
 def test_mlflow_has_parameters_data_sets_and_the_way_to_repeat_the_run(recorded):
     _, run = recorded
-    assert run.data.params["optimizer.lr"] == "1.0"
+    assert run.data.params["optimizer.lr"] == "0.004"
     assert run.data.params["model.channels"] == "[4, 5, 4]"
     assert "git.commit" in run.data.tags
     assert run.data.tags["overrides"].startswith("debug=fast")
@@ -308,7 +308,7 @@ def test_a_signal_ends_the_command_with_its_status_and_the_run_as_killed(store, 
 
 def test_a_changed_setting_is_refused_on_resume_unless_permitted(template):
     store, result = template
-    with pytest.raises(ConfigError, match=r"optimizer\.lr of the run in .* is 1\.0 and cannot become 0\.5; .*allow="):
+    with pytest.raises(ConfigError, match=r"optimizer\.lr of the run in .* is 0\.004 and cannot become 0\.5; .*allow="):
         train([f"resume={result.folder}", "optimizer.lr=0.5", f"tracking.dir={store}"])
     with pytest.raises(ConfigError, match=r"model\.channels of the run"):
         train([f"resume={result.folder}", "model.channels=[4,5,5]", f"tracking.dir={store}"])
@@ -421,9 +421,9 @@ def test_help_and_cfg_say_what_there_is(tmp_path):
         "resume.allow",
     ):
         assert f"\n  {key}=" in said, key
-    assert "trainer.epochs=40                 each ends with a validation and a checkpoint" in said
+    assert "trainer.epochs=30                 each ends with a validation and a checkpoint" in said
     shown = command("--cfg", "job", cwd=tmp_path).stdout
-    assert "kernel_size: 4" in shown
+    assert "upsampling: transposed" in shown
     assert list(tmp_path.iterdir()) == []
 
 
@@ -446,7 +446,7 @@ def test_the_commands_permit_what_the_run_needed(template, capsys):
 
 
 def test_a_run_that_fails_ends_with_its_folder_and_the_commands_too(store, capsys):
-    words = [*SMALL, "fault=sigmoid_gradient_at_upstream", f"tracking.dir={store}", "model.channels=[24,32,24]"]
+    words = [*SMALL, "fault=sigmoid_gradient_at_upstream", f"tracking.dir={store}", "experiment=paper_sgd"]
     with pytest.raises(Diverged) as failed:
         train([*words, f"hydra.run.dir={store}/hydra/a/failed"])
     result = attached_result(failed.value)

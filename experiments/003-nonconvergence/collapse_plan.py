@@ -84,7 +84,7 @@ def _point(group, geometry, rate, *more, steps, momentum=0.0, seed=0, verify=Fal
         *GEOMETRIES[geometry][1:],  # its own channels come after the common ones, and the last word counts
         *more,
         f"optimizer.lr={rate!r}",
-        "optimizer.betas=[0.9,0.999]" if "optimizer=adam" in more else f"optimizer.momentum={momentum}",
+        *(() if "optimizer=adam" in more else (f"optimizer.momentum={momentum}",)),
         f"seed={seed}",
         f"trainer.batch_size={BATCH}",
         f"data.crops_per_epoch={BATCH * every}",

@@ -20,8 +20,7 @@ MODES = {
     "no oracle": ["verification=quick", "verification.oracle=false"],
     "signals": ["verification=off"],
 }
-ADAM = ["optimizer=adam", "optimizer.lr=0.002", "optimizer.betas=[0.9,0.999]"]
-SEEDS = {0: ["optimizer.lr=0.5"], 1: ADAM}
+SEEDS = {0: ["optimizer.lr=0.5"], 1: ["optimizer=adam"]}
 OPTIMIZERS = {
     "SGD 0.1": ["optimizer.lr=0.1", "optimizer.momentum=0"],
     "SGD 1": ["optimizer.lr=1", "optimizer.momentum=0"],
@@ -29,8 +28,8 @@ OPTIMIZERS = {
     "SGD 10": ["optimizer.lr=10", "optimizer.momentum=0"],
     "momentum 0.5": ["optimizer.lr=0.5"],
     "momentum 1": ["optimizer.lr=1"],
-    "Adam 0.0003": [*ADAM, "optimizer.lr=0.0003"],
-    "Adam 0.002": ADAM,
+    "Adam 0.0003": ["optimizer=adam", "optimizer.lr=0.0003"],
+    "Adam 0.002": ["optimizer=adam"],
 }
 # beside the usual optimizer
 UNUSUAL = {

@@ -14,7 +14,6 @@ RECIPE = (
     "experiment=paper_sgd",
     "optimizer=adam",
     "optimizer.lr=0.002",
-    "optimizer.betas=[0.9,0.999]",
     "schedule=cosine",
     "model.init=xavier",
 )

@@ -85,9 +85,10 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_what_cannot_work_is_one_line_and_exit_2_and_leaves_nothing(in_process, here, arguments, message):
     status, out, err = in_process(train, *arguments)
-    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert (status, err.count("\n")) == (2, 1), err
+    assert re.fullmatch(r"((model|resume)=.*\n)?", out), "nothing but what was to be trained"
     assert err.startswith(f"error: {message}"), err
-    assert "SECRET" not in err
+    assert "SECRET" not in out + err
     assert list(here.iterdir()) == []
 
 
