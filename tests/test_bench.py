@@ -33,7 +33,7 @@ def run(tmp_path, monkeypatch, in_process):
 
 TITLES = {
     "modules": "Modules of Table III", "steps": "Training step", "flops": "Convolutions", "memory": "Peak memory",
-    "scaling": "Growth of a step", "prediction": "Prediction", "loop": "Default training",
+    "scaling": "Growth of a step", "prediction": "Prediction", "loop": "Training loop",
 }  # fmt: skip
 
 

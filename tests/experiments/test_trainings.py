@@ -17,7 +17,8 @@ from _jobs import StudyError
 from _trainings import Point, train_all
 
 TINY = ("debug=fast", "verification=off", "trainer.epochs=1", "data.crops_per_epoch=16", "trainer.batch_size=8",
-        "model.channels=[4,5,4]", "model.kernel_size=4", "optimizer=sgd", "tracking.detail=trial", "trainer.test=false")  # fmt: skip
+        "model.channels=[4,5,4]", "model.kernel_size=4", "optimizer=sgd", "tracking.detail=trial",
+        "trainer.test=false")  # fmt: skip
 GOOD = Point("good", TINY)
 DIVERGING = Point("diverging", (*TINY, "trainer.epochs=5", "fault=sigmoid_gradient_at_upstream", "optimizer.lr=1e6"))
 REFUSED = Point("refused", (*TINY, "model.upsampling=transposed", "model.padding=2"))

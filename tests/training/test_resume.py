@@ -66,8 +66,8 @@ def test_a_setting_that_changes_the_result_needs_permission(key, allowed, depend
 
 
 TINY = ["debug=fast", "threads=1", "model.channels=[4,5,4]", "trainer.epochs=1", "data.crops_per_epoch=16",
-        "data.validation_crops=2", "schedule=constant", "optimizer=sgd", "verification=off", "diagnosis=off", "trainer.test=false",
-        "tracking.detail=trial"]  # fmt: skip
+        "data.validation_crops=2", "schedule=constant", "optimizer=sgd", "verification=off", "diagnosis=off",
+        "trainer.test=false", "tracking.detail=trial"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ LONG = ("model.channels=[24,32,24]", "noise.std=0.05", "schedule=ramp_down", "op
                      id="and-what-differs-from-it"),
         pytest.param(["debug=fast", "trainer.epochs=9"], "paper fast epochs=9", id="debug"),
         pytest.param(["data=folder", "data.path=some/photos/"], "paper folder path=photos", id="end-of-a-path"),
-        pytest.param(LONG, "paper channels=[24,32,24] std=0.05 sgd ramp_down target=clean crop_size=48 +2", id="too-long"),
+        pytest.param(LONG, "paper channels=[24,32,24] std=0.05 sgd ramp_down target=clean crop_size=48 +2",
+                     id="too-long"),
     ],
 )  # fmt: skip
 def test_a_name_has_what_differs_with_the_most_telling_first(overrides, name, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The default training: the share of the network's arithmetic in its time, and how long its command takes to start."""
+"""The training of `experiment=paper_sgd`: the share of the network's arithmetic in its time, and how long its command takes to start."""
 
 import subprocess
 import sys
@@ -97,7 +97,7 @@ class StepClock(Listener):
 
 
 def measure(settings: BenchSettings) -> PartResult:
-    """One epoch of the default training, and `train --help` a few times."""
+    """One epoch of the training, and `train --help` a few times."""
     shares = train(settings)
     times = [start_s() for _ in range(1 if settings.smoke else 5)]
     start = Quartiles.from_values(times)
@@ -125,16 +125,21 @@ def measure(settings: BenchSettings) -> PartResult:
         ),
     ]
     legend = f"one epoch, {shares['steps']:.0f} steps; forward, loss, backward and optimizer; nothing is recorded"
-    table = TextTable("Default training", legend, 1, ("", "", "goal"), rows)
+    table = TextTable("Training loop of experiment=paper_sgd", legend, 1, ("", "", "goal"), rows)
     return PartResult("loop", settings.threads, figures, table, [{**shares, "help_s": times}])
 
 
 def train(settings: BenchSettings) -> dict[str, float]:
     """Train one epoch; shares of the network's arithmetic in it: both passes, the loss, zero_grad and the update.
 
-    The default training does not clip gradients, so that there is nothing else to time.
+    The training does not clip gradients, so that there is nothing else to time.
     """
-    overrides = [f"seed={settings.seed}", "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
+    overrides = [
+        "experiment=paper_sgd",
+        f"seed={settings.seed}",
+        "trainer.epochs=1",
+        *(_SMOKE if settings.smoke else ()),
+    ]
     setup, watch = build(compose_config("train", overrides)), Stopwatch()
     clock = StepClock(watch)
     setup.data.describe()  # reads the pictures before the first step, as a run does
@@ -156,7 +161,7 @@ def train(settings: BenchSettings) -> dict[str, float]:
                 run.take_step(batch)
         alone = watch.seconds
     step_ms = 1e3 * between / steps
-    whole_training = compose_config("train", overrides[:1])
+    whole_training = compose_config("train", overrides[:2])
     total = build(whole_training).trainer.epochs * steps
     watched = sum(signals.is_due(step, setup.diagnosis.every) for step in range(total))
     watch_ms = _watch_ms(build(whole_training))

@@ -14,7 +14,7 @@ from scratch_dl.verification.counterparts import check_equal, in_channels_last, 
 
 
 def measure(settings: BenchSettings) -> PartResult:
-    """Time a large image and a batch of crops, with the default network and the U-Net."""
+    """Time a large image and a batch of crops, with the network of `experiment=paper_sgd` and the U-Net."""
     generator = settings.generator()
     comparisons = []
     sizes = (
@@ -36,7 +36,7 @@ def measure(settings: BenchSettings) -> PartResult:
             )
             sides = [Side(partial(network.predict, images))]
             sides += [Side(partial(made, given), torch.inference_mode) for made, given in models.values()]
-            label = f"{model.name}, {batch} x {size[0]}x{size[1]}"
+            label = f"{model.label.partition(',')[0]}, {batch} x {size[0]}x{size[1]}"
             with torch.no_grad():
                 for name, (made, given) in models.items():
                     check_equal(f"{label}, {name}", (network.predict(images), []), (made(given), []))
