@@ -1,4 +1,4 @@
-"""The training of `experiment=paper_sgd`: the share of the network's arithmetic in its time, and how long its command takes to start."""
+"""The share of the network's arithmetic in the time of a training, and how long the command takes to start."""
 
 import subprocess
 import sys
@@ -134,12 +134,8 @@ def train(settings: BenchSettings) -> dict[str, float]:
 
     The training does not clip gradients, so that there is nothing else to time.
     """
-    overrides = [
-        "experiment=paper_sgd",
-        f"seed={settings.seed}",
-        "trainer.epochs=1",
-        *(_SMOKE if settings.smoke else ()),
-    ]
+    whole = ["experiment=paper_sgd", f"seed={settings.seed}"]
+    overrides = [*whole, "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
     setup, watch = build(compose_config("train", overrides)), Stopwatch()
     clock = StepClock(watch)
     setup.data.describe()  # reads the pictures before the first step, as a run does
@@ -161,7 +157,7 @@ def train(settings: BenchSettings) -> dict[str, float]:
                 run.take_step(batch)
         alone = watch.seconds
     step_ms = 1e3 * between / steps
-    whole_training = compose_config("train", overrides[:2])
+    whole_training = compose_config("train", whole)
     total = build(whole_training).trainer.epochs * steps
     watched = sum(signals.is_due(step, setup.diagnosis.every) for step in range(total))
     watch_ms = _watch_ms(build(whole_training))
