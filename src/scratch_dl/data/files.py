@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from scratch_dl.data.dataset import DataError
 from scratch_dl.system.checks import Pair
@@ -73,7 +74,7 @@ def _size(path: Path, max_pixels: int | None) -> Pair:
 
 
 @contextmanager
-def opened(path: Path, max_pixels: int | None, setting: str = "data.max_pixels") -> Iterator[Image.Image]:
+def opened(path: Path, max_pixels: int | None, setting: str = "data.max_pixels") -> Iterator[ImageFile]:
     """Give an image whose header was read and is acceptable; nothing is decoded yet.
 
     Args:
