@@ -39,7 +39,9 @@ class Module:
         """Return the output; images are (n, c, h, w) of the parameters' dtype."""
         return self.module(*input)
 
-    __call__ = forward
+    def __call__(self, *input: Tensor) -> Tensor:
+        """The same as `forward`."""
+        return self.forward(*input)
 
     def backward(self, *gradwrtoutput: Tensor) -> Tensor:
         """Given the gradient of the output, add to the parameters' gradients and return the gradient of the input.
