@@ -31,7 +31,7 @@ ORDER = [
     *("system", "terminal", "kernels", "nn"),
     *("models", "optim", "schedule"),
     *("data", "evaluation", "faults", "config", "tracking", "verification", "diagnosis", "cli", "training"),
-    *("denoising", "comparison", "search", "paper", "benchmarks"),
+    *("denoising", "comparison", "search", "paper", "benchmarks", "course"),
     *("train", "verify", "diagnose", "denoise", "compare", "register", "evaluate", "bench", "runs", "delete", "ui"),
     "__main__",
 ]

@@ -10,7 +10,8 @@ The line of a training, and the package or module of each step:
     -> a record             tracking/   MLflow, by way of a file that survives a crash
 
 Beside it: verification/ (is every module right?), diagnosis/ (why does it not converge?), faults/ (on purpose),
-search/ (Optuna), paper/ (the paper's tables), benchmarks/ (how fast?), terminal/ and system/ (what knows no network).
+search/ (Optuna), paper/ (the paper's tables), course/ (its course's interface), benchmarks/ (how fast?), terminal/ and
+system/ (what knows no network).
 """
 
 __version__ = "0.1.0"

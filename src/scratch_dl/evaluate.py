@@ -26,6 +26,7 @@ KEYS = ("run", "checkpoint", "splits", "data", "noise", "tracking", "backend", "
 
 
 _WHOLE = "scratch_dl.data.WholeFolder"
+_OF_FOLDER = ("path", "downsample", "seed", "max_pixels")
 
 
 class _Prepared(NamedTuple):
@@ -57,6 +58,7 @@ def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
     from scratch_dl.data import WholeFolder
     from scratch_dl.evaluation.baselines import BASELINES
     from scratch_dl.terminal import console
+    from scratch_dl.training.description import record_skipped
     from scratch_dl.training.result import read_summary
 
     settings, trained = prepared.settings, prepared.trained
@@ -66,6 +68,7 @@ def _run(_config: DictConfig, folder: Path, prepared: _Prepared) -> None:
     name = f"evaluation of {of[:8]} on {prepared.data.name}, {noise}"
     with tracked_run(settings, folder, name, {"evaluates": of}) as run:
         run.tags({"kernels": kernels.used()})
+        record_skipped(run, prepared.data)
         whole = isinstance(prepared.data, WholeFolder)
         names = {split: "all pictures" if whole else f"{split} photographs" for split in settings["splits"]}
         rows = {names[split]: _scores(prepared, split, run) for split in settings["splits"]}
@@ -137,7 +140,8 @@ def _own_data(given: Any) -> dict[str, Any] | None:
         return None
     if given["_target_"] != "scratch_dl.data.Folder":
         return dict(given)
-    return {"_target_": _WHOLE, **{key: given[key] for key in ("path", "downsample", "seed", "max_pixels")}}
+    skipping = {} if given["skip_broken"] is False else {"skip_broken": given["skip_broken"]}
+    return {"_target_": _WHOLE, **{key: given[key] for key in _OF_FOLDER}, **skipping}
 
 
 def main() -> None:

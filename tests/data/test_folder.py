@@ -203,3 +203,117 @@ def test_a_training_on_awkward_names_ends_and_is_resumed_and_evaluated(awkward, 
     for run in client.search_runs(["1"]):
         paths = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
         assert {path.removeprefix("images/").partition("+")[0] for path in paths} - {"samples"} == keys
+
+
+def _break(folder):
+    """Files that look like pictures: name -> what a list of them says of it."""
+    whole = (folder / "0.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
+    (folder / "text.jpg").write_text("no image")
+    (folder / "none.gif").touch()
+    Image.fromarray(np.zeros((80, 70), dtype=np.float32)).save(folder / "floats.tif")
+    (folder / "huge.png").write_bytes(_png_header(13_000))
+    return {
+        "cut.png": "truncated",
+        "text.jpg": "no image that can be read",
+        "none.gif": "the file is empty",
+        "floats.tif": "floating-point images are not supported",
+        "huge.png": "more than data.max_pixels",
+    }
+
+
+def test_broken_pictures_are_left_out_as_if_they_were_not_there(build, folder):
+    before = build("folder", path=str(folder))
+    digest, described = before.digest, before.describe()
+    expected = _break(folder)
+    data = build("folder", path=str(folder), skip_broken=True)
+    assert data.digest == digest
+    assert data.skipped.keys() == expected.keys()
+    assert all(words in data.skipped[name] for name, words in expected.items()), data.skipped
+    assert data.describe() == {**described, "skipped": data.skipped}
+    for split in ("validation", "test"):
+        ours, theirs = data.photographs(split), before.photographs(split)
+        assert [each.name for each in ours] == [each.name for each in theirs]
+        assert all((a.noisy == b.noisy).all() for a, b in zip(ours, theirs, strict=True))
+    assert data.skipped_line.startswith("5 of 17 pictures are left out: ")
+    assert data.skipped_line.endswith("; ...")
+
+
+def test_without_the_setting_a_broken_picture_is_refused_with_the_setting_that_leaves_it_out(build, folder):
+    """By its header at once, by its pixels before the first step."""
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:5000])
+    data = build("folder", path=str(folder))
+    with pytest.raises(DataError, match=r"cut\.png \(.*\); data\.skip_broken=true leaves them out$"):
+        data.digest  # noqa: B018
+    (folder / "text.jpg").write_text("no image")
+    with pytest.raises(DataError, match=r"text\.jpg \(.*\); data\.skip_broken=true leaves them out$"):
+        build("folder", path=str(folder))
+
+
+def test_a_folder_of_broken_pictures_only_is_refused_in_one_line(build, tmp_path):
+    for i in range(5):
+        (tmp_path / f"{i}.png").write_text("no image")
+    with pytest.raises(DataError) as refusal:
+        build("folder", path=str(tmp_path), skip_broken=True)
+    why = "(no image that can be read)"
+    assert str(refusal.value).endswith(
+        f"but '{tmp_path}' has 0 besides 5 that cannot be used: 0.png {why}; 1.png {why}; 2.png {why}; ..."
+    )
+    assert "\n" not in str(refusal.value)
+
+
+def test_each_picture_is_decoded_once_for_the_training(build, folder, monkeypatch):
+    """All are decoded to find the broken ones; those that the training needs are kept."""
+    from scratch_dl.data import files
+
+    read, names = files.read, []
+    monkeypatch.setattr(files, "read", lambda path, limit: names.append(path.name) or read(path, limit))
+    data = build("folder", path=str(folder), skip_broken=True)
+    data.digest, data.validation  # noqa: B018
+    assert sorted(names) == sorted(path.name for path in folder.iterdir())
+
+
+SMALL = ("data.downsample=1", "data.crop_size=16", "data.crops_per_epoch=8", "data.validation_crops=2",
+         "model.channels=[2,2,2]", "trainer.batch_size=8", "schedule=constant", "verification=off", "diagnosis=off",
+         "threads=1")  # fmt: skip
+
+
+def test_a_run_records_what_it_left_out_and_is_resumed_on_the_same_pictures_only(
+    folder, monkeypatch, capsys, in_process
+):
+    from mlflow import MlflowClient
+
+    from scratch_dl import evaluate
+    from scratch_dl.system.errors import ConfigError
+    from scratch_dl.train import train
+
+    (folder / "pictures").mkdir()
+    for file in [path for path in folder.iterdir() if path.is_file()]:
+        file.rename(folder / "pictures" / file.name)
+    expected = _break(folder / "pictures")
+    monkeypatch.chdir(folder)
+    overrides = ["data=folder", "data.path=pictures", *SMALL, "trainer.epochs=1"]
+    with pytest.raises(ConfigError, match=r"data\.skip_broken=true leaves them out"):
+        train(overrides)
+    assert not Path("mlruns").exists()
+    first = train([*overrides, "data.skip_broken=true"])
+    assert "data.skip_broken=true: 5 of 17 pictures are left out: " in capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    (inputs,) = client.get_run(first.run_id).inputs.dataset_inputs
+    assert json.loads(inputs.dataset.profile)["skipped"].keys() == expected.keys()
+    listed = Path(client.download_artifacts(first.run_id, "skipped.txt")).read_text().splitlines()
+    assert [line.partition(":")[0] for line in listed] == sorted(expected)
+    status, out, err = in_process(evaluate, f"run={first.run_id}", "data=folder", "data.path=pictures",
+                                  "data.downsample=1", "data.skip_broken=true")  # fmt: skip
+    assert (status, err) == (0, "")
+    assert "5 of 17 pictures are left out" in out
+    more = [f"resume={first.run_id}", "trainer.epochs=2"]
+    shutil.copy("pictures/0.png", "pictures/cut.png")  # somebody mends a file
+    with pytest.raises(
+        ConfigError, match=r"not those of its last checkpoint .* or permit it by 'resume.allow=\[data\]'"
+    ):
+        train(more)
+    (folder / "pictures" / "cut.png").unlink()
+    assert train(more).progress.step == 2
+    shutil.copy("pictures/0.png", "pictures/cut.png")
+    assert train([more[0], "trainer.epochs=3", "resume.allow=[data]"]).progress.step == 3

@@ -1,11 +1,13 @@
 """What is printed: plain lines elsewhere than on a terminal, a panel of 80 columns at the end."""
 
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from scratch_dl.terminal.console import Reporter, panel, score_table
+from scratch_dl.terminal.console import Reporter, panel, progress, score_table
 
 VALUES = {"val/psnr_db": 21.5, "val/gain_db": 1.25, "val/ssim": 0.7}
 
@@ -70,3 +72,41 @@ def test_on_a_narrow_screen_no_number_is_cut():
 def test_long_lines_are_folded_inside_the_panel(length, capsys):
     Console(width=80).print(panel("title", None, ["x" * length]))
     assert {len(line) for line in capsys.readouterr().out.splitlines()} == {80}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("terminal", "seconds", "beside_a_bar", "shown"),
+    [
+        pytest.param(True, 2.0, False, True, id="long"),
+        pytest.param(True, 0.1, False, False, id="soon-done"),
+        pytest.param(False, 2.0, False, False, id="no-terminal"),
+        pytest.param(True, 2.0, True, False, id="beside-the-bar-of-a-training"),
+    ],
+)
+def test_progress_is_shown_on_a_terminal_after_a_second(terminal, seconds, beside_a_bar, shown, monkeypatch):
+    clock = iter([0.0, *[seconds] * 10])
+    monkeypatch.setattr("scratch_dl.terminal.console.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("sys.stderr", Terminal() if terminal else io.StringIO())
+    monkeypatch.setattr(Reporter, "is_shown", beside_a_bar)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("reading pictures", 3) as advance:
+        for _ in range(3):
+            advance()
+    said = sys.stderr.getvalue()
+    assert ("reading pictures" in said) is shown, said
+    assert said.endswith("\x1b[2K") if shown else not said  # it is removed at the end
+
+
+def test_progress_is_removed_when_the_work_fails(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("scratch_dl.terminal.console.SOON", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    with pytest.raises(KeyboardInterrupt), progress("reading pictures", 3) as advance:  # noqa: PT012
+        advance()
+        raise KeyboardInterrupt
+    assert sys.stderr.getvalue().endswith("\x1b[2K")

@@ -29,7 +29,7 @@ class TinyData:
     `at_draw` maps the step of a batch, or "validation", to what happens while it is drawn, once.
     """
 
-    name, crop_size = "tiny", (8, 8)
+    name, digest, crop_size = "tiny", "0" * 16, (8, 8)
 
     def __init__(self, at_draw=None, crops=12):
         self.at_draw, self.crops = dict(at_draw or {}), crops

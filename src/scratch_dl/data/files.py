@@ -8,38 +8,38 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from scratch_dl.data.dataset import DataError
 from scratch_dl.system.checks import Pair
+from scratch_dl.terminal.console import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 T = TypeVar("T")
 
 
-def read_sizes(paths: Mapping[str, Path], max_pixels: int | None = None) -> dict[str, Pair]:
+def read_sizes(paths: Mapping[str, Path], max_pixels: int | None = None, cure: str = "") -> dict[str, Pair]:
     """Name -> (height, width), from the files' headers; no picture is decoded.
 
     Args:
         paths: name -> file.
         max_pixels: how many pixels a picture may have; None: any number.
+        cure: ends the message of an error.
 
     Raises:
         DataError: naming every file that cannot be used, at once.
     """
-    return each(paths, lambda path: _size(path, max_pixels))
+    return each(paths, lambda path: _size(path, max_pixels), cure)
 
 
-def read_all(paths: Mapping[str, Path], max_pixels: int | None = None) -> dict[str, NDArray[Any]]:
-    """Name -> (H, W, 3) uint8, or uint16 for 16-bit grey.
+def read_all(paths: Mapping[str, Path], max_pixels: int | None = None, cure: str = "") -> dict[str, NDArray[Any]]:
+    """Name -> (H, W, 3) uint8, or uint16 for 16-bit grey. Arguments and error as for `read_sizes`."""
+    return each(paths, lambda path: read(path, max_pixels), cure)
 
-    Args:
-        paths: name -> file.
-        max_pixels: how many pixels a picture may have; None: any number.
 
-    Raises:
-        DataError: naming every file that cannot be used, at once.
-    """
-    return each(paths, lambda path: read(path, max_pixels))
+def read_usable(paths: Mapping[str, Path], max_pixels: int | None) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the pictures that can be used, as `read_all` does, and name -> reason for the others."""
+    return _attempt(paths, lambda path: read(path, max_pixels))
 
 
 def read(path: Path, max_pixels: int | None = None) -> NDArray[Any]:
@@ -74,7 +74,7 @@ def _size(path: Path, max_pixels: int | None) -> Pair:
 
 
 @contextmanager
-def opened(path: Path, max_pixels: int | None, setting: str = "data.max_pixels") -> Iterator[Image.Image]:
+def opened(path: Path, max_pixels: int | None, setting: str = "data.max_pixels") -> Iterator[ImageFile]:
     """Give an image whose header was read and is acceptable; nothing is decoded yet.
 
     Args:
@@ -105,21 +105,36 @@ def opened(path: Path, max_pixels: int | None, setting: str = "data.max_pixels")
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def each(paths: Mapping[str, Path], function: Callable[[Path], T]) -> dict[str, T]:
-    """Return what a function makes of each file.
+def listed(reasons: Mapping[str, str], most: int | None = None) -> str:
+    """Return names and the reasons why each cannot be used, in one line; of more than `most`, the first ones."""
+    words = [f"{shown(name)} ({reason})" for name, reason in reasons.items()]
+    return "; ".join([*words[:most], *(["..."] if most is not None and len(words) > most else [])])
+
+
+def each(paths: Mapping[str, Path], function: Callable[[Path], T], cure: str = "") -> dict[str, T]:
+    """Return what a function makes of each file; `cure` ends the message of an error.
 
     Raises:
         DataError: naming every file that cannot be used, at once.
     """
-    found, bad = {}, []
-    for name, path in paths.items():
-        try:
-            found[name] = function(path)
-        except (OSError, ValueError, SyntaxError) as error:
-            bad.append(f"{shown(path)} ({why(error)})")
+    found, bad = _attempt(paths, function)
     if bad:
-        raise DataError(f"{len(bad)} of {len(paths)} pictures cannot be used: {'; '.join(bad)}")
+        words = listed({str(paths[name]): reason for name, reason in bad.items()})
+        raise DataError(f"{len(bad)} of {len(paths)} pictures cannot be used: {words}{cure}")
     return found
+
+
+def _attempt(paths: Mapping[str, Path], function: Callable[[Path], T]) -> tuple[dict[str, T], dict[str, str]]:
+    """Return what a function makes of each file, and why it makes nothing of the others, by name."""
+    found, bad = {}, {}
+    with progress("reading pictures", len(paths)) as advance:
+        for name, path in paths.items():
+            try:
+                found[name] = function(path)
+            except (OSError, ValueError, SyntaxError) as error:
+                bad[name] = why(error)
+            advance()
+    return found, bad
 
 
 def why(error: Exception) -> str:

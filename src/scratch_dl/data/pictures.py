@@ -57,6 +57,7 @@ class Pictures(ABC):
     """
 
     name: str
+    cure = ""  # ends the message about pictures that cannot be used
 
     def __init__(
         self,
@@ -189,7 +190,8 @@ class Pictures(ABC):
         """Name -> (height, width) of every picture after it was shrunk, from the files' headers."""
         paths = {name: path for split in SPLITS for name, path in self._paths(split).items()}
         f = self.downsample
-        return {name: (height // f, width // f) for name, (height, width) in read_sizes(paths, self.max_pixels).items()}
+        sizes = read_sizes(paths, self.max_pixels, self.cure)
+        return {name: (height // f, width // f) for name, (height, width) in sizes.items()}
 
     def _check_sizes(self) -> None:
         """Refuse pictures that a crop, or the window of SSIM, does not fit into.
@@ -224,7 +226,7 @@ class Pictures(ABC):
 
     def _load(self, split: str) -> None:
         """Read the pictures of a split."""
-        self._read[split] = read_all(self._paths(split), self.max_pixels)
+        self._read[split] = read_all(self._paths(split), self.max_pixels, self.cure)
 
     def _shrink(self, pixels: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """(H f, W f, 3) -> clean (H, W, 3) in [0, 1], and (H, W, f f, 3) where the noise needs it."""

@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from scratch_dl.data.files import SUFFIXES, each, opened
+from scratch_dl.denoising import deep
 from scratch_dl.system.files import write_atomically
 
 MARK = ".denoised"
 _LARGEST = {"uint8": 255, "uint16": 65535}
+_ORIENTATION = 0x0112
 # Description, make, model, orientation, software, date, artist and copyright.
-_TIFF_TAGS = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
+_TIFF_TAGS = {0x010E, 0x010F, 0x0110, _ORIENTATION, 0x0131, 0x0132, 0x013B, 0x8298}
 _OPAQUE = (".jpg", ".jpeg")
 _JPEG = {"quality": 95, "subsampling": 0}
 _OPTIONS: dict[str, dict[str, Any]] = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": {"lossless": True}}
@@ -32,14 +35,14 @@ class Picture:
         colours: (3, H, W) in [0, 1], float32; a grey picture has three equal channels.
         grey: whether it is grey.
         largest: the number that is white in the file, 255 or 65535.
-        alpha: (H, W) uint8, or None if the picture is opaque.
+        alpha: (H, W) uint8, or uint16 beside 16-bit colours; None if the picture is opaque.
         metadata: EXIF data (with the orientation) and ICC profile, as Pillow's `save` takes them.
     """
 
     colours: Tensor
     grey: bool
     largest: int
-    alpha: NDArray[np.uint8] | None
+    alpha: NDArray[Any] | None
     metadata: dict[str, Any]
 
 
@@ -60,7 +63,7 @@ def check_pictures(paths: Sequence[Path], max_pixels: int | None) -> None:
 def read_picture(path: Path, max_pixels: int | None, suffix: str | None = None) -> Picture:
     """Read a file; of several frames, the first one.
 
-    The pixels stay as they are stored: an EXIF orientation is kept, not applied.
+    The pixels stay as they are stored: an EXIF orientation is kept, not applied. Only those of a TIFF file are turned.
 
     Args:
         path: of the file.
@@ -73,12 +76,20 @@ def read_picture(path: Path, max_pixels: int | None, suffix: str | None = None) 
     """
     with opened(path, max_pixels, "max_pixels") as image:
         _check_depth(image)
+        is_deep = deep.is_deep(image)
+        if is_deep and suffix is not None:
+            _check_deep_suffix(suffix)
         tiff = _tiff_exif(image) if image.format == "TIFF" else {}
         image.load()
         # Only now, as a PNG file may have them behind its pixels.
         metadata = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)} | tiff
         if image.mode.startswith("I"):
             return Picture(_colours(_checked(np.asarray(image)), 65535), True, 65535, None, metadata)
+        if is_deep:
+            with opened(path, max_pixels, "max_pixels") as again:
+                pixels = deep.decode(image, again)
+            alpha = pixels[:, :, 3].copy() if pixels.shape[2] == 4 else None
+            return Picture(_colours(pixels[:, :, :3], 65535), False, 65535, alpha, metadata)
         has_alpha = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
         grey = image.mode in ("1", "L", "LA", "La")
         if image.mode in ("CMYK", "LAB"):
@@ -110,6 +121,10 @@ def write_picture(path: Path, picture: Picture, colours: Tensor) -> None:
     pixels = np.rint(scaled).astype(np.uint8 if picture.largest == 255 else np.uint16)
     if picture.alpha is not None:
         pixels = np.concatenate([pixels, picture.alpha[:, :, None]], axis=2)
+    if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
+        _check_deep_suffix(path.suffix)
+        write_atomically(path, _encoded(pixels, picture.metadata, path.suffix))
+        return
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     buffer = io.BytesIO()
     options: dict[str, Any] = {**picture.metadata, **_OPTIONS.get(path.suffix.lower(), {})}
@@ -133,17 +148,33 @@ def default_output(path: Path) -> Path:
 
 
 def _tiff_exif(image: Image.Image) -> dict[str, bytes]:
-    """Return as EXIF data those tags of a TIFF file that do not describe its pixels."""
+    """Return as EXIF data those tags of a TIFF file that do not describe its pixels, which Pillow turns upright."""
     kept, exif = Image.Exif(), image.getexif()
-    for tag in _TIFF_TAGS & exif.keys():
+    for tag in (_TIFF_TAGS - {_ORIENTATION}) & exif.keys():
         kept[tag] = exif[tag]
     return {"exif": kept.tobytes()}
 
 
-def _check_depth(image: Image.Image) -> None:
-    """Refuse 16-bit colours, of which Pillow reads only 8 bits."""
-    if ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA"):
-        raise ValueError("of 16-bit colours only 8 bits would be kept; save it with 8 bits, or as 16-bit grey")
+def _check_depth(image: ImageFile) -> None:
+    """Refuse 16-bit numbers of which only 8 bits can be read."""
+    if deep.is_deep(image) and not deep.can_decode(image):
+        raise ValueError(
+            "only 8 of its 16 bits could be read; save it as RGB or RGBA in interleaved order, or as 16-bit grey"
+        )
+
+
+def _check_deep_suffix(suffix: str) -> None:
+    if suffix.lower() not in deep.SUFFIXES:
+        raise ValueError(f"a {suffix} file cannot have its 16-bit colours; choose {', '.join(deep.SUFFIXES)}")
+
+
+def _encoded(pixels: NDArray[Any], metadata: dict[str, Any], suffix: str) -> bytes:
+    """The content of a PNG or TIFF file."""
+    if suffix.lower() == ".png":
+        return deep.encode_png(pixels, metadata)
+    exif = Image.Exif()
+    exif.load(metadata.get("exif", b""))
+    return deep.encode_tiff(pixels, metadata, {tag: exif[tag] for tag in _TIFF_TAGS & exif.keys()})
 
 
 def _checked(grey: NDArray[Any]) -> NDArray[Any]:

@@ -2,9 +2,10 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -13,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 80
+SOON = 1.0  # seconds without a sign of progress that nobody minds
 
 
 class Reporter:
     """Shows steps and epochs; a context manager, so that the progress bar is removed whatever happens."""
+
+    is_shown: ClassVar[bool] = False  # whether the bar of one is on the terminal
 
     def __init__(self, total_steps: int, epochs: int, start: int = 0) -> None:
         self.console = Console(highlight=False)
@@ -37,6 +41,7 @@ class Reporter:
     def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
+            Reporter.is_shown = True
         return self
 
     def __exit__(
@@ -44,6 +49,7 @@ class Reporter:
     ) -> None:
         if self._bar:
             self._bar.stop()
+            Reporter.is_shown = False
 
     def say(self, line: str) -> None:
         """Print one line without formatting."""
@@ -76,6 +82,37 @@ class Reporter:
             return ""
         seconds = (time.monotonic() - self._began) / done * left
         return f"  {seconds:.0f} s left" if seconds < 100 else f"  {seconds / 60:.0f} min left"
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show on a terminal (stderr) how much of some work is done, once it has taken a second.
+
+    Nothing is shown while the bar of a Reporter is.
+
+    Args:
+        description: of the work, in a few words.
+        total: number of its steps.
+
+    Yields:
+        What is to be called after every step.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task(description, total=total)
+    began = time.monotonic()
+
+    def advance() -> None:
+        bar.advance(task)
+        if not bar.live.is_started and time.monotonic() - began > SOON:
+            bar.start()
+
+    try:
+        yield advance if console.is_terminal and not Reporter.is_shown else lambda: None
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str], width: int = WIDTH) -> Table:

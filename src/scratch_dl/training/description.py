@@ -12,11 +12,15 @@ from scratch_dl import kernels, tracking
 from scratch_dl.config.environment import RUN_ID
 from scratch_dl.config.plain import brief, flat
 from scratch_dl.config.schema import Setup
+from scratch_dl.data.dataset import DataSet
+from scratch_dl.data.files import shown
 from scratch_dl.models import count_parameters
 from scratch_dl.system import provenance
 from scratch_dl.system.files import write_atomically
 from scratch_dl.training.result import CONFIG
 from scratch_dl.training.run_name import run_name
+
+SKIPPED = "skipped.txt"
 
 
 class Part(Protocol):
@@ -96,9 +100,17 @@ def describe(run: tracking.Run, setup: Setup, folder: Path, overrides: Sequence[
         run.dataset(setup.data.describe(), "training, validation" + (", test" if setup.trainer.test else ""))
         if setup.tracking.detail == "full":
             run.text(json.dumps(provenance.environment(), indent=2), "environment.json")
+    record_skipped(run, setup.data)
     print(f"kernels: {used}{f'; native: {reason}' if reason and setup.backend == 'auto' else ''}", flush=True)
     if setup.fault:
         print(setup.fault, flush=True)
+
+
+def record_skipped(run: tracking.Run, data: DataSet) -> None:
+    """Record and print which pictures the data set has left out, if it has left out any."""
+    if skipped := getattr(data, "skipped", {}):
+        run.text("".join(f"{shown(name)}: {reason}\n" for name, reason in skipped.items()), SKIPPED)
+        print(f"data.skip_broken=true: {data.skipped_line}; all in {SKIPPED} of the run", flush=True)  # type: ignore[attr-defined]
 
 
 def headline(setup: Setup, start: int, steps: int) -> str:

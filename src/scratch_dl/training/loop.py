@@ -268,6 +268,7 @@ class Training:
             "progress": asdict(self.progress),
             "config": self.setup.config,
             "crop_size": list(self.setup.data.crop_size),
+            "data": self.setup.data.digest,
             "threads": torch.get_num_threads(),
             "kernels": kernels.used(self.setup.device),
         }

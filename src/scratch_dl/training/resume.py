@@ -72,6 +72,8 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> RunResult:
     complete = summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped)
     if complete and all(key.startswith(IDLE) for key in changes):
         return _finished(setup, folder, summary, progress)
+    if "data" not in allowed and not any(key.startswith(("data", "noise")) for key in changes):
+        _check_data(content["data"], setup, folder)
     _compute_as_before(setup, content)
     if _target(content["config"]["optimizer"]) != _target(setup.config["optimizer"]):
         content["optimizer"] = setup.optimizer.state_dict()  # a different optimizer starts without a history
@@ -99,6 +101,15 @@ def _finished(setup: Setup, folder: Path, summary: Mapping[str, Any], progress: 
         verification=summary.get("verification", "off"),
         diagnosis=_verdict(summary),
     )
+
+
+def _check_data(before: str, setup: Setup, folder: Path) -> None:
+    """Refuse to continue on other pixels, or with other pictures left out, than those the run has been trained on."""
+    if (now := setup.data.digest) != before:
+        raise ConfigError(
+            f"the pictures of the run in {folder} are not those of its last checkpoint (digest {now}, not {before}); "
+            "put those back, or permit it by 'resume.allow=[data]'"
+        )
 
 
 def _compute_as_before(setup: Setup, content: Mapping[str, Any]) -> None:
