@@ -15,7 +15,7 @@ import pytest
 import preloaded
 
 # One set of crops and photographs for all, so that what is known of the baselines serves every search.
-DATA = ("debug=fast", "data.downsample=4", "data.test=[coffee]")
+DATA = ("experiment=paper_sgd", "debug=fast", "data.downsample=4", "data.test=[coffee]")
 SMALL = (*DATA, "verification=off", "diagnosis=off", "trainer.epochs=2", "data.crops_per_epoch=32",
          "trainer.batch_size=8", "threads=1", "model.channels=[4,4,4]")  # fmt: skip
 HOOK = """

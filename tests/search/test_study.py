@@ -34,7 +34,7 @@ ELSEWHERE = {"host": "another-machine", "pid": "1", "lock": "an-id/another-machi
 @pytest.fixture(scope="module")
 def configuration():
     """Made by Hydra once."""
-    config = compose_config("train", ["search=custom", "model.channels=[8,8,8]"])
+    config = compose_config("train", ["search=custom", "experiment=paper_sgd", "model.channels=[8,8,8]"])
     with open_dict(config):
         config.hydra = {"runtime": {"choices": dict(config.hydra.runtime.choices)}}
     return config
@@ -146,7 +146,7 @@ def test_what_stays_is_in_every_trial(make):
 
 def test_conditions_are_drawn_by_hydras_own_composition(tmp_path):
     def compose(overrides):
-        return compose_config("train", ["search=custom", "model.channels=[8,8,8]", *overrides])
+        return compose_config("train", ["search=custom", "experiment=paper_sgd", "model.channels=[8,8,8]", *overrides])
 
     conditions = {
         "optimizer.momentum": {"optimizer=sgd": "interval(0.0,0.99)"},
