@@ -37,9 +37,9 @@ def searched(place, search, looked):
             looked.append(split)
             return photographs(self, split)
 
-        def score(data, network, split, cache):
+        def score(data, network, split, *others):
             looked.append(f"{split} scored")
-            return scored(data, network, split, cache)
+            return scored(data, network, split, *others)
 
         patch.setattr(Photos, "photographs", looking)
         patch.setattr(scoring, "evaluate_photographs", score)

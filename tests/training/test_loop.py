@@ -231,9 +231,9 @@ def test_the_best_checkpoint_has_the_weights_and_the_step_of_the_highest_score(t
     run = training(tmp_path)
     seen, scores = [], iter([1.0, 3.0, 2.0, 2.5])
 
-    def scored(output, clean):
+    def scored(*arguments):
         seen.append(weights(run))
-        return score(output, clean)._replace(psnr_db=next(scores))
+        return score(*arguments)._replace(psnr_db=next(scores))
 
     score = scoring.score
     monkeypatch.setattr(scoring, "score", scored)

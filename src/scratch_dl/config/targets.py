@@ -12,6 +12,7 @@ from scratch_dl.system.errors import ConfigError, UnknownKeyError
 
 _REQUIRED_ATTRIBUTE = {
     "model": "backward",
+    "loss": "backward",
     "optimizer": "step",
     "schedule": "factor",
     "data": "batch",
@@ -20,10 +21,12 @@ _REQUIRED_ATTRIBUTE = {
 # A configuration may come with a checkpoint from someone else, so it can only name targets of its group.
 _OWN_TARGETS = {
     "model": ("scratch_dl.models.", "scratch_dl.nn."),
+    "loss": ("scratch_dl.nn.",),
     "optimizer": ("scratch_dl.optim.",),
     "schedule": ("scratch_dl.schedule.",),
     "data": ("scratch_dl.data.",),
     "noise": ("scratch_dl.data.",),
+    "metrics": ("scratch_dl.data.metrics.",),
 }
 
 
@@ -43,6 +46,15 @@ def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     if not hasattr(made, _REQUIRED_ATTRIBUTE[group]):
         raise ConfigError(f"{group}._target_ must make a {group}, but {config[group]['_target_']!r} does not")
     return made
+
+
+def make_object(key: str, settings: Mapping[str, Any], seed: Any) -> Any:
+    """Call the `_target_` of the mapping `settings`, the value of `key`, as `make` does for a group.
+
+    Raises:
+        ConfigError: as `make`; `check_targets` must have been called before.
+    """
+    return _call(key, settings, {}, seed)
 
 
 def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from scratch_dl.config.metrics import OURS, metric_names
 from scratch_dl.config.overrides import parse
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.config.schema import Setup
@@ -16,7 +17,7 @@ from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
 from scratch_dl.system.passwords import hidden
 
-BESIDE = ("tracking.", "resume.", "verification.", "diagnosis.", "trainer.pictures")
+BESIDE = ("metrics.", "tracking.", "resume.", "verification.", "diagnosis.", "trainer.pictures")
 """Prefixes of the keys that change no bit of a training."""
 THREADS = "threads"
 """A key that changes only the rounding. It differs between machines and numbers of workers."""
@@ -61,6 +62,9 @@ def study_definition(settings: SearchSettings, space: Space, base: DictConfig) -
         for key, value in flat(plain(base)).items()
         if not key.startswith(ignored) and key not in drawn and key.partition(".")[0] not in groups
     }
+    aims = {objective.name.rpartition("/")[2] for objective in settings.objectives} - set(OURS)
+    for name in aims & set(metric_names(base.get("metrics"))):
+        fixed |= flat({f"metrics.{name}": plain(base)["metrics"][name]})
     for override in map(parse, space.fixed):  # the settings of a drawn group are those of the command line
         key = key_of(override)
         if key.partition(".")[0] in groups:
