@@ -10,7 +10,7 @@ from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.identity import point_identity
 
-GROUPS = ("model", "optimizer", "schedule", "noise", "verification", "diagnosis")
+GROUPS = ("model", "loss", "optimizer", "schedule", "noise", "verification", "diagnosis")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,8 @@ KERNEL_3 = ["model.kernel_size=3", "model.upsampling=nearest"]
         (["model.padding=same"], ["model.padding=[1,same,1,1]"]),
         (["model.kernel_size=4"], ["model.kernel_size=[4,4,4,4]"]),
         ([], ["optimizer=sgd"]),
+        ([], ["loss=mse"]),
+        ([], ["metrics.ssim=null"]),
     ],
 )
 def test_the_same_training_written_otherwise_is_the_same_point(of, one, other):
@@ -65,6 +67,8 @@ def test_the_same_training_written_otherwise_is_the_same_point(of, one, other):
         "model=unet",
         "optimizer.lr=0.5",
         "optimizer=adam",
+        "loss=l1",
+        "loss=charbonnier",
         "schedule=cosine",
         "trainer.batch_size=16",
         "trainer.epochs=9",

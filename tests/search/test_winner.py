@@ -51,6 +51,8 @@ TRIALS = {
     "adams-betas": ["optimizer=adam", "optimizer.betas=[0.5,0.99]", "optimizer.eps=1e-12"],
     "drawn-items": ["search=geometry", "model.channels.0=8", "model.channels.2=48", "model.padding.1=1",
                     "model.padding.3=same", "model.upsampling=nearest", "model.kernel_size=5"],
+    "other-loss": ["loss=charbonnier", "loss.eps=0.01"],
+    "own-metric": ["+metrics.pooled._target_=scratch_dl.data.metrics.psnr_pooled_db"],
     "other-model": ["model=unet", "model.kernel_size=5"],
     "own-modules": ["model=sequential", "model.modules.conv1.out_channels=16", "model.modules.conv2.in_channels=16"],
     "null-and-booleans": ["trainer.clip_norm=1.0", "model.bias=false", "optimizer.nesterov=true", "trainer.patience=3"],
@@ -143,3 +145,9 @@ def test_the_command_is_one_line_that_a_shell_reads_back():
     command = retrain_commands(config, compose)[SAME]
     assert "\n" not in command
     assert compose(given_overrides(command)).data.train == ["it's $HOME `here`; a"]
+
+
+def test_a_metric_that_the_trial_left_out_is_left_out_again():
+    words = given_overrides(retrain_commands(compose(["search=custom", "metrics.ssim=null"]), compose)[FULL])
+    assert words == ["~metrics.ssim"]
+    assert list(compose(words).metrics) == ["psnr_db"]

@@ -27,6 +27,8 @@ LONG = ("model.channels=[32,64,32]", "noise.std=0.05", "schedule=cosine", "optim
                      id="and-what-differs-from-it"),
         pytest.param(["debug=fast", "trainer.epochs=9"], "paper fast epochs=9", id="debug"),
         pytest.param(["data=folder", "data.path=some/photos/"], "paper folder path=photos", id="end-of-a-path"),
+        pytest.param(["loss=charbonnier", "loss.eps=0.01", "seed=2"], "paper charbonnier eps=0.01 seed=2", id="loss"),
+        pytest.param(["loss=mse", "metrics.ssim=null"], "paper", id="a-metric-is-not-of-the-training"),
         pytest.param(LONG, "paper channels=[32,64,32] std=0.05 momentum=0.8 cosine target=clean +3", id="too-long"),
     ],
 )  # fmt: skip

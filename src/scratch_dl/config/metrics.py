@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 PSNR = "psnr_db"
 OURS = {PSNR: "scratch_dl.data.metrics.psnr_db", "ssim": "scratch_dl.data.metrics.ssim"}
 """The metrics whose names mean the same in every run."""
-_TAKEN = re.compile(
-    r"loss|gain_db|best_step|psnr_pooled_db|\w*psnr_db"
-)  # val/<name> and test/<name> are other numbers of every run
+_TAKEN = re.compile(r"loss|gain_db|best_step|psnr_pooled_db|\w*psnr_db")
+"""Other numbers that every run logs as val/<name> or test/<name>."""
 _CALLED = "a metric is a function (output, clean) -> float of two (n, 3, h, w) tensors, or a class of such objects"
 _EXAMPLE = "+metrics.mae._target_=my_metrics.mae"
 _MOST = 100  # characters of a name

@@ -17,8 +17,9 @@ from scratch_dl.search.settings import SearchSettings
 from scratch_dl.search.space import Space
 from scratch_dl.system.passwords import hidden
 
-BESIDE = ("metrics.", "tracking.", "resume.", "verification.", "diagnosis.", "trainer.pictures")
+BESIDE = ("tracking.", "resume.", "verification.", "diagnosis.", "trainer.pictures")
 """Prefixes of the keys that change no bit of a training."""
+_METRICS = "metrics."
 THREADS = "threads"
 """A key that changes only the rounding. It differs between machines and numbers of workers."""
 
@@ -40,7 +41,7 @@ def point_identity(setup: Setup) -> str:
     for name, value in setup.network.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    ignored = ("model.", *BESIDE, THREADS)
+    ignored = ("model.", _METRICS, *BESIDE, THREADS)
     settings = {key: value for key, value in flat(setup.config).items() if not key.startswith(ignored)}
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]
@@ -56,7 +57,7 @@ def study_definition(settings: SearchSettings, space: Space, base: DictConfig) -
     """
     drawn = {parameter.key for parameter in space.parameters}
     groups = {key for key in drawn if key in base.hydra.runtime.choices}
-    ignored = (*BESIDE, THREADS, "device", "backend")
+    ignored = (_METRICS, *BESIDE, THREADS, "device", "backend")
     fixed = {
         key: _without_drawn(key, value, drawn)
         for key, value in flat(plain(base)).items()
@@ -64,7 +65,7 @@ def study_definition(settings: SearchSettings, space: Space, base: DictConfig) -
     }
     aims = {objective.name.rpartition("/")[2] for objective in settings.objectives} - set(OURS)
     for name in aims & set(metric_names(base.get("metrics"))):
-        fixed |= flat({f"metrics.{name}": plain(base)["metrics"][name]})
+        fixed |= flat({f"{_METRICS}{name}": plain(base)["metrics"][name]})
     for override in map(parse, space.fixed):  # the settings of a drawn group are those of the command line
         key = key_of(override)
         if key.partition(".")[0] in groups:

@@ -69,7 +69,7 @@ def _objective(word: Any, way: Any, names: list[str]) -> Objective:
         own = f"; a metric of your own is added by +metrics.{last}._target_=my_metrics.{last}" if last else ""
         raise ValueError(
             f"objective must be one of {', '.join(known)} or begin with {', '.join(_PREFIXES)}, but got {name!r}"
-            f"{nearest(name, known)}{own if prefix in (_EPOCH, _WHOLE) else ''}"
+            f"{nearest(name, known)}{own if prefix in (_EPOCH, _WHOLE) and last not in OURS else ''}"
         )
     usual = "minimize" if less_is_better(name) else "maximize"
     last = name.rpartition("/")[2]

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import tracking
 from scratch_dl.config.build import build
+from scratch_dl.config.metrics import metric_names
 from scratch_dl.config.overrides import override_value, parse
 from scratch_dl.config.plain import flat
 from scratch_dl.evaluation import scoring
@@ -79,6 +80,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     """Return dotted keys and values that matter to the weights; a value that is missing is '???'."""
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+    values["metrics"] = {name: values["metrics"][name] for name in metric_names(values["metrics"])}
     return {key: value for key, value in flat(values).items() if not key.startswith((*BESIDE, "trainer.test"))}
 
 
