@@ -1,27 +1,19 @@
-"""A training under another loss and with metrics of a user's own, from the command line to MLflow."""
+"""A training under a loss and with a metric of a user's own, as the documentation shows them, from end to end."""
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from scratch_dl import compare, diagnose, evaluate, train
 from scratch_dl.tracking import Journal
 from scratch_dl.training.result import read_summary
 from test_evaluate import SMALL
 
-OWN = """
-class Huber:
-    def __init__(self, delta=0.1):
-        self.delta = delta
-    def forward(self, output, target):
-        self.error = output - target
-        size = self.error.abs()
-        return (size.clamp(max=self.delta) * (size - size.clamp(max=self.delta) / 2)).mean()
-    def backward(self):
-        return self.error.clamp(-self.delta, self.delta) / self.error.numel()
-
-def mae(output, clean, scale=1.0):
-    return (output - clean).abs().mean() * scale
+PAGE = (Path(__file__).parents[1] / "docs" / "adding-things.md").read_text()
+(SHOWN,) = re.findall(r"```python\n(class Huber.*?)```", PAGE, re.DOTALL)
+OWN = f"""{SHOWN}
 
 def nan(output, clean):
     return float("nan")
@@ -33,7 +25,7 @@ ALLOWED = "allowed_targets=[my_parts.]"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with `my_parts.py`, in which two runs were trained: mlruns/own, and mlruns/l1 under the absolute error."""
+    """A folder with `my_parts.py` and two runs: mlruns/own, and mlruns/l1 under the absolute error."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_parts.py").write_text(OWN)
     with pytest.MonkeyPatch.context() as patch:
@@ -72,32 +64,36 @@ def test_the_verdicts_say_what_was_looked_at_and_which_rules_were_left_out(here,
     assert words in " ".join(out.replace("│", " ").split())
 
 
-def test_it_goes_on_and_is_evaluated_with_the_permission_and_not_without(here, in_process):
-    refusal = (
-        "loss._target_ must begin with one of scratch_dl.nn., but got 'my_parts.Huber'; 'allowed_targets=[my_parts.]'"
-    )
+@pytest.mark.usefixtures("here")
+def test_it_goes_on_and_is_evaluated_with_the_permission_and_not_without(in_process):
+    refusal = "loss._target_ must begin with one of scratch_dl.nn., but got 'my_parts.Huber'; 'allowed_targets=[my_"
     status, _, err = in_process(train, "resume=mlruns/own", "trainer.epochs=2", "resume.allow=[trainer.epochs]")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith(f"error: {refusal}")
     status, _, err = in_process(evaluate, "run=mlruns/own", "splits=[validation]")
     assert (status, err.count("\n")) == (2, 1)
-    assert err.startswith(
-        "error: metrics.mae._target_ must begin with one of scratch_dl.data.metrics., but got 'my_parts.mae'"
-    )
-    status, out, err = in_process(evaluate, "run=mlruns/own", "splits=[validation]", ALLOWED)
+    assert err.startswith("error: metrics.mae._target_ must begin with one of scratch_dl.data.metrics., but got 'my_")
+    status, out, err = in_process(evaluate, "run=mlruns/own", "splits=[validation]", ALLOWED, "hydra.run.dir=mlruns/e")
     assert (status, err) == (0, "")
     assert f"metrics   mae {read_summary(Path('mlruns/own'))['scores']['val_whole/mae']:.4g} (validation" in out
 
 
-def test_a_metric_can_be_added_to_the_evaluation_of_a_run_that_had_none(here, in_process):
-    words = ["run=mlruns/l1", "splits=[validation]", ALLOWED, "+metrics.mine._target_=my_parts.mae"]
+@pytest.mark.usefixtures("here")
+def test_a_metric_can_be_added_to_the_evaluation_of_a_run_that_had_none(in_process):
+    words = [
+        "run=mlruns/l1",
+        "splits=[validation]",
+        ALLOWED,
+        "hydra.run.dir=mlruns/added",
+        "+metrics.mine._target_=my_parts.mae",
+    ]
     status, out, err = in_process(evaluate, *words)
     assert (status, err) == (0, "")
     assert "metrics   mine 0." in out
 
 
 def test_the_comparison_has_the_metric_and_names_both_losses(here, in_process):
-    status, out, err = in_process(compare, "mlruns/own", "mlruns/l1", ALLOWED)
+    status, out, err = in_process(compare, "mlruns/own", "mlruns/l1", ALLOWED, "hydra.run.dir=mlruns/c")
     assert (status, err) == (0, "")
     assert "mae (val)" in " ".join(out.split())
     assert "my_parts.Huber" in out
@@ -105,32 +101,31 @@ def test_the_comparison_has_the_metric_and_names_both_losses(here, in_process):
     assert "own loss on the validation crops (Huber, mean absolute error: not comparable)" in page
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    "words",
+    ("key", "words"),
     [
-        ["+metrics.mae._target_=my_parts.nan", ALLOWED],
-        ["loss._target_=my_parts.mae", ALLOWED],
-        ["loss=l1", "fault=mse_gradient_not_divided"],
-        ["loss=huber"],
+        ("metrics.mae", ["+metrics.mae._target_=my_parts.nan", ALLOWED]),
+        ("loss._target_", ["loss._target_=my_parts.mae", ALLOWED]),
+        ("fault=mse_gradient_not_divided", ["loss=l1", "fault=mse_gradient_not_divided"]),
+        ("loss", ["loss=huber"]),
     ],
-    ids=" ".join,
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_written(here, tmp_path, in_process, words):
+def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path, in_process, key, words):
     status, out, err = in_process(train, *SMALL, *words, f"tracking.dir={tmp_path}/runs")
     assert (status, out, err.count("\n")) == (2, "", 1), err
-    assert err.startswith(
-        f"error: {words[-1 if 'fault' in words[-1] else 0].partition('=')[0].lstrip('+').split('.')[0]}"
-    )
+    assert err.startswith(f"error: {key} ")
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_figure_of_the_losses_names_the_loss_and_the_noise_of_the_targets(here, monkeypatch):
+@pytest.mark.usefixtures("here")
+def test_the_figure_of_the_losses_names_the_loss_and_the_noise_of_the_targets(monkeypatch):
     from scratch_dl.config.build import build
     from scratch_dl.config.composing import compose_config
     from scratch_dl.training import conclusion, pictures
 
     drawn = []
-    monkeypatch.setattr(pictures, "curves", lambda *arguments, **options: drawn.append(arguments) or None)
+    monkeypatch.setattr(pictures, "curves", lambda *arguments, **_: drawn.append(arguments))
     setup = build(compose_config("train", [*SMALL, "loss=l1"]))
 
     class Run:
@@ -147,3 +142,13 @@ def test_the_figure_of_the_losses_names_the_loss_and_the_noise_of_the_targets(he
     noisy, clean = setup.data.validation
     assert label == "mean absolute error"
     assert floor[conclusion.FLOOR] == pytest.approx(float((noisy - clean).abs().mean()), rel=1e-5)
+
+
+def test_the_loss_of_the_documentation_is_pytorchs(here):  # noqa: ARG001 (for its module)
+    from my_parts import Huber
+
+    from scratch_dl.verification import check_module
+
+    report = check_module(Huber(0.2), torch.nn.HuberLoss(delta=0.2), inputs=[(4, 3, 8, 9)] * 2)
+    assert report.passed, str(report)
+    assert "forward" in report.verdicts["Huber"]

@@ -33,3 +33,17 @@ def test_a_number_leaves_nothing_for_a_backward_and_the_loss_in_training(kind):
     assert loss.backward().shape == output.shape
     total = kind(reduction="sum")
     assert loss_of(total, output, target, 8) == pytest.approx(2 * float(total(output, target)), rel=1e-6)
+
+
+def test_a_validation_is_no_training_for_the_loss():
+    """A loss of a user's own may count its steps, or keep a running mean."""
+    seen = []
+
+    class Watching(MSELoss):
+        def forward(self, input, target):
+            seen.append(self.training)
+            return super().forward(input, target)
+
+    loss = Watching()
+    loss_of(loss, torch.rand(2, 3), torch.rand(2, 3), 2)
+    assert (seen, loss.training) == ([False], True)
