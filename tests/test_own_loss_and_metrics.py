@@ -106,7 +106,7 @@ def test_the_comparison_has_the_metric_and_names_both_losses(here, in_process):
     ("key", "words"),
     [
         ("metrics.mae", ["+metrics.mae._target_=my_parts.nan", ALLOWED]),
-        ("loss._target_", ["loss._target_=my_parts.mae", ALLOWED]),
+        ("loss._target_", ["loss._target_=scratch_dl.nn.ReLU", ALLOWED]),
         ("fault=mse_gradient_not_divided", ["loss=l1", "fault=mse_gradient_not_divided"]),
         ("loss", ["loss=huber"]),
     ],
