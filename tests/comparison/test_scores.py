@@ -93,6 +93,7 @@ def test_own_metrics_have_columns_of_the_test_photographs_or_else_of_those_for_v
     b.history["test/mae"] = [(10, 0.5)]
     table = scores_table([a, b], a)
     assert [row[3] for row in (table.head, *table.rows)] == ["mae", "", "0.5000"]
+    assert "SSIM, mae of the test photographs" in table.legend
     assert len(seed_groups([a, run("C", 20.0, seed=1)])[0]) == 2, "a metric is no part of a training"
 
 
