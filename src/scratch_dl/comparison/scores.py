@@ -92,8 +92,8 @@ def scores_table(runs: Sequence[ComparedRun], baseline: ComparedRun) -> TextTabl
         known = {m.key: [values[run.mark][m.key] for run in group if m.key in values[run.mark]] for m in shown}
         rows.append((label, *(_cell(m, known[m.key], base.get(m.key), False, len(group)) for m in shown)))
     head = ("run", *(metric.head for metric in shown))
-    own = "".join(f", {metric.head}" for metric in shown if metric not in METRICS)
-    return TextTable("Scores", LEGEND.format(baseline=baseline.mark, own=own), 1, head, rows)
+    others = "".join(f", {metric.head}" for metric in shown if metric not in METRICS)
+    return TextTable("Scores", LEGEND.format(baseline=baseline.mark, own=others), 1, head, rows)
 
 
 def _cell(metric: Metric, values: Sequence[float], base: float | None, is_base: bool, expected: int = 1) -> str:
