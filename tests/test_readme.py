@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 import preloaded
 from scratch_dl.config.composing import compose_config
+from scratch_dl.config.metrics import metric_names
 from scratch_dl.search.settings import read_settings
 from scratch_dl.search.space import read_space
 from scratch_dl.search.space_check import check_keys
@@ -51,7 +52,7 @@ def test_the_searches_in_the_examples_can_be_read(words):
     own = [word for word in words if not word.startswith("hydra.")]
     space = read_space(config.hydra.sweeper.params, config.hydra.sweeper.conditions, own)
     check_keys(space, config)
-    assert read_settings(config.hydra, "mlruns").n_trials
+    assert read_settings(config.hydra, "mlruns", metric_names(config.metrics)).n_trials
     assert len(SEARCHES) >= 3
 
 

@@ -73,9 +73,9 @@ class Twin:
         """Return the line of the twins' file: the best weights' scores, computed like those of the own network."""
         self.model.load_state_dict(self.best)
         self.copy_into_network()
-        scores = {}
+        scores, setup, cache = {}, self.setup, self.directory / "cache"
         for split in SPLITS:
-            scores |= scoring.evaluate_photographs(self.setup.data, self.network, split, self.directory / "cache")[0]
+            scores |= scoring.evaluate_photographs(setup.data, self.network, split, cache, setup.metrics)[0]
         return {
             "name": self.name,
             "overrides": self.overrides,

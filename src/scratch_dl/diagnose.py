@@ -34,13 +34,14 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     from scratch_dl.diagnosis import explain, figure, own_signals
     from scratch_dl.terminal import console
     from scratch_dl.training.result import read_summary
-    from scratch_dl.training.resume import find_folder
+    from scratch_dl.training.resume import find_folder, recorded_config
 
     folder = find_folder(str(settings["run"]), settings["tracking"], "run")
     journal = tracking.Journal(folder, repair=False)
     status, reason = journal.ending()
     history = journal.history()
-    verdict = explain(folder, history, reason, read_summary(folder).get("overrides", []))
+    loss = recorded_config(folder)["loss"]
+    verdict = explain(folder, history, reason, read_summary(folder).get("overrides", []), loss)
     table = Table.grid(padding=(0, 1))
     for row in _rows(f"{folder.name}: {status or 'has not ended, or was killed'}", reason, history, verdict):
         table.add_row(*map(Text, row))
@@ -65,9 +66,9 @@ def _rows(run: str, reason: str | None, history: "History", verdict: "Verdict") 
     yield "output", verdict.output_class or "not seen"
     yield "diagnosis", verdict.line
     yield "what", verdict.what
-    for name in ("evidence", "rule", "cure"):
+    for name in ("evidence", "rule", "cure", "left_out"):
         if text := getattr(verdict, name):
-            yield name, text
+            yield name.replace("_", " "), text
     for sign in verdict.also[:SHOWN]:
         yield "also", f"{sign.cause}: {sign.module} {sign.direction}, {sign.when}"
     if (more := len(verdict.also) - SHOWN) > 0:

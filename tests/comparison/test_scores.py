@@ -12,7 +12,13 @@ from scratch_dl.comparison.scores import scores, scores_table, seed_groups
 
 def run(mark, psnr, seed=0, lr=1.0, status="FINISHED", **changes):
     history = {"val/psnr_db": [(0, 10.0), (5, psnr), (10, psnr - 1)], "test/psnr_db": [(10, psnr - 2)]}
-    config = {"seed": seed, "optimizer": {"lr": lr}, "tracking": {"dir": mark}, "resume": {"allow": [mark]}}
+    config = {
+        "seed": seed,
+        "loss": {"_target_": "scratch_dl.nn.MSELoss"},
+        "optimizer": {"lr": lr},
+        "tracking": {"dir": mark},
+        "resume": {"allow": [mark]},
+    }
     own = {"mark": mark, "name": "n", "run_id": mark, "folder": Path(mark), "config": config, "summary": {},
            "history": history, "status": status, "tags": {}, "environment": {}, "digest": "d",
            "parameters": 1000}  # fmt: skip
@@ -73,3 +79,28 @@ def test_no_two_curves_look_the_same_and_every_run_is_in_the_legend(monkeypatch)
     assert all(a.get_color() != b.get_color() for a, b in itertools.pairwise(lines))
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [f"{mark} n" for mark in MARKS]
     assert curves.draw_curves(runs, "val/loss") is None
+
+
+def test_own_metrics_have_columns_of_the_test_photographs_or_else_of_those_for_validation():
+    own = {"psnr_db": {"_target_": "p"}, "ssim": None, "mae": {"_target_": "m"}, "off": None}
+    a, b = run("A", 20.0), run("B", 21.0)
+    for each, value in ((a, 0.125), (b, 0.25)):
+        each.config["metrics"] = own
+        each.history["val_whole/mae"] = [(10, value)]
+    table = scores_table([a, b], a)
+    assert table.head == ("run", "val crops", "test", "mae (val)", "epochs", "parameters")
+    assert [row[3] for row in table.rows] == ["0.1250", "0.2500\n(+0.1250)"]
+    b.history["test/mae"] = [(10, 0.5)]
+    table = scores_table([a, b], a)
+    assert [row[3] for row in (table.head, *table.rows)] == ["mae", "", "0.5000"]
+    assert "SSIM, mae of the test photographs" in table.legend
+    assert len(seed_groups([a, run("C", 20.0, seed=1)])[0]) == 2, "a metric is no part of a training"
+
+
+def test_curves_of_several_losses_are_not_called_one_error():
+    a, b, c = run("A", 20.0), run("B", 20.0), run("C", 20.0)
+    assert curves.curve_titles([a, b])["val/loss"] == "mean squared error on the validation crops"
+    c.config["loss"] = {"_target_": "scratch_dl.nn.L1Loss"}
+    title = "each run's own loss on the validation crops (mean squared error, mean absolute error: not comparable)"
+    assert curves.curve_titles([a, b, c])["val/loss"] == title
+    assert curves.curve_titles([c])["val/loss"] == "mean absolute error on the validation crops"

@@ -15,10 +15,9 @@ from scratch_dl.config.plain import plain
 from scratch_dl.config.yaml_files import CONF
 from scratch_dl.system.errors import ConfigError
 
+GROUPS = ("model", "loss", "optimizer", "schedule", "data", "noise", "metrics", "trainer", "tracking", "verification")
 CHOICES = [
-    f"{path.parent.name}={path.stem}"
-    for path in sorted(Path(CONF).glob("*/*.yaml"))
-    if path.parent.name in ("model", "optimizer", "schedule", "data", "noise", "trainer", "tracking", "verification")
+    f"{path.parent.name}={path.stem}" for path in sorted(Path(CONF).glob("*/*.yaml")) if path.parent.name in GROUPS
 ]
 PRESETS = [
     f"{path.parent.name}={path.stem}"
@@ -144,7 +143,7 @@ def test_a_bad_value_is_refused_by_its_key_and_rule(override, message):
         built(*override.split())
 
 
-@pytest.mark.parametrize("slot", ["model", "optimizer", "schedule", "data", "noise"])
+@pytest.mark.parametrize("slot", ["model", "loss", "optimizer", "schedule", "data", "noise"])
 @pytest.mark.parametrize("target", ["os.mkdir", "builtins.open", "pandas.eval", "scratch_dlx.evil"])
 def test_a_target_outside_the_package_is_refused_by_name(slot, target):
     with pytest.raises(

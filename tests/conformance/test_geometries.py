@@ -210,13 +210,15 @@ def test_activations_of_any_shape_and_size(agrees, kind, shape, middle, dtype, l
 
 @EXAMPLES
 @given(
+    kind=st.sampled_from(["MSELoss", "L1Loss"]),
     reduction=st.sampled_from(["mean", "sum"]),
     shape=shapes,
     dtype=st.sampled_from(FLOATS),
     layout=st.sampled_from(MEMORY),
 )
-def test_the_loss_of_any_shape(agrees, reduction, shape, dtype, layout):
+def test_the_losses_of_any_shape(agrees, kind, reduction, shape, dtype, layout):
     generator = torch.Generator().manual_seed(20240607)
     y, t = (eighths(shape, generator=generator, dtype=dtype) for _ in range(2))
-    function = lambda y, t, _: F.mse_loss(y, t, reduction=reduction)  # noqa: E731
-    agrees(nn.MSELoss(reduction), function, y, "the example", target=t, layouts=[layout])
+    compute = {"MSELoss": F.mse_loss, "L1Loss": F.l1_loss}[kind]
+    function = lambda y, t, _: compute(y, t, reduction=reduction)  # noqa: E731
+    agrees(getattr(nn, kind)(reduction), function, y, "the example", target=t, layouts=[layout])

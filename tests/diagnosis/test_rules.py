@@ -7,6 +7,7 @@ import pytest
 
 from scratch_dl.diagnosis import RULES, Sign, conclude, read_signs
 from scratch_dl.diagnosis.causes import CAUSES, HEALTHY, UNKNOWN
+from scratch_dl.diagnosis.rules import left_out, rules_for
 from scratch_dl.diagnosis.signs import ROOM_OF_A_LONG_STEP, SLOPE_TOLERANCE, THROWN
 from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL
 from scratch_dl.faults import FAULTS
@@ -259,3 +260,36 @@ def test_a_verdict_is_one_line_and_plain_values():
     assert verdict.line == "gradient_wrong: m grad_input, from step 7"
     assert conclude([sign()], progress=False).line == "gradient_wrong: m grad_input, before the first step"
     assert verdict.to_json()["also"][0]["step"] == 9
+
+
+MADE_FOR_THE_SQUARED_ERROR = ("loss_undivided", "error_sign", "learning_rate_low")
+
+
+@pytest.mark.parametrize(
+    ("target", "silent"),
+    [
+        ("scratch_dl.nn.MSELoss", ()),
+        ("scratch_dl.nn.L1Loss", ("loss_undivided", "learning_rate_low")),
+        ("scratch_dl.nn.CharbonnierLoss", ("loss_undivided", "learning_rate_low")),
+        ("my_losses.MSELoss", MADE_FOR_THE_SQUARED_ERROR),
+    ],
+)
+def test_rules_that_do_not_hold_under_a_loss_are_silent_and_named(target, silent):
+    """Each speaks under the squared error at the same numbers; every other rule speaks under every loss."""
+    loss = {"_target_": target}
+    for rule in RULES:
+        _, outside = next(sides(rule))
+        history = {f"a/{rule.signal}": [(step, outside) for step in steps(rule, rule.times)]}
+        assert [sign.rule for sign in read_signs(history)].count(rule.name) == 1
+        spoken = [sign.rule for sign in read_signs(history, rules_for(loss))]
+        assert spoken.count(rule.name) == (rule.name not in silent), rule.name
+    name = target.rpartition(".")[2]
+    words = f"{', '.join(silent)}: rules that assume the squared error, not {name}" if silent else ""
+    assert left_out(loss) == words
+    assert left_out(None) == ""
+
+
+def test_a_left_out_rule_does_not_change_which_sign_comes_first():
+    history = {"a/dead": [(500, 1.0), (900, 1.0)], "a/level": [(0, 9.0)]}
+    every = read_signs(history)
+    assert read_signs(history, rules_for({"_target_": "my_losses.Own"})) == every

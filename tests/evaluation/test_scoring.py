@@ -3,11 +3,12 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from scratch_dl.data import Photograph
-from scratch_dl.evaluation.scoring import check_photographs, denoise, score, score_photographs
+from scratch_dl.evaluation.scoring import check_photographs, denoise, measure, score, score_photographs
 from scratch_dl.models import paper
 
 
@@ -16,14 +17,15 @@ def network(generator):
     return paper([3, 4, 3], 4, "same", "transposed", True, "pytorch", (8, 8), generator)
 
 
-def test_the_output_is_clamped_for_the_scores_and_not_for_the_error(generator):
+def test_the_output_is_clamped_for_the_scores(generator):
     clean = torch.rand(2, 3, 8, 8, generator=generator)
     output = clean + 2
-    scores = score(output, clean)
+    scores = score(output, clean, {"highest": lambda output, _: output.max()})
     expected = [-10 * math.log10(float((1 - image).square().mean())) for image in clean]
     assert scores.psnr_db == pytest.approx(sum(expected) / 2, abs=1e-4)
     assert scores.psnr_pooled_db == pytest.approx(-10 * math.log10(float((1 - clean).square().mean())), abs=1e-4)
-    assert scores.mse == pytest.approx(4, rel=1e-6)
+    assert scores.others == {"highest": 1.0}
+    assert list(scores.named) == ["psnr_db", "psnr_pooled_db", "highest"]
 
 
 def test_pictures_of_unequal_size_are_averaged_by_picture_and_pooled_by_pixel(network, generator):
@@ -31,7 +33,8 @@ def test_pictures_of_unequal_size_are_averaged_by_picture_and_pooled_by_pixel(ne
     for height, width in ((9, 30), (16, 11)):
         clean = torch.rand(3, height, width, generator=generator)
         pictures.append(Photograph(f"{height}", clean + 0.1, clean))
-    scores, outputs = score_photographs(network, pictures)
+    scores, outputs = score_photographs(network, pictures, {"width": lambda output, _: output.shape[-1]})
+    assert scores.others == {"width": (30 + 11) / 2}
     assert [tuple(output.shape) for output in outputs] == [(3, 9, 30), (3, 16, 11)]
     errors = [(output.clamp(0, 1) - picture.clean).square() for output, picture in zip(outputs, pictures, strict=True)]
     mean = sum(-10 * math.log10(float(error.mean())) for error in errors) / 2
@@ -70,3 +73,41 @@ def test_denoising_in_parts_is_denoising_at_once_and_keeps_no_cache(network, gen
 
 def test_a_network_in_float64_takes_and_gives_float32(network):
     assert denoise(network.to(dtype=torch.float64), torch.rand(1, 3, 8, 8)).dtype == torch.float32
+
+
+def test_a_metric_that_fails_is_nan_with_a_warning_and_the_others_are_there(generator, caplog):
+    def failing(_output, _clean):
+        raise ZeroDivisionError("at last")
+
+    clean = torch.rand(2, 3, 8, 8, generator=generator)
+    scores = score(clean / 2, clean, {"mine": failing, "mean": lambda output, _: output.mean()})
+    assert math.isnan(scores.others["mine"])
+    assert scores.others["mean"] == pytest.approx(float(clean.mean()) / 2)
+    assert "no metric mine: ZeroDivisionError: at last" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.5, torch.tensor(0.5), np.float32(0.5), np.array(0.5)],
+    ids=["float", "tensor", "numpy", "array"],
+)
+def test_a_number_is_a_number_whatever_its_kind(value):
+    measured = measure("mine", lambda *_: value, torch.ones(1), torch.ones(1))
+    assert (type(measured), measured) == (float, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(None, "NoneType"), ("1", "str"), ([1.0], "list"), (torch.ones(2), r"Tensor of the shape \(2,\)")],
+    ids=["nothing", "text", "list", "tensor"],
+)
+def test_what_is_no_number_is_refused(value, kind):
+    with pytest.raises(TypeError, match=f"it must return a number, but returned a {kind}"):
+        measure("mine", lambda *_: value, torch.ones(1), torch.ones(1))
+
+
+def test_a_metric_draws_the_same_numbers_at_each_call_and_touches_no_random_state():
+    before = torch.get_rng_state()
+    first, again = (measure("mine", lambda *_: torch.rand(()), torch.ones(1), torch.ones(1)) for _ in range(2))
+    assert first == again
+    assert torch.equal(torch.get_rng_state(), before)

@@ -284,6 +284,14 @@ def test_f12_the_gradient_is_the_right_one_times_the_batch_and_the_loss_is_the_s
     torch.testing.assert_close(loss.backward(), len(input) * right)
 
 
+@pytest.mark.parametrize("loss", [nn.L1Loss, nn.CharbonnierLoss])
+def test_f12_is_refused_under_another_loss_and_the_other_faults_leave_that_alone(loss):
+    message = rf"fault=mse_gradient_not_divided needs an MSELoss \(loss=mse\), but got {loss.__name__}"
+    with pytest.raises(ConfigError, match=message):
+        faults.FAULTS["mse_gradient_not_divided"].put_into_loss(loss())
+    assert type(faults.FAULTS["relu_forgets_input"].put_into_loss(loss())) is loss
+
+
 @pytest.mark.parametrize("geometry", [{"kernel_size": 2, "stride": 2}, {"kernel_size": (2, 1), "stride": (3, 1)}])
 def test_f19_is_right_where_windows_do_not_overlap(geometry, generator):
     """So it is put into no such convolution; its class, put there by hand, does what Conv2d does."""

@@ -10,7 +10,7 @@ from scratch_dl.config.build import build
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.identity import point_identity
 
-GROUPS = ("model", "optimizer", "schedule", "noise", "verification", "diagnosis")
+GROUPS = ("model", "loss", "optimizer", "schedule", "noise", "verification", "diagnosis")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def of():
     return found
 
 
+KERNEL_4 = ["model.kernel_size=4"]
 KERNEL_3 = ["model.kernel_size=3", "model.upsampling=nearest"]
 
 
@@ -42,10 +43,12 @@ KERNEL_3 = ["model.kernel_size=3", "model.upsampling=nearest"]
     [
         ([*KERNEL_3, "model.padding=same"], [*KERNEL_3, "model.padding=1"]),
         ([*KERNEL_3, "model.padding=1"], [*KERNEL_3, "model.padding=[same,1,same,1]"]),
-        (["model.padding=same"], ["model.padding=1"]),  # kernel 4, transposed
-        (["model.padding=same"], ["model.padding=[1,same,1,1]"]),
-        (["model.kernel_size=4"], ["model.kernel_size=[4,4,4,4]"]),
-        ([], ["optimizer=sgd"]),
+        ([*KERNEL_4, "model.padding=same"], [*KERNEL_4, "model.padding=1"]),  # transposed
+        ([*KERNEL_4, "model.padding=same"], [*KERNEL_4, "model.padding=[1,same,1,1]"]),
+        (KERNEL_4, ["model.kernel_size=[4,4,4,4]"]),
+        ([], ["optimizer=adam_short_memory"]),
+        ([], ["loss=mse"]),
+        ([], ["metrics.ssim=null"]),
     ],
 )
 def test_the_same_training_written_otherwise_is_the_same_point(of, one, other):
@@ -65,7 +68,9 @@ def test_the_same_training_written_otherwise_is_the_same_point(of, one, other):
         "model=unet",
         "optimizer.lr=0.5",
         "optimizer=adam",
-        "schedule=cosine",
+        "loss=l1",
+        "loss=charbonnier",
+        "schedule=ramp_down",
         "trainer.batch_size=16",
         "trainer.epochs=9",
         "trainer.clip_norm=1.0",

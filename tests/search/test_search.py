@@ -37,9 +37,9 @@ def searched(place, search, looked):
             looked.append(split)
             return photographs(self, split)
 
-        def score(data, network, split, cache):
+        def score(data, network, split, *others):
             looked.append(f"{split} scored")
-            return scored(data, network, split, cache)
+            return scored(data, network, split, *others)
 
         patch.setattr(Photos, "photographs", looking)
         patch.setattr(scoring, "evaluate_photographs", score)
@@ -192,7 +192,7 @@ def test_the_command_at_full_length_leaves_only_the_length_to_the_presets(search
 
     here, done = searched
     config = compose_config("train", retrain(done.stdout, "at full length"))
-    preset = compose_config("train", [])
+    preset = compose_config("train", ["experiment=paper_sgd"])
     best = here.study().best_trial
     assert (config.trainer.epochs, config.trainer.patience) == (preset.trainer.epochs, preset.trainer.patience)
     assert config.data.crops_per_epoch == preset.data.crops_per_epoch > 80
@@ -290,7 +290,7 @@ def test_a_larger_total_goes_on_to_it(searched, search):
             (RATE, "hydra.sweeper.sampler=grid"),
             "error: hydra.sweeper.sampler=grid takes choices and ranges, but optimizer.lr is",
         ),
-        ((RATE, "model.padding=0"), "error: model: the output must have the input's size"),
+        ((RATE, "model.kernel_size=4", "model.padding=0"), "error: model: the output must have the input's size"),
         (
             (
                 RATE,
@@ -305,8 +305,8 @@ def test_a_larger_total_goes_on_to_it(searched, search):
         ),
         (("+model.foo=choice(1,2)",), "error: model.foo is not a setting; there are: channels, kernel_size, "),
         (
-            ("optimizer=sgd,adam", "optimizer.momentum=0.5"),
-            "error: optimizer.momentum=0.5 is for optimizer=sgd, and optimizer=adam has no momentum: leave it out, or ",
+            ("optimizer=adam,sgd", "optimizer.betas=[0.5,0.9]"),
+            "error: optimizer.betas=[0.5,0.9] is for optimizer=adam, and optimizer=sgd has no betas: leave it out, or ",
         ),
         (
             ("model=glob(*)", "model.kernel_size=choice(3,4)"),

@@ -16,10 +16,11 @@ from scratch_dl.system.errors import ConfigError
 SWEEPER = Path(CONF) / "hydra" / "sweeper" / "scratch_dl.yaml"
 
 
-def read(directory="mlruns", search="geometry", **given):
+def read(directory="mlruns", search="geometry", metrics=("psnr_db", "ssim"), **given):
     """What the file says, but for what is given."""
     sweeper = {**OmegaConf.to_container(OmegaConf.load(SWEEPER)), **given}
-    return read_settings(OmegaConf.create({"sweeper": sweeper, "runtime": {"choices": {"search": search}}}), directory)
+    hydra = OmegaConf.create({"sweeper": sweeper, "runtime": {"choices": {"search": search}}})
+    return read_settings(hydra, directory, metrics)
 
 
 def test_the_defaults(tmp_path, monkeypatch):
@@ -150,11 +151,36 @@ def test_a_bad_setting_is_refused_by_its_key_with_the_rule_and_the_value(tmp_pat
          [Objective("val/psnr_db", "best", "maximize"), Objective("parameters", "best", "minimize")]),
         (["best val/psnr_db", "last val/psnr_db"], ["maximize"] * 2,
          [Objective("val/psnr_db", "best", "maximize"), Objective("val/psnr_db", "last", "maximize")]),
+        ("val/mae", None, [Objective("val/mae", "best", "minimize")]),
+        ("last val_whole/mine", "minimize", [Objective("val_whole/mine", "last", "minimize")]),
         ("last watch/relu1/dead", "minimize", [Objective("watch/relu1/dead", "last", "minimize")]),
     ],
 )  # fmt: skip
 def test_objectives_are_logged_metrics_by_their_best_or_last_value(objective, direction, expected):
-    assert read(objective=objective, direction=direction, pruner="none").objectives == tuple(expected)
+    metrics = ("psnr_db", "ssim", "mae", "mine")
+    settings = read(metrics=metrics, objective=objective, direction=direction, pruner="none")
+    assert settings.objectives == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "given", "words"),
+    [
+        (("psnr_db", "ssim", "mine"), {"objective": "val/mine"},
+         r"sweeper\.direction must be given for val/mine, a metric of your own: hydra\.sweeper\.direction=minim"),
+        (("psnr_db", "ssim", "mine"), {"objective": "val/mien", "direction": "minimize"},
+         r"objective must be one of .*'val/mien'; did you mean 'val/mine'\?; .*\+metrics\.mien\._target_=my"),
+        (("psnr_db", "ssim"), {"objective": "val/mine", "direction": "minimize"},
+         r"objective must be one of .*but got 'val/mine'.*\+metrics\.mine\._target_=my_metrics\.mine$"),
+        (("psnr_db",), {"objective": "val/ssim"}, r"objective must be one of .*but got 'val/ssim'"),
+        (("psnr_db", "mine"), {"objective": "val_whole/mine", "direction": "minimize"},
+         r"hydra\.sweeper\.pruner must be none for the objective val_whole/mine"),
+        (("psnr_db", "mine"), {"objective": "test/mine"}, r"objective must not be of the test photographs"),
+    ],
+)  # fmt: skip
+def test_an_own_metric_is_an_objective_where_it_is_configured(metrics, given, words):
+    with pytest.raises(ConfigError, match=words) as refused:
+        read(metrics=metrics, **given)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_best_value_is_the_greatest_or_the_least_and_the_last_one_the_last():

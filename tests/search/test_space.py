@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from scratch_dl.config.composing import compose_config
 from scratch_dl.search.space import read_space
-from scratch_dl.search.space_check import check_keys, with_real_numbers
+from scratch_dl.search.space_check import check_keys, check_losses, with_real_numbers
+from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.errors import ConfigError
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -307,6 +308,22 @@ def test_a_key_that_the_configuration_has_not_is_refused_with_the_nearest_one(ba
             check_keys(read_space(params, conditions, []), base)
     params = {"model.channels.0": "8,16", "optimizer": "sgd,adam", "trainer.clip_norm": "null,1.0", "+model.new": "1,2"}
     check_keys(read_space(params, {**BY_OPTIMIZER, "optimizer.eps": {"optimizer=adam": "1e-8,1e-6"}}, []), base)
+
+
+def test_a_loss_is_no_objective_where_the_loss_is_searched():
+    """Values under different losses, or eps, are numbers of different kinds; where no loss is searched they are one."""
+    loss, psnr = Objective("val/loss", "best", "minimize"), Objective("val/psnr_db", "best", "maximize")
+    for params in ({"loss": "choice(mse,l1)"}, {"loss.eps": "interval(1e-4,1e-1)"}):
+        space = read_space(params, {}, [])
+        with pytest.raises(ConfigError, match=r"must not be a loss where loss[.\w]* is searched.*'best val/loss'"):
+            check_losses(space, (psnr, loss))
+        check_losses(space, (psnr,))
+    check_losses(read_space({"optimizer.lr": "interval(0.1,1.0)"}, {}, []), (loss,))
+
+
+def test_a_metric_cannot_be_searched(base):
+    with pytest.raises(ConfigError, match=r"metrics\.ssim cannot be searched, as it is not of the training itself"):
+        check_keys(read_space({"metrics.ssim": "choice(1,2)"}, {}, []), base)
 
 
 # The command line wins

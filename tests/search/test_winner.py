@@ -46,20 +46,23 @@ def trained(config):
 
 TRIALS = {
     "as-it-stands": [],
-    "numbers": ["optimizer.lr=0.020417", "optimizer.momentum=1e-05", "trainer.batch_size=16", "seed=7"],
+    "numbers": ["optimizer=sgd", "optimizer.lr=0.020417", "optimizer.momentum=1e-05", "trainer.batch_size=16", "seed=7"],
     "adam": ["search=optimisation", "optimizer=adam", "optimizer.lr=0.00031", "model.init=he"],
     "adams-betas": ["optimizer=adam", "optimizer.betas=[0.5,0.99]", "optimizer.eps=1e-12"],
     "drawn-items": ["search=geometry", "model.channels.0=8", "model.channels.2=48", "model.padding.1=1",
                     "model.padding.3=same", "model.upsampling=nearest", "model.kernel_size=5"],
+    "other-loss": ["loss=charbonnier", "loss.eps=0.01"],
+    "own-metric": ["+metrics.pooled._target_=scratch_dl.data.metrics.psnr_pooled_db"],
     "other-model": ["model=unet", "model.kernel_size=5"],
     "own-modules": ["model=sequential", "model.modules.conv1.out_channels=16", "model.modules.conv2.in_channels=16"],
-    "null-and-booleans": ["trainer.clip_norm=1.0", "model.bias=false", "optimizer.nesterov=true", "trainer.patience=3"],
+    "null-and-booleans": ["optimizer=sgd", "trainer.clip_norm=1.0", "model.bias=false", "optimizer.nesterov=true",
+                          "trainer.patience=3"],
     "photographs": ["data.train=[astronaut]", "data.test=[coffee,'a b']", "data.augment=false", "data.downsample=2"],
     "quotes": ["data=folder", "data.path='/a b/it\\'s, [here]=1'"],
     "quoted-words": ["data.train=['007','null',astronaut]", r"data.test=['C:\pictures\a','']"],
     "added": ["+model.extra=3", "+optimizer.dict={a: 1, b: [x, 2.0]}", "allowed_targets=[my_layers.]"],
     "added-in-depth": ["model=sequential", "+model.modules.last={_target_: scratch_dl.nn.Sigmoid}"],
-    "removed": ["~optimizer.nesterov"],
+    "removed": ["optimizer=sgd", "~optimizer.nesterov"],
     "removed-group-item": ["model=sequential", "~model.modules.sigmoid"],
     "preset": ["experiment=unet_adam", "optimizer.lr=0.001"],
     "preset-and-group": ["experiment=small_and_fast", "optimizer=adam", "schedule=constant"],
@@ -98,7 +101,7 @@ def test_the_command_at_full_length_has_the_configurations_own_length(trial):
     assert {key: value for key, value in again.items() if key not in LENGTH} == {
         key: value for key, value in wanted.items() if key not in LENGTH
     }
-    assert again["trainer.epochs"] == 40
+    assert again["trainer.epochs"] == 30
     assert set(made) == {FULL, SAME}
 
 
@@ -143,3 +146,9 @@ def test_the_command_is_one_line_that_a_shell_reads_back():
     command = retrain_commands(config, compose)[SAME]
     assert "\n" not in command
     assert compose(given_overrides(command)).data.train == ["it's $HOME `here`; a"]
+
+
+def test_a_metric_that_the_trial_left_out_is_left_out_again():
+    words = given_overrides(retrain_commands(compose(["search=custom", "metrics.ssim=null"]), compose)[FULL])
+    assert words == ["~metrics.ssim"]
+    assert list(compose(words).metrics) == ["psnr_db"]

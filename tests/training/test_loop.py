@@ -12,7 +12,7 @@ import torch
 from scratch_dl.config.schema import DiagnosisSettings, Setup, Tracking, Trainer, Verification
 from scratch_dl.evaluation import scoring
 from scratch_dl.models import paper
-from scratch_dl.nn import MSELoss
+from scratch_dl.nn import CharbonnierLoss, L1Loss, MSELoss
 from scratch_dl.optim import SGD, Adam
 from scratch_dl.schedule import Constant, LinearRampDown
 from scratch_dl.system.provenance import usable_cores
@@ -80,17 +80,21 @@ class Epochs(Listener):
         self.epochs.append(epoch)
 
 
-def training(folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step=None, seed=0, data=None, **trainer):
+def training(
+    folder, *, epochs=3, schedule=None, optimizer=None, lr=0.5, at_step=None, seed=0, data=None, loss=None,
+    metrics=None, **trainer,
+):  # fmt: skip
     settings = {"batch_size": 4, "clip_norm": None, "max_minutes": None, "patience": None,
                 "checkpoint_every_steps": None, "repeat_first_batch": False, "pictures": 1,
                 "test": False, **trainer}  # fmt: skip
     network = paper([3, 4, 3], 4, "same", "transposed", True, "pytorch", (8, 8), torch.Generator().manual_seed(seed))
     optimizer = (optimizer or (lambda parameters: SGD(parameters, lr, momentum=0.9)))(network.parameters())
     setup = Setup(
-        {"optimizer": {"lr": lr}}, seed, "cpu", "float32", "auto", None, data or TinyData(), network, MSELoss(),
+        {"optimizer": {"lr": lr}}, seed, "cpu", "float32", "auto", None, data or TinyData(), network, loss or MSELoss(),
         optimizer, schedule or Constant(), Trainer(epochs=epochs, **settings),
         Verification(False, "stop", oracle=True, float32=True, geometries=True, lockstep_steps=0, lockstep_max_s=20),
         DiagnosisSettings(enabled=False, every=400), Tracking("mlruns", None, "x", None, None, {}, "full"), None,
+        metrics or {},
     )  # fmt: skip
     return Training(setup, folder, Sink(), Epochs(at_step), 20.0)
 
@@ -106,8 +110,9 @@ def metrics(*runs):
     return sorted(points)
 
 
-def test_it_learns_and_counts_its_steps(tmp_path):
-    run = training(tmp_path, epochs=100, optimizer=lambda parameters: Adam(parameters, 0.01))
+@pytest.mark.parametrize("loss", [MSELoss, L1Loss, CharbonnierLoss])
+def test_it_learns_and_counts_its_steps(tmp_path, loss):
+    run = training(tmp_path, epochs=100, optimizer=lambda parameters: Adam(parameters, 0.01), loss=loss())
     progress = run.fit()
     assert progress.step == 300
     assert progress.last_psnr_db > progress.first_psnr_db + 3
@@ -231,9 +236,9 @@ def test_the_best_checkpoint_has_the_weights_and_the_step_of_the_highest_score(t
     run = training(tmp_path)
     seen, scores = [], iter([1.0, 3.0, 2.0, 2.5])
 
-    def scored(output, clean):
+    def scored(*arguments):
         seen.append(weights(run))
-        return score(output, clean)._replace(psnr_db=next(scores))
+        return score(*arguments)._replace(psnr_db=next(scores))
 
     score = scoring.score
     monkeypatch.setattr(scoring, "score", scored)
@@ -393,3 +398,47 @@ def test_no_autograd_is_at_work(tmp_path):
 def test_progress_survives_a_checkpoint_even_before_the_first_validation(tmp_path):
     checkpoint.save(tmp_path / "a.pt", {"progress": vars(Progress())})
     assert checkpoint.load(tmp_path / "a.pt")["progress"]["best_psnr_db"] == -math.inf
+
+
+@pytest.mark.parametrize("loss", [L1Loss, CharbonnierLoss, lambda: L1Loss("sum")], ids=["l1", "charbonnier", "l1-sum"])
+def test_under_each_loss_an_interrupted_run_goes_on_bit_for_bit(tmp_path, loss):
+    """Its validations are between the steps: they leave nothing in the loss that a step would see."""
+    settings = {"epochs": 8, "optimizer": lambda parameters: Adam(parameters, 0.03), "schedule": LinearRampDown(0.5)}
+    whole = training(tmp_path / "whole", loss=loss(), **settings)
+    whole.fit()
+    stop = {7: lambda: os.kill(os.getpid(), signal.SIGTERM)}
+    first = training(tmp_path / "cut", loss=loss(), at_step=stop, **settings)
+    with pytest.raises(Interrupted):
+        first.fit()
+    second = training(tmp_path / "cut", loss=loss(), **settings)
+    second.restore(checkpoint.load_last(tmp_path / "cut" / "checkpoints"))
+    second.fit()
+    assert weights(second) == weights(whole)
+    assert metrics(first, second) == metrics(whole)
+
+
+def test_the_validation_loss_is_the_trainings_own_and_metrics_stand_beside_psnr(tmp_path):
+    """Of a sum it is that of a batch, so that the curves of training and validation can be compared."""
+    own = {"peak": lambda output, clean: (output - clean).abs().max()}
+    for loss, each in ((L1Loss("sum"), 1), (L1Loss(), 1 / (4 * 3 * 8 * 8)), (MSELoss(), None)):
+        run = training(tmp_path, epochs=1, loss=loss, metrics=own, batch_size=2)
+        noisy, clean = run.setup.data.validation
+        error = scoring.denoise(run.setup.network, noisy) - clean
+        run.fit()
+        values = {key: value for key, step, value in run.sink.points if step == 0}
+        expected = float(error.square().mean()) if each is None else float(error.abs().sum()) * each
+        expected *= 2 / 4 if each == 1 else 1  # the validation has 4 crops
+        assert values["val/loss"] == pytest.approx(expected, rel=1e-5)
+        assert values["val/peak"] == pytest.approx(float(error.abs().max()), rel=1e-6)
+        assert set(values) >= {"val/psnr_db", "val/psnr_pooled_db", "val/gain_db"}
+        assert "val/ssim" not in values
+
+
+def test_a_metric_that_fails_later_costs_its_value_only(tmp_path, caplog):
+    calls = iter([0.5, 0.6])
+    run = training(tmp_path, metrics={"mine": lambda *_: next(calls)})
+    assert run.fit().step == 9
+    values = [value for key, _, value in run.sink.points if key == "val/mine"]
+    assert values[:2] == [0.5, 0.6]
+    assert math.isnan(values[2])
+    assert "no metric mine: StopIteration" in caplog.text

@@ -27,6 +27,8 @@ LONG = ("model.channels=[24,32,24]", "noise.std=0.05", "schedule=ramp_down", "op
                      id="and-what-differs-from-it"),
         pytest.param(["debug=fast", "trainer.epochs=9"], "paper fast epochs=9", id="debug"),
         pytest.param(["data=folder", "data.path=some/photos/"], "paper folder path=photos", id="end-of-a-path"),
+        pytest.param(["loss=charbonnier", "loss.eps=0.01", "seed=2"], "paper charbonnier eps=0.01 seed=2", id="loss"),
+        pytest.param(["loss=mse", "metrics.ssim=null"], "paper", id="a-metric-is-not-of-the-training"),
         pytest.param(LONG, "paper channels=[24,32,24] std=0.05 sgd ramp_down target=clean crop_size=48 +2",
                      id="too-long"),
     ],

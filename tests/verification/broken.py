@@ -120,6 +120,21 @@ class MSEWithoutFactor(nn.MSELoss):
         return grad * grad.numel() / 2 if self.reduction == "mean" else grad
 
 
+class L1SignForgotten(nn.L1Loss):
+    """The gradient pushes every number up, whatever its error."""
+
+    def backward(self):
+        return super().backward().abs()
+
+
+class CharbonnierForgetsRoot(nn.CharbonnierLoss):
+    """The gradient is that of the squared error, without the division by the root."""
+
+    def backward(self):
+        difference, _ = self._take()
+        return difference * self._share(difference)
+
+
 class SkipForgetsItself(nn.Skip):
     """The gradient of the carried input is lost."""
 

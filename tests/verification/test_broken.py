@@ -50,6 +50,8 @@ MODULES = [
     (lambda: nn.ConvTranspose2d(2, 3, 4, 2), broken.TransposedForgetsOverlap, {"grad_weight"}, {"grad_weight"}),
     (nn.MSELoss, broken.MSEWithoutFactor, {"grad_input"}, {"grad_input"}),
     (nn.MSELoss, modules.MSENotDivided, {"grad_input"}, {"grad_input"}),
+    (nn.L1Loss, broken.L1SignForgotten, {"grad_input"}, {"grad_input"}),
+    (nn.CharbonnierLoss, broken.CharbonnierForgetsRoot, {"grad_input"}, {"grad_input"}),
     (lambda: nn.Skip(nn.ReLU()), broken.SkipForgetsItself, {"grad_input"}, {"grad_input"}),
     (lambda: nn.Skip(nn.ReLU(), "add"), broken.SkipForgetsItself, {"grad_input"}, {"grad_input"}),
 ]
@@ -66,7 +68,7 @@ ORACLE = pytest.mark.parametrize(
 def test_a_broken_module_fails_in_its_own_directions_and_no_other(make, mistake, with_oracle, without, oracle):
     """The right directions stay green, so that the report points at the line to mend."""
     module = broken.spoil(make(), mistake)
-    inputs = [IMAGES, IMAGES] if isinstance(module, nn.MSELoss) else IMAGES
+    inputs = [IMAGES, IMAGES] if isinstance(module, nn.Loss) else IMAGES
     failed = {finding.direction for finding in check_module(module, inputs=inputs, draws=1, oracle=oracle).failures}
     assert failed == (with_oracle if oracle else set() if without is ORACLE_ONLY else without)
 
@@ -150,7 +152,10 @@ def test_a_broken_optimizer_is_named(kind, settings, algebra, oracle):
 
 
 @ORACLE
-@pytest.mark.parametrize("kind", [broken.MSEWithoutFactor, modules.MSENotDivided])
+@pytest.mark.parametrize(
+    "kind",
+    [broken.MSEWithoutFactor, modules.MSENotDivided, broken.L1SignForgotten, broken.CharbonnierForgetsRoot],
+)
 def test_a_broken_loss_is_named(kind, oracle):
     """It stands under its own name."""
     whole = network()

@@ -34,9 +34,9 @@ def unet(seed=0, upsampling="nearest", init="he"):
     return models.unet(2, 3, upsampling, True, init, SIZE, torch.Generator().manual_seed(seed))
 
 
-def verified(network, optimizer=None, what=None, seed=0, **options):
+def verified(network, optimizer=None, what=None, seed=0, loss=None, **options):
     optimizer = optimizer or optim.SGD(network.parameters(), 0.5, 0.9)
-    return verify_network(network, optimizer, SIZE, what or settings(**options), seed=seed)
+    return verify_network(network, optimizer, SIZE, what or settings(**options), loss=loss, seed=seed)
 
 
 @pytest.mark.parametrize("bias", [True, exhaustive(False)], ids=["bias", "no-bias"])
@@ -193,3 +193,59 @@ def test_a_network_of_float64_is_verified_too(oracle):
     report = verified(network, oracle=oracle, steps=3)
     assert report.passed, str(report)
     assert network.parameters()[0].value.dtype == torch.float64
+
+
+LOSSES = {
+    "l1": nn.L1Loss,
+    "charbonnier": nn.CharbonnierLoss,
+    "charbonnier-smooth": lambda: nn.CharbonnierLoss(0.1),
+    "l1-sum": lambda: nn.L1Loss("sum"),
+}
+
+
+@pytest.mark.parametrize("oracle", [True, False], ids=["oracle", "algebra"])
+@pytest.mark.parametrize("seeds", [(0,), exhaustive(range(1, 20))], ids=["one", "many"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_network_passes_under_every_loss(name, seeds, oracle):
+    """The absolute error has a kink at each number of the output, which a difference quotient may meet."""
+    for seed in seeds:
+        report = verified(paper(seed), seed=seed, loss=LOSSES[name](), geometries=True, oracle=oracle, steps=5)
+        assert report.passed, str(report)
+        assert ("forward" in report.verdicts["loss"]) is oracle
+
+
+class Huber:
+    """A loss of a user's own: no Module, without a reference, with a tensor that must follow the dtype."""
+
+    def __init__(self):
+        self.weight = torch.ones(3, 1, 1)
+
+    def forward(self, output, target):
+        self.error = output - target
+        small = self.error.abs() <= 0.1
+        return torch.where(small, self.error**2 / 2, 0.1 * (self.error.abs() - 0.05)).sum() * self.scale(output)
+
+    def scale(self, output):
+        assert self.weight.dtype == output.dtype
+        return float(self.weight.sum()) / 3 / output.numel()
+
+    def backward(self):
+        return self.error.clamp(-0.1, 0.1) * self.scale(self.error)
+
+
+class HuberUndivided(Huber):
+    def backward(self):
+        return super().backward() * len(self.error)
+
+
+def test_a_loss_without_a_reference_is_verified_by_differences_and_the_report_names_what_was_looked_at():
+    loss = nn.adapt(Huber())
+    report = verified(paper(), loss=loss, steps=3)
+    assert report.passed, str(report)
+    assert set(report.verdicts["loss"]) == {"grad_input", "contract"}
+    (note,) = [note for note in report.notes if note.startswith("loss has no reference")]
+    assert "checked by: central differences, " in note
+    assert "backward belongs to the last forward" in note
+    assert not hasattr(loss.inner, "error"), "the loss itself was called, not a copy"
+    report = verified(paper(), loss=nn.adapt(HuberUndivided()), steps=3)
+    assert (report.failures[0].module, report.failures[0].direction) == ("loss", "grad_input")

@@ -4,12 +4,22 @@ from collections.abc import Sequence
 from io import BytesIO
 
 from scratch_dl.comparison.runs import ComparedRun
+from scratch_dl.training.losses import loss_label
 
-CURVES = {"val/psnr_db": "PSNR on the validation crops, dB", "val/loss": "mean squared error on the validation crops"}
+PSNR, LOSS = "val/psnr_db", "val/loss"
 # Of Okabe and Ito (2008), whose colours colour-blind people can tell apart; without yellow, which is faint on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (0, (6, 2)))
 _FEW = 10
+
+
+def curve_titles(runs: Sequence[ComparedRun]) -> dict[str, str]:
+    """Return the metrics of which curves are drawn, and what each shows; the losses of the runs may differ."""
+    losses = dict.fromkeys(loss_label(run.config["loss"]) for run in runs)
+    loss = f"{next(iter(losses))} on the validation crops"
+    if len(losses) > 1:
+        loss = f"each run's own loss on the validation crops ({', '.join(losses)}: not comparable)"
+    return {PSNR: "PSNR on the validation crops, dB", LOSS: loss}
 
 
 def draw_curves(runs: Sequence[ComparedRun], key: str) -> bytes | None:
@@ -38,7 +48,7 @@ def draw_curves(runs: Sequence[ComparedRun], key: str) -> bytes | None:
         )
     if key.endswith("loss") and lowest > 0:
         axes.set_yscale("log")
-    axes.set(xlabel="optimizer step", ylabel=CURVES[key])
+    axes.set(xlabel="optimizer step", ylabel=curve_titles(runs)[key])
     axes.margins(y=0.08)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower left", ncols=1, fontsize=9, handlelength=4, frameon=False)

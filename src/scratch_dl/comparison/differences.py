@@ -10,8 +10,11 @@ from scratch_dl.config.plain import flat
 from scratch_dl.terminal.text_table import TextTable
 
 SEED = "seed"
-# Settings that say where a run is recorded, continued or checked, not what it computes.
-_OTHERS = ("tracking", "resume", "verification", "diagnosis", "allowed_targets", "trainer.pictures", "trainer.test")
+# Settings that say where a run is recorded, continued, checked or measured, not what it computes.
+_OTHERS = (
+    *("metrics", "tracking", "resume", "verification", "diagnosis", "allowed_targets"),
+    *("trainer.pictures", "trainer.test"),
+)
 _TARGET, _OURS = "._target_", "scratch_dl."
 _UNKNOWN = "not recorded"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scratch_dl.comparison.curves import CURVES, draw_curves
+from scratch_dl.comparison.curves import curve_titles, draw_curves
 from scratch_dl.comparison.differences import other_pictures, settings_table, sources_table, verdicts_table
 from scratch_dl.comparison.latex import latex_table
 from scratch_dl.comparison.pictures import Networks, draw_pictures
@@ -52,7 +52,7 @@ class Comparison:
         yield from ("## Scores", scores.markdown(plain=True))
         yield from ("## Settings", settings.markdown(plain=True) if settings.rows else "No setting differs.")
         yield "## Curves"
-        yield from _shown({name: draw_curves(self.runs, key) for key, name in CURVES.items()}, files)
+        yield from _shown({name: draw_curves(self.runs, key) for key, name in curve_titles(self.runs).items()}, files)
         yield "## Pictures"
         pictures = draw_pictures(networks, self.runs[0])
         yield from map(plain_text, networks.notes)

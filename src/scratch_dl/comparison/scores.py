@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from scratch_dl.comparison.differences import SEED, own_settings
 from scratch_dl.comparison.runs import ComparedRun
+from scratch_dl.config.metrics import own_names
 from scratch_dl.terminal.text_table import TextTable
 
 VALIDATION = "val/psnr_db"
@@ -28,16 +29,28 @@ METRICS = (
     Metric("epochs", "epochs", 0),
     Metric("parameters", "parameters", 0),
 )
+TEST, WHOLE = "test", "val_whole"
 LEGEND = (
     "PSNR in dB: the best on the validation crops, then of that checkpoint on whole photographs for validation and "
-    "test; SSIM of the test photographs; training time in s; in brackets the difference to {baseline}"
+    "test; SSIM{own} of the test photographs; training time in s; in brackets the difference to {baseline}"
 )
 
 
-def scores(run: ComparedRun) -> dict[str, float]:
-    """Return the values of METRICS that a run has; of a run that has not ended, those that are known so far."""
+def columns(runs: Sequence[ComparedRun]) -> tuple[Metric, ...]:
+    """Return METRICS and the runs' own ones, of the test photographs, or of those for validation if no run has any."""
+    own = dict.fromkeys(name for run in runs for name in own_names(run.config.get("metrics", {})))
+    logged = {key for run in runs for key, points in run.history.items() if points}
+    found = {name: TEST if f"{TEST}/{name}" in logged else WHOLE for name in own}
+    heads = {name: name if prefix == TEST else f"{name} (val)" for name, prefix in found.items()}
+    place = [metric.key for metric in METRICS].index("test/ssim") + 1
+    more = (Metric(f"{prefix}/{name}", heads[name], 4) for name, prefix in found.items())
+    return (*METRICS[:place], *more, *METRICS[place:])
+
+
+def scores(run: ComparedRun, metrics: Sequence[Metric] = METRICS) -> dict[str, float]:
+    """Return the values of the metrics that a run has; of a run that has not ended, those that are known so far."""
     last = {key: points[-1][1] for key, points in run.history.items() if points}
-    values = {metric.key: last[metric.key] for metric in METRICS if metric.key in last}
+    values = {metric.key: last[metric.key] for metric in metrics if metric.key in last}
     if validations := run.history.get(VALIDATION):
         values.setdefault("val/best_psnr_db", max(value for _, value in validations))
         values["epochs"] = len(validations) - 1  # the first one is before the training
@@ -62,23 +75,25 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
 
 def scores_table(runs: Sequence[ComparedRun], baseline: ComparedRun) -> TextTable:
     """Return a row for each run, then one for each group of seeds; a column that no run has is left out."""
-    values = {run.mark: scores(run) for run in runs}
+    every = columns(runs)
+    values = {run.mark: scores(run, every) for run in runs}
     base = values[baseline.mark]
-    columns = [metric for metric in METRICS if any(metric.key in each for each in values.values())]
+    shown = [metric for metric in every if any(metric.key in each for each in values.values())]
     rows = []
     for run in runs:
         own = values[run.mark]
         cells = [
             _cell(metric, [own[metric.key]] if metric.key in own else [], base.get(metric.key), run is baseline)
-            for metric in columns
+            for metric in shown
         ]
         rows.append((run.label, *cells))
     for group in seed_groups(runs):
         label = f"{', '.join(run.mark for run in group)}: mean ± standard deviation, n={len(group)}"
-        known = {m.key: [values[run.mark][m.key] for run in group if m.key in values[run.mark]] for m in columns}
-        rows.append((label, *(_cell(m, known[m.key], base.get(m.key), False, len(group)) for m in columns)))
-    head = ("run", *(metric.head for metric in columns))
-    return TextTable("Scores", LEGEND.format(baseline=baseline.mark), 1, head, rows)
+        known = {m.key: [values[run.mark][m.key] for run in group if m.key in values[run.mark]] for m in shown}
+        rows.append((label, *(_cell(m, known[m.key], base.get(m.key), False, len(group)) for m in shown)))
+    head = ("run", *(metric.head for metric in shown))
+    others = "".join(f", {metric.head}" for metric in shown if metric not in METRICS)
+    return TextTable("Scores", LEGEND.format(baseline=baseline.mark, own=others), 1, head, rows)
 
 
 def _cell(metric: Metric, values: Sequence[float], base: float | None, is_base: bool, expected: int = 1) -> str:

@@ -1,7 +1,8 @@
 """Builds the objects of a composed Hydra configuration, and checks every value before any data is read.
 
-A group with a `_target_` (model, optimizer, schedule, data, noise) names a callable and its arguments, which the
-callable checks. The other groups (trainer, tracking, ...) and the top level are the dataclasses of `schema.py`.
+A group with a `_target_` (model, loss, optimizer, schedule, data, noise) names a callable and its arguments, which the
+callable checks; `metrics` has several of them, by name. The other groups (trainer, tracking, ...) and the top level are
+the dataclasses of `schema.py`.
 """
 
 import re
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from scratch_dl.config.loss import make_loss
+from scratch_dl.config.metrics import make_metrics
 from scratch_dl.config.plain import plain
 from scratch_dl.config.schema import KEYS, DiagnosisSettings, Setup, Tracking, Trainer, Verification
 from scratch_dl.config.targets import check_keys, check_targets, config_errors, make
@@ -23,7 +26,6 @@ from scratch_dl.system.passwords import hidden, without_password
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet
     from scratch_dl.models import Denoiser
-    from scratch_dl.nn import Module
 
 T = TypeVar("T")
 
@@ -35,7 +37,6 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         ConfigError: if a setting cannot be used.
     """
     from scratch_dl.evaluation.scoring import check_photographs
-    from scratch_dl.nn import MSELoss
 
     config = plain(config)
     check_keys("", config, list(KEYS))
@@ -51,7 +52,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
     data = _data(config, trainer)
     network = build_network(config, data.crop_size)
     optimizer = make("optimizer", config, parameters=network.parameters())
-    loss: Module = MSELoss()
+    loss = make_loss(config, data.crop_size, top["device"])
+    metrics = make_metrics(config, data.crop_size)
     if (fault := top["fault"]) is not None:
         data = fault.put_into_data(data)
         loss = fault.put_into_loss(loss)
@@ -69,6 +71,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Setup:
         verification=verification,
         diagnosis=diagnosis,
         tracking=tracking,
+        metrics=metrics,
         **top,
     )
 

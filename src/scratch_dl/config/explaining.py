@@ -71,6 +71,8 @@ class Explainer:
         config = self._without_settings()
         if key.startswith(f"{_SEARCH}."):
             return self._unknown_of_search(key, config)
+        if key.startswith("metrics.") and key.endswith("._target_"):
+            return f"{key} is not a setting; a metric of your own is added with a +: '+{key}=...'"
         keys = known_keys(config, hydra=key.startswith("hydra."))
         group, _, leaf = key.rpartition(".")
         choice = config.hydra.runtime.choices.get(group)

@@ -31,17 +31,22 @@ def check_protocol(group: str, target: str, made: Any, again: Callable[..., Any]
         ConfigError: naming what is missing or does not fit, and the page that shows an example.
     """
     try:
-        _check_members(made, _protocol(group))
-        if not type(made).__module__.startswith("scratch_dl.") and group in _TRIALS:
+        if group in (protocols := _protocols()):
+            _check_members(made, protocols[group])
+        if group in _TRIALS and not type(made).__module__.startswith("scratch_dl."):
             _TRIALS[group](made, again)
     except _Unfit as error:
-        article = "an" if group[0] in "aeiou" else "a"
-        name = group.replace("data", "data set")
-        raise ConfigError(f"{group}._target_={target} {error}; {PAGE} shows {article} {name} of one's own") from None
+        raise ConfigError(f"{group}._target_={target} {error}; {example_of(group)}") from None
 
 
-def _protocol(group: str) -> type:
-    """Return the class whose public members an object of the group must have."""
+def example_of(group: str) -> str:
+    """Return where to see what a part of the group must have, for the end of a message."""
+    article = "an" if group[0] in "aeiou" else "a"
+    return f"{PAGE} shows {article} {'data set' if group == 'data' else group} of one's own"
+
+
+def _protocols() -> dict[str, type]:
+    """Return the class whose public members an object of a group must have; a loss may be of any class."""
     from scratch_dl import data, models, optim, schedule
 
     return {
@@ -50,7 +55,7 @@ def _protocol(group: str) -> type:
         "schedule": schedule.Schedule,
         "data": data.DataSet,
         "noise": data.Noise,
-    }[group]
+    }
 
 
 def _check_members(made: Any, protocol: type) -> None:

@@ -1,7 +1,7 @@
 """The groups without a `_target_` as dataclasses, and `Setup`, the objects built from a whole configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scratch_dl.system.addresses import check_directory, check_uri
@@ -9,15 +9,17 @@ from scratch_dl.system.checks import boolean, choice, integer, real, text
 
 if TYPE_CHECKING:
     from scratch_dl.data import DataSet
+    from scratch_dl.evaluation.scoring import Metric
     from scratch_dl.faults import Fault
     from scratch_dl.models import Denoiser
     from scratch_dl.nn import Module
     from scratch_dl.optim import Optimizer
     from scratch_dl.schedule import Schedule
 
-GROUPS = ("model", "optimizer", "schedule", "data", "noise")
+GROUPS = ("model", "loss", "optimizer", "schedule", "data", "noise")
 KEYS = (
     *GROUPS,
+    "metrics",
     "trainer",
     "verification",
     "diagnosis",
@@ -133,7 +135,7 @@ class Setup:
     """Everything a training needs, built from one configuration.
 
     `config` is what is recorded, without passwords; `tracking` may contain one. `fault` is a deliberate mistake
-    that has been put into one of the parts, or None.
+    that has been put into one of the parts, or None. `metrics` are those beside PSNR, by name.
     """
 
     config: dict[str, Any]
@@ -152,3 +154,4 @@ class Setup:
     diagnosis: DiagnosisSettings
     tracking: Tracking
     fault: "Fault | None"
+    metrics: "Mapping[str, Metric]" = field(default_factory=dict)

@@ -14,10 +14,12 @@ from scratch_dl.system.errors import ConfigError, UnknownKeyError
 # A configuration may come with a checkpoint from someone else, so it can only name targets of its group.
 _OWN_TARGETS = {
     "model": ("scratch_dl.models.", "scratch_dl.nn."),
+    "loss": ("scratch_dl.nn.",),
     "optimizer": ("scratch_dl.optim.",),
     "schedule": ("scratch_dl.schedule.",),
     "data": ("scratch_dl.data.",),
     "noise": ("scratch_dl.data.",),
+    "metrics": ("scratch_dl.data.metrics.",),
 }
 
 
@@ -41,6 +43,15 @@ def make(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     made = call(**extra)
     check_protocol(group, config[group]["_target_"], made, call)
     return made
+
+
+def make_object(key: str, settings: Mapping[str, Any], seed: Any) -> Any:
+    """Call the `_target_` of the mapping `settings`, the value of `key`, as `make` does for a group.
+
+    Raises:
+        ConfigError: as `make`; `check_targets` must have been called before.
+    """
+    return _call(key, settings, {}, seed)
 
 
 def _call(key: str, settings: Mapping[str, Any], extra: Mapping[str, Any], seed: Any) -> Any:

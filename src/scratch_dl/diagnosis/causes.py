@@ -94,7 +94,7 @@ CAUSES = {
     ),
     "output_collapsed": Cause(
         "the output does not depend on the image",
-        "another optimizer.lr: the working ones lie between 0.1 and 10 for plain SGD under a mean-reduced loss",
+        "another optimizer.lr: the working ones lie between 0.1 and 10 for plain SGD under the mean squared error",
     ),
 }
 CAUSES |= {fault.name: Cause(fault.what, fault.cure) for fault in FAULTS.values()}

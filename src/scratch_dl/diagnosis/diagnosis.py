@@ -8,10 +8,10 @@ import logging
 import math
 import shlex
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from scratch_dl.diagnosis.causes import CAUSES, TOO_SHORT, UNKNOWN
 from scratch_dl.diagnosis.inspection import DATA, inspect
 from scratch_dl.diagnosis.output_class import CLASSES, classify
 from scratch_dl.diagnosis.recognition import recognise, unrecognised
+from scratch_dl.diagnosis.rules import left_out, rules_for
 from scratch_dl.diagnosis.signs import History, read_signs
 from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL, Sign, Verdict, conclude
 from scratch_dl.verification.report import REPORT, Report
@@ -111,7 +112,7 @@ class Diagnosis:
         """
         record = tracking.Journal(self.run.folder)
         history = record.history()
-        verdict = explain(record.folder, history, reason, self.overrides)
+        verdict = explain(record.folder, history, reason, self.overrides, self.setup.config.get("loss"))
         self.run.tags(
             {
                 "diagnosis": verdict.cause,
@@ -136,7 +137,8 @@ class Diagnosis:
         """Announce the first certain mistake, once."""
         if self._said:
             return
-        signs = signs_of(self.run.folder, tracking.Journal(self.run.folder).history())
+        history = tracking.Journal(self.run.folder).history()
+        signs = signs_of(self.run.folder, history, self.setup.config.get("loss"))
         if certain := [sign for sign in signs if sign.rank == CERTAIN]:
             verdict = conclude(certain, progress=False)
             verdict = replace(verdict, cure=verdict.cure.replace(_VERIFY, verify_command(self.overrides)))
@@ -156,18 +158,24 @@ def lines(verdict: Verdict) -> list[str]:
     ]
 
 
-def signs_of(folder: Path, history: History) -> list[Sign]:
-    """Return every sign in what a run recorded: in its folder, and in its metrics."""
+def signs_of(folder: Path, history: History, loss: Mapping[str, Any] | None = None) -> list[Sign]:
+    """Return every sign in what a run recorded: in its folder, and in its metrics, by the rules for its loss."""
     before, report = (folder / tracking.ARTIFACTS / path for path in (BEFORE, REPORT))
     known: list[Sign] = []
     if before.is_file():
         known = [Sign(**each) for each in json.loads(before.read_text())]
     elif report.is_file():  # the run was verified, but not watched
         known = unrecognised(Report.from_json(json.loads(report.read_text())))
-    return known + read_signs(own_signals(history))
+    return known + read_signs(own_signals(history), rules_for(loss))
 
 
-def explain(folder: Path, history: History, reason: str | None, overrides: Sequence[str] = ()) -> Verdict:
+def explain(
+    folder: Path,
+    history: History,
+    reason: str | None,
+    overrides: Sequence[str] = (),
+    loss: Mapping[str, Any] | None = None,
+) -> Verdict:
     """Return the verdict on a run, only from what it recorded.
 
     Args:
@@ -175,8 +183,9 @@ def explain(folder: Path, history: History, reason: str | None, overrides: Seque
         history: its metrics, or those up to some step.
         reason: why it ended early, if it did.
         overrides: of its command line, for the commands in the verdict.
+        loss: the settings of its loss; None for the squared error.
     """
-    signs = signs_of(folder, history)
+    signs = signs_of(folder, history, loss)
     if not signs and not set(own_signals(history)) - {OUTPUT_CLASS, f"{DATA}/level"}:  # no module was seen
         return Verdict(UNKNOWN, what=CAUSES[UNKNOWN].what, cure=CAUSES[UNKNOWN].cure)
     last = max((step for step, _ in history.get("train/loss", ())), default=0)
@@ -190,7 +199,7 @@ def explain(folder: Path, history: History, reason: str | None, overrides: Seque
     if last >= LEAST_STEPS and not progress:
         said = "on the validation crops the output is farther from the clean picture than its input is"
         signs.append(Sign("below_input", "not_converged", "network", "forward", last, said, DOUBTFUL, order=95))
-    verdict = conclude(signs, progress, name)
+    verdict = replace(conclude(signs, progress, name), left_out=left_out(loss))
     if verdict.healthy and last < LEAST_STEPS and not progress:
         what, cure = CAUSES[TOO_SHORT]
         return replace(verdict, cause=TOO_SHORT, what=f"{what}: {last} of {LEAST_STEPS} steps", cure=cure)

@@ -1,12 +1,15 @@
 """The rules: which signal beyond which threshold is a sign of which cause, each with its source.
 
 No rule has an absolute threshold on activations or gradients: 2 (y - t) sigma' / N is about 1e-6 in a healthy run, and
-a learning rate of 5 works here. A DOUBTFUL rule counts only if the network makes no progress.
+a learning rate of 5 works here. A DOUBTFUL rule counts only if the network makes no progress. A rule that was made for
+some losses is left out under every other one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from scratch_dl.config.plain import brief
 from scratch_dl.diagnosis.verdict import CERTAIN, DOUBTFUL
 
 
@@ -25,6 +28,7 @@ class Rule:
         lasting: whether the sign is withdrawn if the last value no longer alarms.
         since: the first step at which the rule applies.
         rank: CERTAIN or DOUBTFUL.
+        losses: the only losses under which the rule holds; empty for all.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Rule:
     lasting: bool = False
     since: int = 0
     rank: int = CERTAIN
+    losses: tuple[str, ...] = ()
 
     def alarms(self, value: float) -> bool:
         """Return whether the value is beyond the threshold."""
@@ -58,6 +63,9 @@ class Rule:
 
 VARIANCE = "variance kept through layers: He et al. 2015, arXiv 1502.01852"
 SUMS = "a gradient is the sum since the last zero_grad"
+SQUARED = ("scratch_dl.nn.MSELoss",)
+TOWARDS_TARGET = (*SQUARED, "scratch_dl.nn.L1Loss", "scratch_dl.nn.CharbonnierLoss")
+"""The losses whose gradient has the error's sign at each number."""
 OWN = "measured on this project's own networks; `experiments/004-fault-bench`"
 
 RULES = (
@@ -153,6 +161,7 @@ RULES = (
         "directional derivative",
         "the loss changes as its gradient says once that is divided by the batch (to {value:.1g})",
         below=1e-2,
+        losses=SQUARED,
     ),
     Rule(
         "error_sign",
@@ -162,6 +171,7 @@ RULES = (
         "dL/dlogit = 2 (y - t) y (1 - y) / N has the error's sign",
         "of its gradients {value:.0%} have the sign of (output - target)",
         below=0.9,
+        losses=TOWARDS_TARGET,
     ),
     Rule(
         "relu_blocked",
@@ -190,6 +200,7 @@ RULES = (
         "the loss goes on falling for {value:.0f} of the optimizer's first steps",
         above=400.0,
         rank=DOUBTFUL,
+        losses=SQUARED,
     ),
     Rule(
         "relu_dead",
@@ -274,3 +285,15 @@ RULES = (
         rank=DOUBTFUL,
     ),
 )
+
+
+def rules_for(loss: Mapping[str, Any] | None) -> tuple[Rule, ...]:
+    """Return the rules that hold under a loss, given the settings of its group; all of them for None."""
+    return tuple(rule for rule in RULES if loss is None or not rule.losses or loss["_target_"] in rule.losses)
+
+
+def left_out(loss: Mapping[str, Any] | None) -> str:
+    """Return in a sentence which rules do not hold under a loss; "" if all do."""
+    kept = rules_for(loss)
+    names = [rule.name for rule in RULES if rule not in kept]
+    return f"{', '.join(names)}: rules that assume the squared error, not {brief(loss)}" if loss and names else ""

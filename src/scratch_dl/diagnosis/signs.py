@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scratch_dl.diagnosis.rules import RULES
+from scratch_dl.diagnosis.rules import RULES, Rule
 from scratch_dl.diagnosis.verdict import DOUBTFUL, Sign
 from scratch_dl.verification.report import NETWORK
 
@@ -17,14 +17,16 @@ THROWN = ("dead_units", "output_collapsed", "saturated", "vanishing_gradient")
 """Causes that are explained by a learning rate that is too large for the very first step."""
 
 
-def read_signs(history: History) -> list[Sign]:
+def read_signs(history: History, rules: Sequence[Rule] = RULES) -> list[Sign]:
     """Return every sign in the signals, each at the step that completes its rule.
 
     Args:
         history: signals by name, without MLflow's prefix, in the order of the modules.
+        rules: those that hold in the training, in the order of RULES.
     """
     signs = list(_located(history))
-    for order, rule in enumerate(RULES, start=1):
+    for rule in rules:
+        order = 1 + RULES.index(rule)
         alarms = []
         for name, points in history.items():
             module, _, signal = name.rpartition("/")

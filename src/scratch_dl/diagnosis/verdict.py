@@ -44,7 +44,8 @@ class Sign:
 class Verdict:
     """The conclusion: `healthy`, or one cause and where it lies, and the other signs.
 
-    `overruled` are the doubtful signs that do not count, because the network made progress.
+    `overruled` are the doubtful signs that do not count, because the network made progress; `left_out` says which rules
+    were not asked, because they do not hold under the training's loss.
     """
 
     cause: str
@@ -58,6 +59,7 @@ class Verdict:
     output_class: str = ""
     also: list[Sign] = field(default_factory=list)
     overruled: list[Sign] = field(default_factory=list)
+    left_out: str = ""
 
     @property
     def healthy(self) -> bool:

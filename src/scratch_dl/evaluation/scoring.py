@@ -1,9 +1,11 @@
 """A network's scores: on the fixed validation crops, and on whole photographs beside the baselines."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,15 +20,23 @@ if TYPE_CHECKING:
 
 PREFIXES = {"validation": "val_whole", "test": "test"}  # of the metrics of whole photographs, by split
 _CROPS_AT_A_TIME = 64
+log = logging.getLogger(__name__)
+
+Metric = Callable[[Tensor, Tensor], Any]
+"""(output, clean), each (n, 3, h, w) with white at 1, the output clamped to [0, 1] -> a number."""
 
 
 class Scores(NamedTuple):
-    """PSNR averaged over images and over pixels (dB), SSIM, mean squared error of the output as it is."""
+    """PSNR averaged over images and over pixels (dB), and the other metrics by name."""
 
     psnr_db: float
     psnr_pooled_db: float
-    ssim: float
-    mse: float
+    others: dict[str, float]
+
+    @property
+    def named(self) -> dict[str, float]:
+        """All scores, by the last part of their metric's name."""
+        return {"psnr_db": self.psnr_db, "psnr_pooled_db": self.psnr_pooled_db, **self.others}
 
 
 def denoise(network: Denoiser, noisy: Tensor) -> Tensor:
@@ -39,22 +49,49 @@ def denoise(network: Denoiser, noisy: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def score(output: Tensor, clean: Tensor) -> Scores:
-    """Scores of a batch of outputs (n, 3, h, w); the output is clamped to [0, 1] for all but the squared error."""
+def measure(name: str, metric: Metric, output: Tensor, clean: Tensor) -> float:
+    """Call a metric; its random numbers, if it draws any, are the same at each call.
+
+    Raises:
+        TypeError: if it returns something other than a number; it may raise anything itself.
+    """
+    with torch.no_grad(), seeded("metric", name):
+        value = metric(output, clean)
+    if getattr(value, "ndim", None) == 0:  # a tensor, or an array of NumPy
+        value = value.item()
+    if not isinstance(value, Real):
+        shape = f" of the shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise TypeError(f"it must return a number, but returned a {type(value).__name__}{shape}")
+    return float(value)
+
+
+def score(output: Tensor, clean: Tensor, others: Mapping[str, Metric] | None = None) -> Scores:
+    """Scores of a batch of outputs (n, 3, h, w), clamped to [0, 1].
+
+    Args:
+        output: of a network.
+        clean: what it should be.
+        others: metrics by name, beside PSNR. One that fails is NaN, with a warning: a training goes on without it.
+    """
     clamped = output.clamp(0, 1)
-    return Scores(
-        metrics.psnr_db(clamped, clean),
-        metrics.psnr_pooled_db(clamped, clean),
-        metrics.ssim(clamped, clean),
-        float((output - clean).square().mean()),
-    )
+    values = {}
+    for name, metric in (others or {}).items():
+        try:
+            values[name] = measure(name, metric, clamped, clean)
+        except Exception as error:
+            log.warning("no metric %s: %s: %s", name, type(error).__name__, error)
+            values[name] = math.nan
+    return Scores(metrics.psnr_db(clamped, clean), metrics.psnr_pooled_db(clamped, clean), values)
 
 
-def score_photographs(network: Denoiser, photographs: Sequence["Photograph"]) -> tuple[Scores, list[Tensor]]:
+def score_photographs(
+    network: Denoiser, photographs: Sequence["Photograph"], others: Mapping[str, Metric] | None = None
+) -> tuple[Scores, list[Tensor]]:
     """Scores over whole photographs of any sizes, and the outputs, each (3, H, W)."""
     outputs = [denoise(network, photograph.noisy[None])[0] for photograph in photographs]
     each = [
-        score(output[None], photograph.clean[None]) for output, photograph in zip(outputs, photographs, strict=True)
+        score(output[None], photograph.clean[None], others)
+        for output, photograph in zip(outputs, photographs, strict=True)
     ]
     pixels = [photograph.clean.numel() for photograph in photographs]
     # Pooled over unequal sizes: every pixel weighs the same.
@@ -63,8 +100,7 @@ def score_photographs(network: Denoiser, photographs: Sequence["Photograph"]) ->
         Scores(
             sum(scores.psnr_db for scores in each) / len(each),
             -10 * math.log10(pooled) if pooled else math.inf,
-            sum(scores.ssim for scores in each) / len(each),
-            sum(one.mse * n for one, n in zip(each, pixels, strict=True)) / sum(pixels),
+            {name: sum(scores.others[name] for scores in each) / len(each) for name in others or {}},
         ),
         outputs,
     )
@@ -93,7 +129,7 @@ def check_photographs(network: Denoiser, data: "DataSet", splits: Sequence[str])
 
 
 def evaluate_photographs(
-    data: "DataSet", network: Denoiser, split: str, cache: Path
+    data: "DataSet", network: Denoiser, split: str, cache: Path, others: Mapping[str, Metric] | None = None
 ) -> tuple[dict[str, float], list[tuple["Photograph", Tensor]]]:
     """Scores of the network and the baselines on the whole photographs of a split, by metric name, and the outputs.
 
@@ -102,10 +138,11 @@ def evaluate_photographs(
         network: what is scored.
         split: "validation" or "test"; nothing else reads the test photographs.
         cache: the folder in which the baselines' scores are kept.
+        others: metrics by name, beside PSNR; each photograph counts the same.
     """
     photographs = data.photographs(split)
-    scores, outputs = score_photographs(network, photographs)
-    named = {"psnr_db": scores.psnr_db, "psnr_pooled_db": scores.psnr_pooled_db, "ssim": scores.ssim}
+    scores, outputs = score_photographs(network, photographs, others)
+    named = scores.named
     named |= {f"{name}_psnr_db": value for name, value in baselines.baseline_psnr(data, split, cache).items()}
     prefix = PREFIXES[split]
     return {f"{prefix}/{name}": value for name, value in named.items()}, list(zip(photographs, outputs, strict=True))

@@ -171,7 +171,7 @@ _ALL = (
         "the loss is a mean, but its gradient is not divided by the batch",
         "the right direction, with the learning rate times the batch size",
         "divide by the number of all elements, the samples among them",
-        "an MSELoss",
+        "an MSELoss (loss=mse)",
         {nn.MSELoss: modules.MSENotDivided},
     ),
     Fault(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scratch_dl import nn, optim
 from scratch_dl.nn import Module
+from scratch_dl.nn.adapter import Adapted
 from scratch_dl.system.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Fault:
         Raises:
             ConfigError: if the network has none that it would change.
         """
-        kinds = {kind for kind in self.swaps if not issubclass(kind, nn.MSELoss)}
+        kinds = {kind for kind in self.swaps if not issubclass(kind, nn.Loss)}
         if not kinds and self.network is None:
             return []
         names = self.network(network) if self.network else []
@@ -66,8 +67,16 @@ class Fault:
         return names
 
     def put_into_loss(self, loss: Module) -> Module:
-        """The loss, changed if the fault lies there."""
-        loss.__class__ = self.swaps.get(type(loss), type(loss))
+        """The loss, changed if the fault lies there.
+
+        Raises:
+            ConfigError: if it cannot have the fault.
+        """
+        if any(issubclass(kind, nn.Loss) for kind in self.swaps):
+            if type(loss) not in self.swaps:
+                got = type(loss.inner if isinstance(loss, Adapted) else loss).__name__
+                raise ConfigError(f"fault={self.name} needs {self.needs}, but got {got}; leave one of the two out")
+            loss.__class__ = self.swaps[type(loss)]
         return loss
 
     def put_into_optimizer(self, optimizer: optim.Optimizer) -> None:

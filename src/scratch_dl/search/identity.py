@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from scratch_dl.config.metrics import OURS, metric_names
 from scratch_dl.config.overrides import parse
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.config.schema import Setup
@@ -18,6 +19,7 @@ from scratch_dl.system.passwords import hidden
 
 BESIDE = ("tracking.", "resume.", "verification.", "diagnosis.", "trainer.pictures")
 """Prefixes of the keys that change no bit of a training."""
+_METRICS = "metrics."
 THREADS = "threads"
 """A key that changes only the rounding. It differs between machines and numbers of workers."""
 
@@ -39,7 +41,7 @@ def point_identity(setup: Setup) -> str:
     for name, value in setup.network.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    ignored = ("model.", *BESIDE, THREADS)
+    ignored = ("model.", _METRICS, *BESIDE, THREADS)
     settings = {key: value for key, value in flat(setup.config).items() if not key.startswith(ignored)}
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]
@@ -55,12 +57,15 @@ def study_definition(settings: SearchSettings, space: Space, base: DictConfig) -
     """
     drawn = {parameter.key for parameter in space.parameters}
     groups = {key for key in drawn if key in base.hydra.runtime.choices}
-    ignored = (*BESIDE, THREADS, "device", "backend")
+    ignored = (_METRICS, *BESIDE, THREADS, "device", "backend")
     fixed = {
         key: _without_drawn(key, value, drawn)
         for key, value in flat(plain(base)).items()
         if not key.startswith(ignored) and key not in drawn and key.partition(".")[0] not in groups
     }
+    aims = {objective.name.rpartition("/")[2] for objective in settings.objectives} - set(OURS)
+    for name in aims & set(metric_names(base.get("metrics"))):
+        fixed |= flat({f"{_METRICS}{name}": plain(base)["metrics"][name]})
     for override in map(parse, space.fixed):  # the settings of a drawn group are those of the command line
         key = key_of(override)
         if key.partition(".")[0] in groups:

@@ -11,10 +11,11 @@ from omegaconf import DictConfig
 from scratch_dl import kernels, tracking
 from scratch_dl.cli.command import check_given
 from scratch_dl.config.build import build
+from scratch_dl.config.metrics import metric_names
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.search.settings import CONDITIONAL, FOR_NUMBERS, check_algorithms, read_settings
 from scratch_dl.search.space import Space, read_space
-from scratch_dl.search.space_check import check_choices_fit, check_keys, with_real_numbers
+from scratch_dl.search.space_check import check_choices_fit, check_keys, check_losses, with_real_numbers
 from scratch_dl.search.study import Study
 from scratch_dl.search.tables import describe_objectives
 from scratch_dl.search.tracker import StudyTracker
@@ -101,7 +102,7 @@ def _signals_ignored() -> contextlib.AbstractContextManager[Any]:
 
 def _read_study(config: DictConfig, arguments: Sequence[str], compose: Compose) -> Study:
     """Return the study, not opened yet. Whatever cannot be used is refused before anything is written."""
-    settings = read_settings(config.hydra, config.tracking.dir)
+    settings = read_settings(config.hydra, config.tracking.dir, metric_names(config.get("metrics")))
     sweeper = config.hydra.sweeper
     space = read_space(sweeper.params, sweeper.conditions, arguments)
     threads = "threads=" + str(config.threads or max(1, usable_cores() // settings.workers))
@@ -116,6 +117,7 @@ def _read_study(config: DictConfig, arguments: Sequence[str], compose: Compose) 
     check_given(lambda config: kernels.use(build(config).backend), base, space.fixed)
     tracking.check_store(base.tracking.dir, base.tracking.uri, base.tracking.experiment)
     check_keys(space, base)
+    check_losses(space, settings.objectives)
     check_algorithms(settings, any(parameter.conditions for parameter in space.parameters))
     space = with_real_numbers(space, base, compose)
     study = Study(settings, space, Path(str(base.tracking.dir)).expanduser().absolute(), base, compose)

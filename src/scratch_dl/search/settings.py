@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ import optuna
 from omegaconf import OmegaConf
 from optuna import pruners, samplers
 
+from scratch_dl.config.metrics import OURS
 from scratch_dl.config.overrides import override_value
 from scratch_dl.config.targets import config_errors
+from scratch_dl.search.objectives import epoch_metrics, read_objectives
 from scratch_dl.search.storage import GRPC, SafeCmaEs, quiet
 from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.checks import choice, integer, nearest, real, text
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hide
-from scratch_dl.tracking.names import less_is_better
 
 SAMPLERS: dict[str, Any] = {
     "tpe": samplers.TPESampler,
@@ -47,22 +48,8 @@ the most promising one. In Optuna the first two are 10 and 0.1; see experiments/
 STARTUP_PRUNER, WARMUP_SHARE = 5, 0.6
 """Trials, and the share of each one's epochs, that the median pruner leaves alone: at first a wide network is behind a
 narrow one. See experiments/005-geometry-sweep."""
-DIRECTIONS = ("maximize", "minimize")
 DATABASE = "optuna.db"
 MAX_NAME = 200  # characters; folders and files are named by it, with something added
-EPOCH_METRICS = ("val/psnr_db", "val/psnr_pooled_db", "val/ssim", "val/gain_db", "val/loss")
-METRICS = (
-    *EPOCH_METRICS,
-    "val/best_psnr_db",
-    "val/best_step",
-    "train/loss",
-    "train/grad_norm",
-    "train/lr",
-    "images_per_s",
-    "training_s",
-    "parameters",
-)
-_METRIC_PREFIXES = ("val_whole/", "watch/", "verify/")  # of metrics whose names depend on the configuration
 _GROUP = "hydra.sweeper"
 
 
@@ -132,12 +119,13 @@ class SearchSettings:
         return PRUNERS[self.pruner.name](**{**own, **self.pruner.arguments})  # type: ignore[no-any-return]
 
 
-def read_settings(hydra: Any, directory: str) -> SearchSettings:
+def read_settings(hydra: Any, directory: str, metrics: Iterable[str] = OURS) -> SearchSettings:
     """Read the settings in Hydra's part of a composed configuration.
 
     Args:
         hydra: that part.
         directory: `tracking.dir`, which contains the storage by default.
+        metrics: the names in the group `metrics`.
 
     Raises:
         ConfigError: if one cannot be used. Nothing has been written by then.
@@ -155,7 +143,7 @@ def read_settings(hydra: Any, directory: str) -> SearchSettings:
             _storage(given["storage"], Path(directory).expanduser().absolute()),
             None if n_trials is None else integer("n_trials", n_trials, minimum=1),
             integer("workers", given["workers"], minimum=1),
-            _objectives(given["objective"], given["direction"]),
+            read_objectives(given["objective"], given["direction"], metrics),
             _algorithm("sampler", given["sampler"], SAMPLERS),
             _algorithm("pruner", given["pruner"], PRUNERS),
             integer("seed", given["seed"], minimum=0, maximum=2**32 - 1),
@@ -166,7 +154,7 @@ def read_settings(hydra: Any, directory: str) -> SearchSettings:
         if settings.pruner.name != "none":
             if len(settings.objectives) > 1:
                 raise ValueError(f"pruner must be none for several objectives, but got {settings.pruner.name}")
-            if settings.objectives[0].name not in EPOCH_METRICS:
+            if settings.objectives[0].name not in epoch_metrics(metrics):
                 raise ValueError(
                     f"pruner must be none for the objective {settings.objectives[0].name}, which the epochs "
                     f"do not have, but got {settings.pruner.name}"
@@ -233,37 +221,6 @@ def _storage(given: Any, directory: Path) -> str:
             f"journal file's path such as study.journal, but got {hide(where)!r}"
         )
     return str(Path(where).expanduser().absolute())
-
-
-def _objectives(given: Any, directions: Any) -> tuple[Objective, ...]:
-    words = given if isinstance(given, list) else [given]
-    ways = directions if isinstance(directions, list) else [directions] * (1 if directions else len(words))
-    if not words:
-        raise ValueError("objective must name a metric, but got none")
-    if len(words) != len(ways):
-        raise ValueError(
-            f"direction must have one of {', '.join(DIRECTIONS)} for each of the {len(words)} objectives, "
-            f"but got {directions!r}"
-        )
-    objectives = []
-    for word, way in zip(words, ways, strict=True):
-        *at, name = text("objective", word).split()
-        if len(at) > 1 or (at and at[0] not in ("best", "last")):
-            raise ValueError(f"objective must be like 'best val/psnr_db' or 'last train/loss', but got {word!r}")
-        if name.startswith("test/"):
-            raise ValueError(f"objective must not be of the test photographs, which no trial may see, but got {word!r}")
-        if name not in METRICS and not name.startswith(_METRIC_PREFIXES):
-            raise ValueError(
-                f"objective must be one of {', '.join(METRICS)} or begin with {', '.join(_METRIC_PREFIXES)}, "
-                f"but got {name!r}{nearest(name, METRICS)}"
-            )
-        usual = "minimize" if less_is_better(name) else "maximize"
-        objectives.append(
-            Objective(name, at[0] if at else "best", choice("direction", usual if way is None else way, DIRECTIONS))
-        )
-    if double := next((str(each) for each in objectives if objectives.count(each) > 1), None):
-        raise ValueError(f"objective must be given once each, but got {double} twice")
-    return tuple(objectives)
 
 
 def _algorithm(key: str, given: Any, known: Mapping[str, Any]) -> Algorithm:

@@ -14,12 +14,16 @@ from scratch_dl.config.overrides import parse
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.search.parameter import SearchParameter, Value, key_of
 from scratch_dl.search.space import Space
+from scratch_dl.search.trial_result import Objective
 from scratch_dl.system.checks import nearest
 from scratch_dl.system.errors import ConfigError, UnknownKeyError
 from scratch_dl.system.passwords import hide
 
 _ABSENT = object()
-_NOT_SEARCHED = ("resume", "tracking", "hydra", "threads", "allowed_targets", "search", "experiment", "debug")
+_NOT_SEARCHED = (
+    *("resume", "tracking", "metrics", "hydra", "threads", "allowed_targets"),
+    *("search", "experiment", "debug"),
+)
 
 
 def check_keys(space: Space, base: DictConfig) -> None:
@@ -46,6 +50,21 @@ def check_keys(space: Space, base: DictConfig) -> None:
         _check_group_choices(parameter.key, list((parameter.choices or {}).values()))
         for condition in parameter.conditions:
             _check_group_choices(condition.key, condition.values)
+
+
+def check_losses(space: Space, objectives: Sequence[Objective]) -> None:
+    """Refuse the loss as an objective where it is searched: values of different losses cannot be compared.
+
+    Raises:
+        ConfigError: naming the objective and the setting.
+    """
+    searched = next((p.key for p in space.parameters if p.key.partition(".")[0] == "loss"), None)
+    objective = next((str(each) for each in objectives if each.name.rpartition("/")[2] == "loss"), None)
+    if searched and objective:
+        raise ConfigError(
+            f"hydra.sweeper.objective must not be a loss where {searched} is searched, as losses of several kinds "
+            f"cannot be compared, but got {objective!r}; 'hydra.sweeper.objective=best val/psnr_db' compares outputs"
+        )
 
 
 def with_real_numbers(space: Space, base: DictConfig, compose: Callable[[Sequence[str]], DictConfig]) -> Space:

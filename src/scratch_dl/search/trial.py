@@ -15,6 +15,7 @@ from scratch_dl import tracking
 from scratch_dl.cli.errors import in_one_line
 from scratch_dl.config.build import build
 from scratch_dl.config.composing import given_overrides
+from scratch_dl.config.metrics import metric_names
 from scratch_dl.diagnosis import Verdict
 from scratch_dl.kernels.restoring import restored
 from scratch_dl.models import count_parameters
@@ -91,7 +92,7 @@ def run_trial(config: DictConfig, folder: Path, number: int) -> dict[str, Any]:
         TrackingError, StorageError, OSError: if the environment caused an error, see `is_environment_error`.
     """
     started = time.monotonic()
-    settings = read_settings(HydraConfig.get(), config.tracking.dir)
+    settings = read_settings(HydraConfig.get(), config.tracking.dir, metric_names(config.metrics))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / OUTPUT).open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
         trial = Trial(settings, number, config.trainer.epochs)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scratch_dl import tracking
 from scratch_dl.config.build import build
+from scratch_dl.config.metrics import metric_names
 from scratch_dl.config.overrides import override_value, parse
 from scratch_dl.config.plain import flat
 from scratch_dl.evaluation import scoring
@@ -20,7 +21,7 @@ from scratch_dl.training import checkpoint
 FULL, SAME = "at full length", "at the trial's length, which gives its value bit for bit"
 _LENGTH = ("trainer.epochs", "trainer.max_minutes", "trainer.patience", "data.crops_per_epoch")
 _PRESETS = ("experiment",)  # a debug is never the full length
-_GROUPS = ("model", "optimizer", "schedule", "data", "noise", "trainer")
+_GROUPS = ("model", "loss", "optimizer", "schedule", "data", "noise", "metrics", "trainer")
 
 
 def test_scores(config: Any, result: TrialResult, directory: Path) -> dict[str, float]:
@@ -32,14 +33,16 @@ def test_scores(config: Any, result: TrialResult, directory: Path) -> dict[str, 
         directory: `tracking.dir`, absolute; the baselines' scores are cached there.
 
     Returns:
-        PSNR (dB) and SSIM of the winner and the baselines, by metric name; empty if its weights are on another machine.
+        PSNR (dB) and other metrics of the winner, and PSNR of the baselines, by metric name; empty if its weights are
+        on another machine.
     """
     folder = tracking.locate_folder(result.run_id, Path(result.folder), directory)
     if folder is None:
         return {}
     setup = build(config)
     setup.network.load_state_dict(checkpoint.load(folder / "checkpoints" / checkpoint.BEST)["network"])
-    scores, _ = scoring.evaluate_photographs(setup.data, setup.network, "test", directory / "cache")
+    cache = directory / "cache"
+    scores, _ = scoring.evaluate_photographs(setup.data, setup.network, "test", cache, setup.metrics)
     return scores
 
 
@@ -77,6 +80,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     """Return dotted keys and values that matter to the weights; a value that is missing is '???'."""
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+    values["metrics"] = {name: values["metrics"][name] for name in metric_names(values["metrics"])}
     return {key: value for key, value in flat(values).items() if not key.startswith((*BESIDE, "trainer.test"))}
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 WIDTH = 80
 SOON = 1.0  # seconds without a sign of progress that nobody minds
+_NAMED = ("val/psnr_db", "val/psnr_pooled_db", "val/gain_db", "val/loss")  # an epoch's line has its own words for them
 
 
 class Reporter:
@@ -66,9 +67,11 @@ class Reporter:
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Print the scores of an epoch's validation."""
         loss = f"loss {self._losses / self._steps:.5f}" if self._steps else "untrained   "
+        others = {key.removeprefix("val/"): value for key, value in values.items() if key not in _NAMED}
+        words = [f"{name} {value:.3f}" if name == "ssim" else f"{name} {value:.4g}" for name, value in others.items()]
         line = (
             f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}  {loss}  val psnr {values['val/psnr_db']:.2f} dB "
-            f"({values['val/gain_db']:+.2f})  ssim {values['val/ssim']:.3f}{self._time_left()}"
+            f"({values['val/gain_db']:+.2f}){''.join(f'  {each}' for each in words)}{self._time_left()}"
         )
         self._losses, self._steps = 0.0, 0
         if self._bar:

@@ -10,7 +10,7 @@ IMAGE_KEY_LENGTH = 100  # a file name consists of the key, the step, the time an
 # MLflow's limits on the length of a value, in characters.
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
-_COSTS = ("loss", "grad_norm", "training_s", "parameters")
+_COSTS = ("loss", "grad_norm", "training_s", "parameters", "mae", "mse", "rmse", "nrmse", "lpips")
 
 
 def check_name(what: str, name: str) -> None:

@@ -15,6 +15,7 @@ from scratch_dl.models import Denoiser
 from scratch_dl.training import checkpoint, pictures
 from scratch_dl.training.description import target_name
 from scratch_dl.training.loop import Progress
+from scratch_dl.training.losses import loss_label, loss_of
 
 FLOOR = "noise of\nthe targets"
 
@@ -45,11 +46,12 @@ def log_photographs(run: tracking.Run, setup: Setup, network: Denoiser, progress
     """Score the network on whole photographs, log the scores (and pictures, unless tracking.detail=trial).
 
     Returns:
-        PSNR (dB) and SSIM of the network and the baselines, by metric name.
+        PSNR (dB) and other metrics of the network, and PSNR of the baselines, by metric name.
     """
     scores: dict[str, float] = {}
     for split in ("validation", *(["test"] if setup.trainer.test else [])):
-        new, outputs = scoring.evaluate_photographs(setup.data, network, split, Path(setup.tracking.dir) / "cache")
+        cache = Path(setup.tracking.dir) / "cache"
+        new, outputs = scoring.evaluate_photographs(setup.data, network, split, cache, setup.metrics)
         scores |= new
         for photograph, output in outputs[: setup.trainer.pictures] if setup.tracking.detail == "full" else []:
             picture = pictures.composite(photograph.noisy[None], output[None], photograph.clean[None], scale=1)
@@ -87,19 +89,21 @@ def _log_figures(run: tracking.Run, setup: Setup, scores: Mapping[str, float]) -
     history = run.history(["train/loss", "val/loss", "val/psnr_db"])
     title = f"{target_name(setup, 'model')}, {brief(setup.config['noise'])}; run {run.run_id[:8]}"
     loss = {"training": history["train/loss"], "validation": history["val/loss"]}
-    floor = {} if (variance := target_variance(setup)) is None else {FLOOR: variance}
-    run.figure(pictures.curves(loss, "mean squared error", floor, log_scale=True, title=title), "figures/loss.png")
+    floor = {} if (least := noise_floor(setup)) is None else {FLOOR: least}
+    label = loss_label(setup.config["loss"])
+    run.figure(pictures.curves(loss, label, floor, log_scale=True, title=title), "figures/loss.png")
     psnr = {"network": history["val/psnr_db"]}
     ylabel = "PSNR on the validation crops, dB"
     run.figure(pictures.curves(psnr, ylabel, levels, title=title), "figures/psnr.png")
 
 
-def target_variance(setup: Setup) -> float | None:
-    """Return the variance of noise2noise's targets around the clean picture, below which no training loss can fall.
+def noise_floor(setup: Setup) -> float | None:
+    """Return the loss of the clean picture beside noise2noise's targets, which a perfect output would have in training.
 
-    It is the mean squared error of the noisy validation crops, which have the same noise; None if targets are clean.
+    It is that of the validation crops, which have the same noise; None if the targets are clean. Under the squared
+    error it is the noise's variance, and in the mean no output can be below it.
     """
     if setup.config["data"].get("target") != "noise2noise":
         return None
-    noisy, clean = setup.data.validation
-    return float((noisy - clean).square().mean())
+    noisy, clean = (images.to(setup.network.parameters()[0].value) for images in setup.data.validation)
+    return loss_of(setup.loss, clean, noisy, setup.trainer.batch_size)

@@ -17,6 +17,7 @@ from scratch_dl.data.files import shown
 from scratch_dl.models import count_parameters
 from scratch_dl.system import provenance
 from scratch_dl.system.files import write_atomically
+from scratch_dl.training.losses import is_squared_error
 from scratch_dl.training.result import CONFIG
 from scratch_dl.training.run_name import run_name
 
@@ -116,7 +117,9 @@ def record_skipped(run: tracking.Run, data: DataSet) -> None:
 def headline(setup: Setup, start: int, steps: int) -> str:
     """Return what is trained, on what, and from which step, in one line."""
     where = f"continuing from epoch {start * setup.trainer.epochs // steps}, step {start}" if start else "from step 0"
+    loss = setup.config["loss"]
+    under = "" if is_squared_error(loss) else f" under {brief(loss)}"
     return (
-        f"{target_name(setup, 'model')} ({count_parameters(setup.network):,} parameters) on {setup.data.name}, "
+        f"{target_name(setup, 'model')} ({count_parameters(setup.network):,} parameters) on {setup.data.name}{under}, "
         f"{steps:,} steps of {setup.trainer.batch_size} crops, {where}"
     )

@@ -24,6 +24,7 @@ from scratch_dl.optim import clip_grad_norm
 from scratch_dl.system.provenance import usable_cores
 from scratch_dl.training import checkpoint
 from scratch_dl.training.events import Listener, MetricSink
+from scratch_dl.training.losses import loss_of
 from scratch_dl.training.signals import Interrupted, handling
 
 
@@ -200,19 +201,18 @@ class Training:
         progress, setup = self.progress, self.setup
         noisy, clean = setup.data.validation
         output = scoring.denoise(setup.network, noisy)
-        scores = scoring.score(output, clean)
+        scores = scoring.score(output, clean, setup.metrics)
+        loss = loss_of(self.loss, output.to(like := self.first_parameter), clean.to(like), setup.trainer.batch_size)
         better = self._update(scores.psnr_db)
         values = {
-            "val/loss": scores.mse,
-            "val/psnr_db": scores.psnr_db,
-            "val/psnr_pooled_db": scores.psnr_pooled_db,
-            "val/ssim": scores.ssim,
+            "val/loss": loss,
+            **{f"val/{name}": value for name, value in scores.named.items()},
             "val/gain_db": scores.psnr_db - self.noisy_psnr_db,
         }
         self.sink.metrics({**values, "train/lr": setup.optimizer.lr}, progress.step)
         self.listener.on_validation(progress.step, output)
-        if not math.isfinite(scores.mse):
-            raise self._diverged(f"val/loss became {scores.mse}")
+        if not math.isfinite(loss):
+            raise self._diverged(f"val/loss became {loss}")
         reason = self.listener.on_epoch(-(-progress.step // self.steps_per_epoch), values)
         if progress.step and not progress.stopped:
             progress.stopped = reason or ""

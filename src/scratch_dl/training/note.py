@@ -13,7 +13,7 @@ from scratch_dl.terminal.html_page import plain_text
 from scratch_dl.terminal.text_table import TextTable
 from scratch_dl.tracking.views import run_page
 from scratch_dl.training.loop import Progress
-from scratch_dl.training.result import COLUMNS, score_rows
+from scratch_dl.training.result import COLUMNS, own_metrics, score_rows
 
 if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
@@ -58,7 +58,8 @@ def result_text(
     """
     parts = [_headline(status, progress, scores)]
     parts += [f"Ended early: {plain_text(reason)}"] if reason else []
-    parts.append("\n".join(f"- {name}: {plain_text(text)}" for name, text in verdicts.items()))
+    said = {**{f"metrics of the {name}": words for name, words in own_metrics(scores).items()}, **verdicts}
+    parts.append("\n".join(f"- {name}: {plain_text(text)}" for name, text in said.items()))
     if rows := score_rows(scores, progress):
         cells = [
             (name, *(f"{row[column]:.2f}" if column in row else "" for column in COLUMNS)) for name, row in rows.items()
@@ -100,6 +101,8 @@ def verdict_lines(verification: str, diagnosis: "Verdict | None") -> dict[str, s
         lines["diagnosis"] = f"{diagnosis.line}; output {diagnosis.output_class or 'not seen'}"
         if diagnosis.cure:
             lines["cure"] = diagnosis.cure
+        if diagnosis.left_out:
+            lines["left out of the diagnosis"] = diagnosis.left_out
     return lines
 
 

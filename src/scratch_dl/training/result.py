@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scratch_dl.config.metrics import is_of_every_run
 from scratch_dl.evaluation.baselines import BASELINES
 from scratch_dl.evaluation.scoring import PREFIXES
 from scratch_dl.models import Denoiser
@@ -93,6 +94,16 @@ def score_rows(scores: Mapping[str, float], progress: Progress) -> dict[str, dic
         if f"{prefix}/psnr_db" in scores:
             rows[f"{split} photographs"] = {**_baselines(scores, f"{prefix}/"), "best": scores[f"{prefix}/psnr_db"]}
     return rows
+
+
+def own_metrics(scores: Mapping[str, float]) -> dict[str, str]:
+    """Return the user's own metrics of whole photographs, as "mae 0.0312, lpips 0.21", by set of photographs."""
+    words: dict[str, str] = {}
+    for split, prefix in PREFIXES.items():
+        named = {key.removeprefix(f"{prefix}/"): v for key, v in scores.items() if key.startswith(f"{prefix}/")}
+        own = [f"{name} {v:.4g}" for name, v in named.items() if not is_of_every_run(name)]
+        words |= {f"{split} photographs": ", ".join(own)} if own else {}
+    return words
 
 
 def _baselines(scores: Mapping[str, float], prefix: str) -> dict[str, float]:

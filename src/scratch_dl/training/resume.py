@@ -13,7 +13,7 @@ from scratch_dl.config.overrides import key_of
 from scratch_dl.config.plain import flat, plain
 from scratch_dl.config.schema import Setup
 from scratch_dl.config.targets import check_targets
-from scratch_dl.config.yaml_files import read_yaml
+from scratch_dl.config.yaml_files import CONF, read_yaml
 from scratch_dl.system.errors import ConfigError
 from scratch_dl.system.passwords import hidden
 from scratch_dl.tracking.store import open_existing_store
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from scratch_dl.diagnosis import Verdict
 
 # A finished run is not continued because of a change to one of these.
-IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test")
-# Settings that may change without permission: they decide where and how long a run continues, not what it computes.
+IDLE = ("resume", "verification", "diagnosis", "tracking.", "trainer.test", "metrics")
+# Settings that may change without permission: they decide where and how long a run continues, and what is measured, not
+# what it computes.
 FREE = (
     "resume",
+    "metrics",
     "verification",
     "diagnosis",
     "tracking.uri",
@@ -43,6 +45,7 @@ FREE = (
 )
 _OF_COMMAND = ("resume", "hydra.", "hydra/", "allowed_targets")  # settings of this command, not of the run
 _LENGTH = "trainer.epochs"
+_LATER = {"loss": "mse", "metrics": "default"}  # groups that older runs did not record, and the choice that they had
 
 
 def resume_run(config: DictConfig, overrides: Sequence[str]) -> RunResult:
@@ -176,6 +179,8 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
 def recorded_config(folder: Path) -> dict[str, Any]:
     """Return the configuration that a run recorded, without `allowed_targets`, which only a command line can give.
 
+    A group that there was not yet has the choice that does what the run did.
+
     Raises:
         ConfigError: if it cannot be read, or contains a ${...}: a recorded configuration has every value written out.
     """
@@ -185,6 +190,8 @@ def recorded_config(folder: Path) -> dict[str, Any]:
     if key := next((key for key, value in flat(content).items() if "${" in str(value)), None):
         raise ConfigError(f"{folder / CONFIG} must have every value written out, but {key} has a ${{...}}")
     content.pop("allowed_targets", None)
+    for group, name in _LATER.items():
+        content.setdefault(group, read_yaml(Path(CONF, group, f"{name}.yaml")))
     return content
 
 
@@ -204,8 +211,8 @@ def changed_settings(
                 f"{key} cannot be chosen on resume, when the recorded settings hold; give single settings"
             )
         old, new = OmegaConf.select(before, key), OmegaConf.select(now, key)
-        if "." not in key and _target(old) != _target(new):
-            changes[key] = (OmegaConf.to_container(old), OmegaConf.to_container(new))
+        if _target(old) != _target(new) and ("." not in key or new is None):  # an entry of a group is taken out
+            changes[key] = (OmegaConf.to_container(old), new and OmegaConf.to_container(new))
             continue
         if _target(before.get(top := key.partition(".")[0])) != _target(now.get(top)) and top in changes:
             continue  # a setting of a group that is replaced

@@ -20,7 +20,7 @@ LENGTH = 80
 _MISSING = object()
 # The most telling first. An experiment or a debug stands for all that it sets.
 _PRESETS = ("experiment", "debug")
-_GROUPS = ("model", "noise", *_PRESETS, "optimizer", "schedule", "data", "trainer")
+_GROUPS = ("model", "noise", *_PRESETS, "loss", "optimizer", "schedule", "data", "trainer")
 _OTHERS = ("seed", "dtype")
 
 

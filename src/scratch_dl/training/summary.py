@@ -11,7 +11,7 @@ from scratch_dl.system.passwords import without_password
 from scratch_dl.terminal import console
 from scratch_dl.training import checkpoint
 from scratch_dl.training.note import again
-from scratch_dl.training.result import COLUMNS, RunResult, score_rows
+from scratch_dl.training.result import COLUMNS, RunResult, own_metrics, score_rows
 
 
 def print_summary(result: RunResult, config: DictConfig) -> None:
@@ -20,6 +20,8 @@ def print_summary(result: RunResult, config: DictConfig) -> None:
     lines = [f"verified  {result.verification}"]
     if result.diagnosis is not None:
         lines.append(f"diagnosis {result.diagnosis.line}; output {result.diagnosis.output_class or 'not seen'}")
+        lines += [f"left out  {result.diagnosis.left_out}"] if result.diagnosis.left_out else []
+    lines += [f"metrics   {words} ({photographs})" for photographs, words in own_metrics(result.scores).items()]
     lines += [f"run       {result.run_id}", f"folder    {_short(result.folder)}"]
     title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
     width = min(console.WIDTH, screen.width)

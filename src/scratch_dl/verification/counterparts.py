@@ -38,6 +38,20 @@ class TorchSkip(torch.nn.Module):
         return input + output if self.join == "add" else torch.cat([input, output], dim=1)
 
 
+class TorchCharbonnier(torch.nn.Module):
+    """The Charbonnier loss, which `torch.nn` lacks, in PyTorch's differentiable arithmetic."""
+
+    def __init__(self, eps: float, reduction: str) -> None:
+        super().__init__()
+        self.eps = eps
+        self.reduction = reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Two tensors of one shape -> a tensor of shape ()."""
+        each = torch.sqrt((input - target) ** 2 + self.eps**2)
+        return each.mean() if self.reduction == "mean" else each.sum()
+
+
 def pytorch_module(module: Module) -> torch.nn.Module | None:
     """The module of `torch.nn` that does what a hand-written module does, as a user of PyTorch would write it.
 
@@ -185,4 +199,6 @@ _MODULES: dict[type[Module], Callable[[Any], torch.nn.Module]] = {
     nn.ReLU: lambda _: torch.nn.ReLU(),
     nn.Sigmoid: lambda _: torch.nn.Sigmoid(),
     nn.MSELoss: lambda module: torch.nn.MSELoss(reduction=module.reduction),
+    nn.L1Loss: lambda module: torch.nn.L1Loss(reduction=module.reduction),
+    nn.CharbonnierLoss: lambda module: TorchCharbonnier(module.eps, module.reduction),
 }

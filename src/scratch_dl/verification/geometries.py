@@ -17,6 +17,10 @@ def _conv(c: int, o: int, size: tuple[int, int], batch: int = 2, **settings: Any
     return GeometryCase({"in_channels": c, "out_channels": o, **settings}, [(batch, c, *size)])
 
 
+def _loss(*shape: int, **settings: Any) -> GeometryCase:
+    return GeometryCase(settings, [shape, shape])
+
+
 GEOMETRIES: dict[type[Module], list[GeometryCase]] = {
     nn.Conv2d: [
         _conv(2, 3, (5, 4), kernel_size=1),
@@ -63,10 +67,13 @@ GEOMETRIES: dict[type[Module], list[GeometryCase]] = {
     ],
     nn.ReLU: [GeometryCase({}, [(2, 3, 5, 4)]), GeometryCase({}, [(7,)])],
     nn.Sigmoid: [GeometryCase({}, [(2, 3, 5, 4)]), GeometryCase({}, [(7,)])],
-    nn.MSELoss: [
-        GeometryCase({}, [(2, 3, 5, 4), (2, 3, 5, 4)]),
-        GeometryCase({"reduction": "sum"}, [(3, 2), (3, 2)]),
-        GeometryCase({}, [(1,), (1,)]),
+    nn.MSELoss: [_loss(2, 3, 5, 4), _loss(3, 2, reduction="sum"), _loss(1)],
+    nn.L1Loss: [_loss(2, 3, 5, 4), _loss(3, 2, reduction="sum"), _loss(1)],
+    nn.CharbonnierLoss: [
+        _loss(2, 3, 5, 4),
+        _loss(2, 3, 5, 4, eps=1.0),
+        _loss(3, 2, eps=0.1, reduction="sum"),
+        _loss(1),
     ],
 }
 

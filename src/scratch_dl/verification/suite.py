@@ -46,7 +46,7 @@ def verify_network(
 ) -> Report:
     """Verify every module of a network at its own shapes, the network as a whole, its loss and its optimizer.
 
-    Copies are verified; the network, the optimizer and every random state stay as they are.
+    Copies are verified; the network, the loss, the optimizer and every random state stay as they are.
 
     Args:
         network: maps images (n, 3, H, W) to images of the same shape.
@@ -59,12 +59,12 @@ def verify_network(
     start = time.perf_counter()
     settings = settings or full_verification()
     with seeded("verification", seed):
-        own, its_optimizer = copied((network, optimizer))
+        own, its_optimizer, its_loss = copied((network, optimizer, loss or MSELoss()))
         own.to(dtype=torch.float64, device="cpu")
         if isinstance(its_optimizer, Optimizer):  # back to its first step, as the twin's
             fresh = [{} for _ in its_optimizer.parameters]  # type: ignore[var-annotated]
             its_optimizer.load_state_dict({"lr": its_optimizer.lr, "steps": 0, "state": fresh})
-        suite = _Suite(own, its_optimizer, loss or MSELoss(), size, settings, seed)
+        suite = _Suite(own, its_optimizer, its_loss.to(device="cpu"), size, settings, seed)
         suite.modules()
         if settings.geometries:
             suite.geometries()
@@ -114,7 +114,7 @@ class _Suite:
         for dtype in (torch.float64, torch.float32):
             self.exact = dtype
             try:
-                own_step(converted(self.network, dtype), self.loss, self._batch(0))
+                own_step(converted(self.network, dtype), copied(self.loss), self._batch(0))
             except BrokenPassError:
                 continue
             if dtype == torch.float32:
@@ -148,7 +148,11 @@ class _Suite:
         except (TypeError, ValueError) as error:  # raised by its reference; the module's own errors are verdicts
             raise BrokenReferenceError(f"{name} cannot be verified: {error}") from error
         if function is None and self.oracle:
-            self.report.note(f"{name} has no reference: a forward that is wrong, and its backward with it, is not seen")
+            looked = ", ".join(dict.fromkeys(finding.check for finding in found if finding.check != SAME_TENSOR))
+            self.report.note(
+                f"{name} has no reference: a forward that is wrong, and its backward with it, is not seen; it was "
+                f"checked by: {looked}"
+            )
         self.report.add(finding for finding in found if finding.check != SAME_TENSOR)
 
     def geometries(self) -> None:
@@ -250,11 +254,11 @@ class _Suite:
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each module's input in a step of the network."""
         shapes: dict[str, tuple[int, ...]] = {}
-        network = copied(self.network)
+        network, loss = copied((self.network, self.loss))
         recorders = [(module, _ShapeRecorder(shapes, name)) for name, module in network.named_modules()]
         try:
             with observing(recorders):
-                own_step(network, self.loss, self._batch(0), clear=False)
+                own_step(network, loss, self._batch(0), clear=False)
         except BrokenPassError as error:
             self.report.add(
                 [Finding(NETWORK, error.direction, "a step", math.inf, ORACLE[self.exact], detail=str(error))]

@@ -72,6 +72,7 @@ def _step(
     if clear:
         with pass_errors("contract"):
             network.zero_grad()
+    loss.to(dtype=batch.input.dtype)  # a user's own may contain tensors
     with pass_errors("forward"):
         output = network(batch.input.clone())
         trace.outputs[""] = output.detach()
@@ -92,7 +93,7 @@ def twin_step(twin: Twin, loss: Module, batch: Batch) -> Trace:
         target = batch.target.to(dtype)
         criterion = reference_for(loss)
         if criterion is None:  # a user's own loss is trusted
-            loss.forward(output.detach(), target)
+            loss.to(dtype=dtype).forward(output.detach(), target)
             output.backward(loss.backward())  # type: ignore[no-untyped-call]
         else:
             criterion(output, target).backward()  # type: ignore[no-untyped-call]
