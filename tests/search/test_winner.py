@@ -46,7 +46,8 @@ def trained(config):
 
 TRIALS = {
     "as-it-stands": [],
-    "numbers": ["optimizer=sgd", "optimizer.lr=0.020417", "optimizer.momentum=1e-05", "trainer.batch_size=16", "seed=7"],
+    "numbers": ["optimizer=sgd", "optimizer.lr=0.020417", "optimizer.momentum=1e-05", "trainer.batch_size=16",
+                "seed=7"],
     "adam": ["search=optimisation", "optimizer=adam", "optimizer.lr=0.00031", "model.init=he"],
     "adams-betas": ["optimizer=adam", "optimizer.betas=[0.5,0.99]", "optimizer.eps=1e-12"],
     "drawn-items": ["search=geometry", "model.channels.0=8", "model.channels.2=48", "model.padding.1=1",

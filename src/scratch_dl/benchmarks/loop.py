@@ -134,8 +134,8 @@ def train(settings: BenchSettings) -> dict[str, float]:
 
     The training does not clip gradients, so that there is nothing else to time.
     """
-    whole = ["experiment=paper_sgd", f"seed={settings.seed}"]
-    overrides = [*whole, "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
+    preset = ["experiment=paper_sgd", f"seed={settings.seed}"]
+    overrides = [*preset, "trainer.epochs=1", *(_SMOKE if settings.smoke else ())]
     setup, watch = build(compose_config("train", overrides)), Stopwatch()
     clock = StepClock(watch)
     setup.data.describe()  # reads the pictures before the first step, as a run does
@@ -157,7 +157,7 @@ def train(settings: BenchSettings) -> dict[str, float]:
                 run.take_step(batch)
         alone = watch.seconds
     step_ms = 1e3 * between / steps
-    whole_training = compose_config("train", whole)
+    whole_training = compose_config("train", preset)
     total = build(whole_training).trainer.epochs * steps
     watched = sum(signals.is_due(step, setup.diagnosis.every) for step in range(total))
     watch_ms = _watch_ms(build(whole_training))
