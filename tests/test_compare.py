@@ -149,12 +149,12 @@ def test_markdown_and_latex_are_printed_escaped_and_nothing_is_recorded(compared
     status, out, err, _ = compared("mlruns/hydra/one", "mlruns/hydra/other", "format=latex")
     assert status == 0, err
     assert r"B 50\%\_of a\&b \textless{}i\textgreater{} & " in out
-    assert r"optimizer.lr & 1 & 0.3 \\" in out
+    assert r"optimizer.lr & 0.004 & 0.3 \\" in out
     assert re.search(r"\(\$-\$\d|\(\+\d", out)
     status, out, err, _ = compared("mlruns/hydra/one", "mlruns/hydra/other", "format=markdown")
     assert status == 0, err
     assert r"| B 50%\_of a&b \<i\> | " in out
-    assert "| optimizer.lr | 1 | 0.3 |" in out
+    assert "| optimizer.lr | 0.004 | 0.3 |" in out
     after = {path for path in trained[0].rglob("*") if "processes" not in path.parts}
     assert {path.name for path in after - before} <= {"mlflow.db-wal", "mlflow.db-shm"}
 

@@ -16,8 +16,8 @@ from scratch_dl.train import train
 from scratch_dl.training.loop import Diverged
 
 SMALL = ["debug=fast", "threads=1", "model.kernel_size=3", "model.upsampling=nearest", "model.channels=[8,8,8]",
-         "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer.lr=0.5",
-         "verification=off"]  # fmt: skip
+         "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer=sgd", "optimizer.lr=0.5",
+         "schedule=ramp_down", "verification=off"]  # fmt: skip
 # name -> overrides
 RUNS = {
     "healthy": ["trainer.epochs=2"],

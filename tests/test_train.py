@@ -345,7 +345,7 @@ def test_a_diverging_run_fails_with_one_line_and_keeps_the_best_checkpoint(store
         ("optimizer.lrr=1", "error: optimizer.lrr is not a setting; did you mean 'optimizer.lr'?"),
         ("modle=unet", "error: modle is not a setting; did you mean 'model'?"),
         ("model=unett", "error: model must be one of paper, sequential, unet, but got 'unett'; did you mean 'unet'?"),
-        ("model.padding=0", "error: model: the output must have the input's size 32x32"),
+        ("model.padding=[0,0,1,1]", "error: model: the output must have the input's size 32x32"),
         ("model._target_=os.mkdir", "error: model._target_ must begin with one of scratch_dl."),
         ("resume=nowhere/at/all", "error: resume must be a run's folder"),
         ("optimizer.lr", "error: "),

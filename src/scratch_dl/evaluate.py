@@ -30,7 +30,6 @@ KEYS = ("run", "checkpoint", "splits", "data", "noise", "metrics", "tracking", "
 
 _WHOLE = "scratch_dl.data.WholeFolder"
 _OF_FOLDER = ("path", "downsample", "seed", "max_pixels")
-_SMALL = (32, 32)  # pixels; of pictures on which the metrics are tried
 
 
 class _Prepared(NamedTuple):
@@ -145,11 +144,12 @@ def _prepare(config: DictConfig) -> _Prepared:
     allowed = settings["allowed_targets"]
     sources = {"data": settings["data"], "noise": settings["noise"], "allowed_targets": allowed}
     data = make("data", sources, noise=make("noise", sources))
-    metrics = make_metrics(settings, _SMALL)
     weights = trained / "checkpoints" / f"{settings['checkpoint']}.pt"
     network = checkpoint.load_network(weights, allowed)
     with config_errors("", settings):
         scoring.check_photographs(network, data, splits)
+    sizes = [size for split in splits for size in data.photograph_sizes(split).values()]
+    metrics = make_metrics(settings, (min(h for h, _ in sizes), min(w for _, w in sizes)))
     step = checkpoint.load(weights)["progress"]["step"]
     return _Prepared(settings, trained, data, network, step, own is not None, metrics)
 

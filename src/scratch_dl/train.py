@@ -53,8 +53,10 @@ def _opening(config: DictConfig) -> str:
     """Return the first line that is printed: what is trained, by the names of the groups' choices."""
     if config.resume.run is not None:
         return f"resume={config.resume.run}"
+    if config.hydra.mode == RunMode.MULTIRUN:
+        return f"several trainings: {' '.join(given_overrides(config.hydra))}"
     choices = config.hydra.runtime.choices
-    names = ("model", "optimizer", "data", "noise", "experiment", "debug", "search")
+    names = ("model", "loss", "optimizer", "schedule", "data", "noise", "experiment", "debug")
     return " ".join(f"{name}={choices[name]}" for name in names if choices.get(name))
 
 

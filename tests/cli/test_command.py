@@ -26,11 +26,12 @@ REFUSED = [
     pytest.param(["hydra.mode=FOO"], "hydra.mode=FOO cannot be used: Invalid value 'FOO', expected one of", id="value"),
     pytest.param(
         ["optimizer=adam", "optimizer.momentum=0.5"],
-        "optimizer.momentum is not a setting of optimizer=adam; it has lr, betas, eps, weight_decay",
+        "optimizer.momentum is not a setting of optimizer=adam_short_memory; it has lr, betas, eps, weight_decay",
         id="of-another-choice"),
     pytest.param(
         ["-m", "optimizer=sgd,adam", "optimizer.momentum=0.5"],
-        "optimizer.momentum is not a setting of optimizer=adam; it has lr, betas, eps, weight_decay", id="in-a-grid"),
+        "optimizer.momentum is not a setting of optimizer=adam_short_memory; it has lr, betas, eps, weight_decay",
+        id="in-a-grid"),
     pytest.param(
         ["resume=abc", "model.residual=true"],
         "model.residual is not a setting of model=paper; it has channels, kernel_size, padding, upsampling, bias, "

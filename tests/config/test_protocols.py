@@ -51,7 +51,7 @@ BROKEN = [  # group, what the class has instead of what, and the message
     ("schedule", ("depends_on_length", "depends"), r"has no depends_on_length;"),
     ("schedule", ("self, progress", "self, step, steps"),
      r"must have factor\(progress\), but has factor\(step, steps\);"),
-    ("schedule", ("return 1 - progress", "pass"), r"factor >= 0 at every progress, but factor\(0.0\) is None;"),
+    ("schedule", ("return 1 - progress", "pass"), r"must return a float, but factor\(0.0\) returned a NoneType;"),
     ("schedule", ("1 - progress", "self.lr"), r"factor\(progress\) raises AttributeError: 'Mine' object has no attri"),
     ("optimizer", ("values, grads, states", "values, grads"), r"fails when it is tried: step\(\) raises TypeError"),
     ("optimizer", ("(Optimizer)", ""),

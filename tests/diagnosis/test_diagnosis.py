@@ -19,8 +19,8 @@ from scratch_dl.training.loop import Diverged
 from scratch_dl.training.run import VerificationError
 
 SMALL = ["debug=fast", "threads=1", "model.kernel_size=3", "model.upsampling=nearest", "model.channels=[8,8,8]",
-         "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer.lr=0.5",
-         "verification=off"]  # fmt: skip
+         "trainer.test=false", "trainer.epochs=1", "tracking.detail=trial", "optimizer=sgd", "optimizer.lr=0.5",
+         "schedule=ramp_down", "verification=off"]  # fmt: skip
 
 
 class Ended(NamedTuple):

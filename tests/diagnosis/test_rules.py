@@ -284,7 +284,7 @@ def test_rules_that_do_not_hold_under_a_loss_are_silent_and_named(target, silent
         spoken = [sign.rule for sign in read_signs(history, rules_for(loss))]
         assert spoken.count(rule.name) == (rule.name not in silent), rule.name
     name = target.rpartition(".")[2]
-    words = f"{', '.join(silent)}: rules that assume the squared error, not {name}" if silent else ""
+    words = f"{', '.join(silent)}: rules that do not hold under {name}" if silent else ""
     assert left_out(loss) == words
     assert left_out(None) == ""
 

@@ -111,3 +111,17 @@ def test_a_metric_draws_the_same_numbers_at_each_call_and_touches_no_random_stat
     first, again = (measure("mine", lambda *_: torch.rand(()), torch.ones(1), torch.ones(1)) for _ in range(2))
     assert first == again
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_metric_that_changes_the_pictures_changes_no_other_score(generator):
+    output, clean = torch.rand(2, 2, 3, 8, 8, generator=generator)
+    alone, before = score(output, clean), clean.clone()
+
+    def spoils(given, wanted):
+        wanted.zero_()
+        given.zero_()
+        return 1.0
+
+    spoilt = score(output, clean, {"spoils": spoils})
+    assert (spoilt.psnr_db, spoilt.psnr_pooled_db) == (alone.psnr_db, alone.psnr_pooled_db)
+    assert torch.equal(clean, before)

@@ -33,5 +33,5 @@ def test_a_training_in_a_program_leaves_both_as_they_were(tmp_path):
     train([f"resume={result.folder}", f"tracking.dir={tmp_path}"])
     assert (torch.get_num_threads(), kernels.used()) == before
     with pytest.raises(ConfigError):
-        train([*small, *here, "threads=3", "model.padding=0"])
+        train([*small, *here, "threads=3", "model.kernel_size=4", "model.padding=0"])
     assert (torch.get_num_threads(), kernels.used()) == before

@@ -5,7 +5,7 @@ import yaml
 
 from scratch_dl import train
 from scratch_dl.config.overrides import expand
-from scratch_dl.training import resume
+from scratch_dl.training import checkpoint, resume
 
 
 def test_resume_makes_hydra_write_nothing_of_its_own():
@@ -154,3 +154,13 @@ def test_a_permitted_loss_takes_over_and_another_metric_needs_no_permission(ende
     assert "val_whole/ssim" not in result.scores
     assert resume.recorded_config(folder)["loss"] == {"_target_": "scratch_dl.nn.L1Loss"}
     assert resume.recorded_config(folder)["metrics"]["ssim"] is None
+
+
+def test_a_run_whose_checkpoint_has_no_digest_of_its_pictures_yet_goes_on(tmp_path):
+    where = [f"tracking.dir={tmp_path}", f"hydra.run.dir={tmp_path}/run"]
+    result = train.train([*TINY, *where])
+    file = result.folder / "checkpoints" / checkpoint.LAST
+    content = checkpoint.load(file)
+    del content["data"]
+    checkpoint.save(file, content)
+    assert train.train([f"resume={result.folder}", where[0], "trainer.epochs=2"]).progress.step == 4

@@ -84,12 +84,12 @@ def _check_entry(key: str, name: str, settings: Any) -> None:
         if dict(settings) != {"_target_": OURS[name]}:
             raise ConfigError(
                 f"{key} must be {OURS[name]}, which the name means in every run, but got {_shown(settings)}; give the "
-                f"other metric a name of its own: +metrics.my_{name}._target_={settings['_target_']}"
+                f"other metric a name of its own: +metrics.{name}_own._target_={settings['_target_']}"
             )
     elif _TAKEN.fullmatch(name):
         raise ConfigError(
             f"{key} must have another name, as every run logs a {name} of its own: "
-            f"+metrics.my_{name}._target_={settings['_target_']}"
+            f"+metrics.{name}_own._target_={settings['_target_']}"
         )
 
 

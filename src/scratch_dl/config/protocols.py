@@ -103,7 +103,9 @@ def _try_noise(noise: Any, _: Callable[..., Any]) -> None:
 def _try_schedule(schedule: Any, _: Callable[..., Any]) -> None:
     for progress in (0.0, 0.5):
         factor = _called("factor(progress)", schedule.factor, progress)
-        if not isinstance(factor, int | float) or not math.isfinite(factor) or factor < 0:
+        if not isinstance(factor, int | float):
+            raise _Unfit(f"must return a float, but factor({progress}) returned a {type(factor).__name__}")
+        if not math.isfinite(factor) or factor < 0:
             raise _Unfit(f"must have a factor >= 0 at every progress, but factor({progress}) is {factor!r}")
 
 

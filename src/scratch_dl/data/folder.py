@@ -82,7 +82,7 @@ class Folder(Pictures):
     @property
     def cure(self) -> str:  # type: ignore[override]
         """The setting without which a broken picture is refused."""
-        return "" if self.skip_broken else "; data.skip_broken=true leaves them out"
+        return "" if self.skip_broken else "; in a training, or with data=folder, data.skip_broken=true leaves them out"
 
     @property
     def skipped_line(self) -> str:

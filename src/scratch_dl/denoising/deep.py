@@ -70,7 +70,7 @@ def encode_tiff(pixels: NDArray[np.uint16], metadata: Mapping[str, bytes], tags:
         names.SAMPLESPERPIXEL: channels,
         names.ROWSPERSTRIP: height,
         names.STRIPBYTECOUNTS: len(data),
-        **({names.EXTRASAMPLES: 2} if channels == 4 else {}),  # transparency, with which colours are not multiplied
+        **({names.EXTRASAMPLES: 2} if channels == 4 else {}),  # alpha that is not premultiplied
         **({names.ICCPROFILE: metadata["icc_profile"]} if "icc_profile" in metadata else {}),
     }
     for tag, value in values.items():

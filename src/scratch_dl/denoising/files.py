@@ -63,7 +63,7 @@ def check_pictures(paths: Sequence[Path], max_pixels: int | None) -> None:
 def read_picture(path: Path, max_pixels: int | None, suffix: str | None = None) -> Picture:
     """Read a file; of several frames, the first one.
 
-    The pixels stay as they are stored: an EXIF orientation is kept, not applied. Only those of a TIFF file are turned.
+    The pixels stay as they are stored: an EXIF orientation is kept, not applied; only a TIFF file's are turned upright.
 
     Args:
         path: of the file.

@@ -168,7 +168,7 @@ RULES = (
         "error_sign",
         "gradient_ignores_error",
         "grad_input",
-        "dL/dlogit = 2 (y - t) y (1 - y) / N has the error's sign",
+        "dL/dlogit has the sign of the error y - t",
         "of its gradients {value:.0%} have the sign of (output - target)",
         below=0.9,
         losses=TOWARDS_TARGET,
@@ -296,4 +296,4 @@ def left_out(loss: Mapping[str, Any] | None) -> str:
     """Return in a sentence which rules do not hold under a loss; "" if all do."""
     kept = rules_for(loss)
     names = [rule.name for rule in RULES if rule not in kept]
-    return f"{', '.join(names)}: rules that assume the squared error, not {brief(loss)}" if loss and names else ""
+    return f"{', '.join(names)}: rules that do not hold under {brief(loss)}" if loss and names else ""

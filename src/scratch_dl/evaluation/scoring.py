@@ -74,14 +74,15 @@ def score(output: Tensor, clean: Tensor, others: Mapping[str, Metric] | None = N
         others: metrics by name, beside PSNR. One that fails is NaN, with a warning: a training goes on without it.
     """
     clamped = output.clamp(0, 1)
+    scores = Scores(metrics.psnr_db(clamped, clean), metrics.psnr_pooled_db(clamped, clean), {})
     values = {}
     for name, metric in (others or {}).items():
         try:
-            values[name] = measure(name, metric, clamped, clean)
+            values[name] = measure(name, metric, clamped.clone(), clean.clone())  # it may change them
         except Exception as error:
             log.warning("no metric %s: %s: %s", name, type(error).__name__, error)
             values[name] = math.nan
-    return Scores(metrics.psnr_db(clamped, clean), metrics.psnr_pooled_db(clamped, clean), values)
+    return scores._replace(others=values)
 
 
 def score_photographs(

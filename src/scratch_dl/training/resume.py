@@ -75,7 +75,7 @@ def resume_run(config: DictConfig, overrides: Sequence[str]) -> RunResult:
     complete = summary.get("status") == "FINISHED" and (progress.step >= total or progress.stopped)
     if complete and all(key.startswith(IDLE) for key in changes):
         return _finished(setup, folder, summary, progress)
-    if "data" not in allowed and not any(key.startswith(("data", "noise")) for key in changes):
+    if "data" in content and "data" not in allowed and not any(key.startswith(("data", "noise")) for key in changes):
         _check_data(content["data"], setup, folder)
     _compute_as_before(setup, content)
     if _target(content["config"]["optimizer"]) != _target(setup.config["optimizer"]):
@@ -179,7 +179,7 @@ def find_folder(run: str, settings: Mapping[str, Any], key: str = "resume") -> P
 def recorded_config(folder: Path) -> dict[str, Any]:
     """Return the configuration that a run recorded, without `allowed_targets`, which only a command line can give.
 
-    A group that there was not yet has the choice that does what the run did.
+    A group that did not exist when the run was recorded gets the choice that matches what the run did.
 
     Raises:
         ConfigError: if it cannot be read, or contains a ${...}: a recorded configuration has every value written out.
