@@ -421,7 +421,7 @@ def test_help_and_cfg_say_what_there_is(tmp_path):
         "resume.allow",
     ):
         assert f"\n  {key}=" in said, key
-    assert "trainer.epochs=30                 each ends with a validation and a checkpoint" in said
+    assert "trainer.epochs=24                 each ends with a validation and a checkpoint" in said
     shown = command("--cfg", "job", cwd=tmp_path).stdout
     assert "upsampling: transposed" in shown
     assert list(tmp_path.iterdir()) == []

@@ -102,7 +102,7 @@ def test_the_command_at_full_length_has_the_configurations_own_length(trial):
     assert {key: value for key, value in again.items() if key not in LENGTH} == {
         key: value for key, value in wanted.items() if key not in LENGTH
     }
-    assert again["trainer.epochs"] == 30
+    assert again["trainer.epochs"] == 24
     assert set(made) == {FULL, SAME}
 
 
