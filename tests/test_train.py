@@ -374,6 +374,18 @@ def test_a_grid_ends_with_mean_and_spread(store):
     assert any(line.startswith("std") for line in lines)
 
 
+def test_what_is_trained_is_said_first_and_without_a_password(run_command):
+    """The choices of the groups, or what was typed for several trainings."""
+    _, out, _ = run_command("train", *SMALL, "loss=l1", "optimizer.lr=abc")
+    assert (
+        out == "model=paper loss=l1 optimizer=adam_short_memory schedule=cosine data=photos noise=gaussian debug=fast\n"
+    )
+    _, out, _ = run_command(
+        "train", "-m", "seed=0,1", "optimizer.lr=abc", "tracking.uri=postgresql://bob:SECRET@127.0.0.1:1/x"
+    )
+    assert out == "several trainings: seed=0,1 optimizer.lr=abc tracking.uri=postgresql://bob:***@127.0.0.1:1/x\n"
+
+
 def test_a_grid_with_one_bad_point_trains_none(tmp_path, run_command):
     status, _, err = run_command("train", *SMALL, "-m", "optimizer.lr=0.1,abc")
     assert status == 2

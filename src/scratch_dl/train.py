@@ -21,6 +21,7 @@ from scratch_dl.config.composing import compose_config, given_overrides
 from scratch_dl.config.environment import from_environment
 from scratch_dl.config.overrides import expand
 from scratch_dl.system.errors import UNTRACKED, ConfigError
+from scratch_dl.system.passwords import hidden
 
 if TYPE_CHECKING:
     from scratch_dl.config.schema import Setup
@@ -49,12 +50,12 @@ def train(overrides: Sequence[str] = ()) -> "RunResult":
     return _train(config, Path(config.hydra.run.dir).absolute(), given, setup)
 
 
-def _opening(config: DictConfig) -> str:
+def _opening(config: DictConfig, several: bool = False) -> str:
     """Return the first line that is printed: what is trained, by the names of the groups' choices."""
+    if several:
+        return f"several trainings: {' '.join(hidden(given_overrides(config.hydra)))}"
     if config.resume.run is not None:
         return f"resume={config.resume.run}"
-    if config.hydra.mode == RunMode.MULTIRUN:
-        return f"several trainings: {' '.join(given_overrides(config.hydra))}"
     choices = config.hydra.runtime.choices
     names = ("model", "loss", "optimizer", "schedule", "data", "noise", "experiment", "debug")
     return " ".join(f"{name}={choices[name]}" for name in names if choices.get(name))

@@ -39,7 +39,8 @@ class Command:
             Returns the exit status, None for success, or, as a job of a grid or search, its outcome.
         expand: turns what the user typed into Hydra's overrides.
         grids: whether the command accepts `-m`.
-        opening: returns the line that is printed once the configuration is composed, before seconds of imports.
+        opening: returns the line that is printed before seconds of imports, given the composed configuration and
+            whether it has several jobs.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Command:
         run: Callable[[DictConfig, Path, Any], Any],
         expand: Callable[[Sequence[str]], list[str]] = expand,
         grids: bool = False,
-        opening: Callable[[DictConfig], str] | None = None,
+        opening: Callable[[DictConfig, bool], str] | None = None,
     ) -> None:
         self.name = name
         self.check = check
@@ -124,7 +125,7 @@ class Command:
             overrides += variables
             config = composer.compose(overrides, mode)
         if self.opening is not None:
-            print(self.opening(config), flush=True)
+            print(self.opening(config, mode == RunMode.MULTIRUN), flush=True)
         self._check(composer, config, overrides, mode)
         return [*flags, *overrides]
 
