@@ -52,7 +52,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "wrong": ("model=sequential", "+model.modules.shift={_target_: my_layers.Shift, channels: 3}",
               "allowed_targets=[my_layers.]", "verification.on_failure=warn", "tracking.run_name=my own layer"),
 }  # fmt: skip
-SEARCH = ("-m", "search=custom", "optimizer.lr=tag(log,interval(0.2,2.0))", "hydra.sweeper.n_trials=3", "seed=7")
+SEARCH = ("-m", "search=custom", "optimizer.lr=tag(log,interval(0.001,0.01))", "hydra.sweeper.n_trials=3", "seed=7")
 SIZE = (1600, 1000)
 PATIENCE_S = 120.0
 
