@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import preloaded
 import scratch_dl
@@ -374,12 +375,33 @@ def test_a_grid_ends_with_mean_and_spread(store):
     assert any(line.startswith("std") for line in lines)
 
 
+def test_a_run_that_fails_before_its_first_step_says_so(tmp_path, run_command):
+    """A picture that breaks when it is decoded: nothing was verified or watched, and no setting was to blame."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    whole = (tmp_path / "pictures" / "0.png").read_bytes()
+    (tmp_path / "pictures" / "0.png").write_bytes(whole[: len(whole) // 2])
+    where = ["data=folder", f"data.path={tmp_path}/pictures", f"tracking.dir={tmp_path}/runs"]
+    status, out, err = run_command("train", *SMALL, *where, f"hydra.run.dir={tmp_path}/runs/hydra/run")
+    assert status == 1, err
+    assert "FAILED before the first validation" in out
+    assert "PSNR, dB" not in out
+    assert "verified  not reached" in out
+    _, out, _ = run_command("diagnose", f"run={tmp_path}/runs/hydra/run", f"tracking.dir={tmp_path}/runs")
+    assert "the run ended before its first step" in out
+    assert "diagnosis=off" not in out
+
+
 def test_what_is_trained_is_said_first_and_without_a_password(run_command):
     """The choices of the groups, or what was typed for several trainings."""
     _, out, _ = run_command("train", *SMALL, "loss=l1", "optimizer.lr=abc")
     assert (
         out == "model=paper loss=l1 optimizer=adam_short_memory schedule=cosine data=photos noise=gaussian debug=fast\n"
     )
+    _, out, _ = run_command("train", "loss._target_=my_losses.Huber", "debug=fast")
+    assert out.startswith("model=paper loss=my_losses.Huber optimizer=")
     _, out, _ = run_command(
         "train", "-m", "seed=0,1", "optimizer.lr=abc", "tracking.uri=postgresql://bob:SECRET@127.0.0.1:1/x"
     )

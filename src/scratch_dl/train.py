@@ -58,7 +58,9 @@ def _opening(config: DictConfig, several: bool = False) -> str:
         return f"resume={config.resume.run}"
     choices = config.hydra.runtime.choices
     names = ("model", "loss", "optimizer", "schedule", "data", "noise", "experiment", "debug")
-    return " ".join(f"{name}={choices[name]}" for name in names if choices.get(name))
+    own = dict(word.split("=", 1) for word in given_overrides(config.hydra) if "._target_=" in word)
+    said = {name: own.get(f"{name}._target_", choices.get(name)) for name in names}
+    return " ".join(f"{name}={value}" for name, value in said.items() if value)
 
 
 def _check(config: DictConfig) -> "Setup | None":

@@ -48,7 +48,7 @@ def draw_curves(runs: Sequence[ComparedRun], key: str) -> bytes | None:
         )
     if key.endswith("loss") and lowest > 0:
         axes.set_yscale("log")
-    axes.set(xlabel="optimizer step", ylabel=curve_titles(runs)[key])
+    axes.set(xlabel="optimizer step", ylabel="loss" if key == LOSS else "PSNR, dB")
     axes.margins(y=0.08)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower left", ncols=1, fontsize=9, handlelength=4, frameon=False)

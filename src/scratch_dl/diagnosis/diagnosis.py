@@ -187,6 +187,8 @@ def explain(
     """
     signs = signs_of(folder, history, loss)
     if not signs and not set(own_signals(history)) - {OUTPUT_CLASS, f"{DATA}/level"}:  # no module was seen
+        if reason is not None and not history.get("train/loss"):
+            return Verdict(UNKNOWN, what="the run ended before its first step", cure="see the reason")
         return Verdict(UNKNOWN, what=CAUSES[UNKNOWN].what, cure=CAUSES[UNKNOWN].cure)
     last = max((step for step, _ in history.get("train/loss", ())), default=0)
     if reason is not None and reason.startswith("Diverged"):

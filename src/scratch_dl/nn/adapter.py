@@ -26,7 +26,9 @@ def adapt(module: object, name: str = "module") -> Module:
         return module
     if isinstance(module, type) or not all(callable(getattr(module, way, None)) for way in ("forward", "backward")):
         got = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
-        raise TypeError(f"{name} must have a forward and a backward, but got {got}")
+        missing = [way for way in ("forward", "backward") if not callable(getattr(module, way, None))]
+        lacks = f", which has no {' and no '.join(missing)}" if missing else ", not an object of it"
+        raise TypeError(f"{name} must have a forward and a backward, but got {got}{lacks}")
     return Adapted(module)
 
 

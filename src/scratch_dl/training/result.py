@@ -38,7 +38,7 @@ class RunResult:
         tracked: whether MLflow has everything; if not, `resume=<folder>` sends the rest.
         exit_status: of a command that ends with this result.
         overrides: of the command line.
-        verification: "passed", "off", or "FAILED" with the first module.
+        verification: "passed", "off", "not reached", or "FAILED" with the first module.
         diagnosis: the verdict on the training; None if it was not watched.
     """
 

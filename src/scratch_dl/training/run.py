@@ -82,7 +82,7 @@ class _TrackedTraining(Listener):
         self.full = setup.tracking.detail == "full"
         self.cache = Path(setup.tracking.dir) / "cache"
         self.scores: dict[str, float] = {}
-        self.verification = "off"
+        self.verification = "not reached" if setup.verification.enabled else "off"
         self.diagnosis: Diagnosis | None = None
         self.verdict: Verdict | None = None
         self.training: Training | None = None
@@ -210,7 +210,7 @@ class _TrackedTraining(Listener):
         """
         setup, settings = self.setup, self.setup.verification
         if not settings.enabled:
-            self.run.tags({"verification": "off"})
+            self.run.tags({"verification": self.verification})
             print("verification=off: no module was verified", flush=True)
             self._inspect(None, fresh)
             return

@@ -23,9 +23,11 @@ def print_summary(result: RunResult, config: DictConfig) -> None:
         lines += [f"left out  {result.diagnosis.left_out}"] if result.diagnosis.left_out else []
     lines += [f"metrics   {words} ({photographs})" for photographs, words in own_metrics(result.scores).items()]
     lines += [f"run       {result.run_id}", f"folder    {_short(result.folder)}"]
-    title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
+    title, table = f"{result.status} before the first validation", None
     width = min(console.WIDTH, screen.width)
-    table = console.score_table(score_rows(result.scores, progress), COLUMNS, width)
+    if result.scores:
+        title = f"{result.status}: best at step {progress.best_step} of {progress.step}"
+        table = console.score_table(score_rows(result.scores, progress), COLUMNS, width)
     if screen.is_terminal and result.status == "KILLED":
         screen.print()  # the terminal has written ^C at the start of the line
     screen.print(console.panel(title, table, lines, width))
