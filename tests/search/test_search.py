@@ -424,7 +424,7 @@ def test_what_hangs_on_a_condition_is_drawn_where_it_holds(place, search):
             assert "momentum" not in optimizer
             assert not any("momentum" in key for key in trial.params)
             assert 0.0001 <= optimizer["lr"] <= 0.03
-    assert seen == {"sgd", "adam"}
+    assert {"sgd", "adam"} <= seen
     assert here.runs("optimisation")[0].data.tags["trials.complete"] >= "1"
 
 
