@@ -21,6 +21,7 @@ LONG = ("model.channels=[24,32,24]", "noise.std=0.05", "schedule=ramp_down", "op
         pytest.param(["threads=1", "tracking.detail=trial", "verification=off"], "paper", id="not-of-the-training"),
         pytest.param(["trainer.epochs=5", "seed=1", "model=unet", "noise=pixelation", "optimizer=sgd",
                       "optimizer.lr=0.0123456"], "unet pixelation sgd lr=0.0123 epochs=5 seed=1", id="telling-first"),
+        pytest.param(["optimizer=adam", "seed=2"], "paper adam seed=2", id="another-choice-of-the-same-class"),
         pytest.param(["model=unet", FAULT], f"{FAULT} unet", id="a-fault-above-all"),
         pytest.param(["experiment=best_unet"], "unet best_unet", id="a-preset-stands-for-its-settings"),
         pytest.param(["experiment=best_unet", "optimizer=sgd", "trainer.epochs=3"], "unet best_unet sgd epochs=3",

@@ -53,7 +53,10 @@ def _differences(config: dict[str, Any], overrides: Sequence[str]) -> Iterator[s
     own = flat(config)
     for group in _GROUPS:
         target, choice = f"{group}._target_", choices.get(group)
-        if group == "model" or own.get(target) != preset.get(target):
+        chosen = choice is not None and any(
+            base.get(key) != preset.get(key) for key in base.keys() | preset.keys() if key.startswith(f"{group}.")
+        )
+        if group == "model" or own.get(target) != preset.get(target) or (chosen and group not in _PRESETS):
             yield str(choice or own[target].rpartition(".")[2])
         elif group in _PRESETS and choice:
             yield str(choice)
