@@ -31,7 +31,7 @@ def _run(config: DictConfig, _folder: Path, settings: dict[str, Any]) -> int:
     """Delete runs after showing them and asking; exit status 1 if the answer is no.
 
     Raises:
-        ConfigError: if a run is not named as it must be, or nobody can be asked.
+        ConfigError: if there is no store, a run is not named as it must be, or nobody can be asked.
         TrackingError: if a run must not be deleted, or could not be; the message says which ones were deleted.
     """
     from scratch_dl.tracking.deletion import plan_deletions

@@ -35,8 +35,8 @@ def _run(_config: DictConfig, _folder: Path, settings: dict[str, Any]) -> None:
     """Print the trainings of a store.
 
     Raises:
-        TrackingError: if there are none, or the store cannot be used.
-        ConfigError: if they cannot be sorted as asked for.
+        TrackingError: if no network was trained there, or the store cannot be used.
+        ConfigError: if there is no store, or they cannot be sorted as asked for.
     """
     from scratch_dl.tracking import TrackingError, selection
     from scratch_dl.tracking.store import open_existing_store

@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 _WIDTHS = {"attributes.`Run Name`": 260, "tags.`noise`": 160, "tags.`diagnosis`": 200, "tags.`fault`": 200}  # pixels
 _OTHER_SECTIONS = ("val", "train", "test", "val_whole", "baseline", "verify", "watch")
-_TEXT = """Trainings of hand-written networks; each run's page begins with its result.
+_TEXT = """Trainings of hand-written networks; each run's page describes its result.
 
 - [Results](#/experiments/{id}/runs?{mode}&viewStateShareKey=results): PSNR (dB) and its gain over the noisy picture
   at the last validation, verification, diagnosis, model, noise and fault; the best run first.
